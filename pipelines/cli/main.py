@@ -1,0 +1,54 @@
+"""The root command: finds the group that a word belongs to and loads only that module."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+from rich.table import Table
+
+from pipelines.cli.output import console, errors
+
+# Word on the command line -> (module with a Typer `app`, one line of help).
+GROUPS: dict[str, tuple[str, str]] = {
+    "calendar": ("pipelines.cli.calendar", "Milestones and deadlines of a measurement month"),
+    "ccee": ("pipelines.cli.ccee", "The stand-in server, exact bodies, deliveries and their receipts"),
+    "collector": ("pipelines.cli.collector", "The service that reads meters"),
+    "db": ("pipelines.cli.db", "The database: start, migrate, connect"),
+    "decode": ("pipelines.cli.decode", "Octets into words, one JSON object a record"),
+    "demo": ("pipelines.cli.demo", "The whole main job on simulated meters"),
+    "read": ("pipelines.cli.read", "Read one meter now, without the queue"),
+    "registry": ("pipelines.cli.registry", "Load and write back the registry (CSV, XLSX)"),
+    "run": ("pipelines.cli.run", "The scheduled jobs, by hand"),
+    "simulate": ("pipelines.cli.simulate", "Meters that answer on sockets and ptys"),
+    "trace": ("pipelines.cli.trace", "From a delivered value back to the frame's bytes"),
+}
+
+
+EXIT_USAGE = 2
+
+
+def _overview() -> Table:
+    table = Table(title="smf: from the meter's bytes to CCEE's receipt", box=None, title_justify="left")
+    table.add_column("Command", style="bold")
+    table.add_column("What it does")
+    for word, (_, help_line) in sorted(GROUPS.items()):
+        table.add_row(f"smf {word}", help_line)
+    return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the `smf` script: the first word names the group; the rest is the group's."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("--help", "-h", "help"):
+        console.print(_overview())
+        console.print("\nEach takes --help and --json.")
+        return 0
+    if words[0] not in GROUPS:
+        errors.print(f"[bold red]error[/] unknown command {words[0]!r}")
+        errors.print(_overview())
+        return EXIT_USAGE
+    app: typer.Typer = importlib.import_module(GROUPS[words[0]][0]).app
+    app(args=words[1:], prog_name=f"smf {words[0]}")
+    return 0

@@ -1,0 +1,55 @@
+"""How every command speaks: a table or sentence for people, JSON for programs, faults with a remedy.
+
+Exit codes: 0 done; 1 done, but something needs attention; 2 wrong usage; then by who must act:
+10 retry, 11 operator, 12 field crew, 13 developer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from faults import Actor, Fault
+
+EXIT_ATTENTION = 1
+EXIT_BY_ACTOR = {Actor.RETRY: 10, Actor.OPERATOR: 11, Actor.FIELD_CREW: 12, Actor.DEVELOPER: 13}
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON document; dates, tuples, dataclasses and numpy numbers are taken as they are."""
+    typer.echo(
+        orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str).decode()
+    )
+
+
+@contextmanager
+def faults_to_exit(as_json: bool = False) -> Iterator[None]:
+    """Turn an expected failure into one message with its remedy, and into its exit code."""
+    try:
+        yield
+    except Fault as fault:
+        if as_json:
+            emit_json(
+                {
+                    "error": {
+                        "actor": fault.actor.value,
+                        "where": fault.where,
+                        "message": fault.message,
+                        "remedy": fault.remedy,
+                    }
+                }
+            )
+        else:
+            place = f"{fault.where}: " if fault.where else ""
+            errors.print(f"[bold red]error[/] {place}{fault.message}", highlight=False)
+            if fault.remedy:
+                errors.print(f"[bold]what to do[/] {fault.remedy}", highlight=False)
+        raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault
