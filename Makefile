@@ -1,0 +1,55 @@
+# The two commands: `make demo` and `make test`. Everything else is listed by `make help`.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+POINTS ?= 24
+DAY ?=
+SEED ?=
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo ui test check format conformance docs lock bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 24
+
+setup: ## make .venv from requirements.lock (only when it changed)
+	@sh deploy/setup.sh
+
+demo: setup ## the whole main job on simulated meters: make demo POINTS=500 DAY=2026-11-20
+	@$(BIN)/smf demo --points $(POINTS) $(if $(DAY),--day $(DAY)) $(if $(SEED),--seed $(SEED))
+
+ui: setup ## Dagster's web UI and daemon on the same data
+	@$(BIN)/smf ui
+
+test: setup ## set up, check, and run every test on both databases
+	@sh deploy/test_tools.sh
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope $(PYTEST_ARGS)
+
+check: setup ## formatting, lint, types, import directions, generated pages up to date
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.conformance --check
+	@$(BIN)/python -m docs.generate --check
+
+format: setup ## format the code and fix what can be fixed by itself
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+conformance: setup ## rewrite docs/conformidade.md from the tests' marks
+	@$(BIN)/python -m tests.conformance
+
+docs: setup ## rewrite the generated tables of the manuals
+	@$(BIN)/python -m docs.generate
+
+bench: setup ## the ratios of the issue, measured in one run each
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: ## resolve requirements.in again and write requirements.lock
+	@sh deploy/lock.sh
+
+clean: ## remove what the demo and the tests made (data/, build/)
+	@rm -rf data build
