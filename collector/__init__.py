@@ -1,0 +1,9 @@
+"""The service that talks to meters.
+
+Charter: transports (TCP, serial), one session with one meter, the sequences of commands that bring what is
+missing, and the service that works through the queue with limits and back-off. It stores every frame before
+anything is decoded from it, and decodes only from what it stored. What does not belong here: the octets of a
+protocol (`protocols`), tables and their merge rules (`storage`), judging a value (`vee`).
+
+`planning`, `sequences` and `decode` are pure; `transports`, `session`, `store` and `service` are adapters.
+"""
