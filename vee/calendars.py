@@ -1,0 +1,391 @@
+"""Days, slots, business days and milestones.
+
+Two kinds of knowledge, both data: holidays are dated lines with a source (`vee/data/calendars.csv`, and
+whatever file a user imports over it, CCEE's yearly list among them), milestones are rows (anchor, number,
+unit, calendar) in `vee/data/milestones.csv`. A period is a civil month today; a weekly rhythm (under
+consultation, market_opening.md) needs another milestone file and `Period.week_of`, no other code.
+
+Interval stamp is the END: slot i of a day covers (start + i * interval, start + (i + 1) * interval], so the
+last slot of a day ends at 00:00 of the next (vee_rules.md section 2, ccee_api.md section 3).
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from faults import OperatorFault
+
+MARKET_ZONE = "-03:00"
+MINUTE_S = 60
+HOUR_S = 3600
+ONE_DAY = timedelta(days=1)
+
+# Which calendars each one adds to: `ccee` stands alone, its list is complete by itself.
+INCLUDES: Mapping[str, tuple[str, ...]] = {
+    "nacional": ("nacional",),
+    "bancario": ("nacional", "bancario"),
+    "bancario_sp": ("nacional", "bancario", "bancario_sp"),
+    "ccee": ("ccee",),
+}
+# The right calendar for deadlines, and the one that serves while a year of it is not loaded: `nacional`
+# gives the earliest date of all candidates, so working to it is harmless (vee_rules.md section 7, [C]).
+DEADLINE_CALENDAR = "ccee"
+FALLBACK_CALENDAR = "nacional"
+
+_OFFSET = re.compile(r"^([+-])(\d{2}):?(\d{2})$")
+
+
+# --- days and slots -------------------------------------------------------------------------------------
+
+
+@cache
+def parse_zone(name: str) -> tzinfo:
+    """A fixed offset (`-03:00`) or a named zone (`America/Sao_Paulo`).
+
+    Raises:
+        OperatorFault: neither.
+    """
+    match = _OFFSET.match(name)
+    if match:
+        sign = -1 if match[1] == "-" else 1
+        return timezone(sign * timedelta(hours=int(match[2]), minutes=int(match[3])))
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise OperatorFault(
+            f"unknown zone {name!r}", where="market_zone", remedy="use an offset such as -03:00, or a tz name"
+        ) from error
+
+
+def day_start(day: date, zone: str = MARKET_ZONE) -> datetime:
+    """First instant of a civil day, in UTC. Where summer time skips midnight, the first instant after it."""
+    local = datetime(day.year, day.month, day.day, tzinfo=parse_zone(zone))
+    return local.astimezone(UTC)
+
+
+def slots_per_day(day: date, zone: str = MARKET_ZONE, interval_s: int = 300) -> int:
+    """Number of intervals of a civil day: 288 at a fixed offset, 276 or 300 where summer time turned."""
+    length_s = int((day_start(day + ONE_DAY, zone) - day_start(day, zone)).total_seconds())
+    if interval_s <= 0 or length_s % interval_s:
+        raise OperatorFault(
+            f"an interval of {interval_s} s does not divide the {length_s} s of {day}", where="interval_s"
+        )
+    return length_s // interval_s
+
+
+def slot_end(day: date, slot: int, zone: str = MARKET_ZONE, interval_s: int = 300) -> datetime:
+    """End of slot `slot` (0-based) of a day, the stamp of the interval, in the given zone."""
+    instant = day_start(day, zone) + timedelta(seconds=(slot + 1) * interval_s)
+    return instant.astimezone(parse_zone(zone))
+
+
+@dataclass(frozen=True)
+class SlotPlace:
+    """Where an interval stands: civil day, 0-based slot, CCEE's `hora` (from 1), position in it (from 1)."""
+
+    day: date
+    slot: int
+    hour: int
+    position: int
+
+
+def place_of_slot(day: date, slot: int, interval_s: int = 300) -> SlotPlace:
+    """Hour and position of a slot, counted along the day (equal to the clock's hour at a fixed offset)."""
+    per_hour = HOUR_S // interval_s
+    return SlotPlace(day, slot, slot // per_hour + 1, slot % per_hour + 1)
+
+
+def place_of_end(end: datetime, zone: str = MARKET_ZONE, interval_s: int = 300) -> SlotPlace:
+    """Place of the interval that ends at `end` (aware; any offset).
+
+    Raises:
+        OperatorFault: naive, or not on the grid of intervals.
+    """
+    if end.tzinfo is None:
+        raise OperatorFault(f"{end} has no offset", where="interval end", remedy="write it as ...-03:00")
+    start = end.astimezone(UTC) - timedelta(seconds=interval_s)
+    day = start.astimezone(parse_zone(zone)).date()
+    into_day = (start - day_start(day, zone)).total_seconds()
+    slot, rest = divmod(into_day, interval_s)
+    if rest:
+        raise OperatorFault(f"{end} is not the end of an interval of {interval_s} s", where="interval end")
+    return place_of_slot(day, int(slot), interval_s)
+
+
+# --- holidays and business days -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Holiday:
+    """One line of a calendar file."""
+
+    calendar: str
+    day: date
+    name: str
+    source: str
+
+
+class Calendars:
+    """Holidays by calendar, and the business days that follow from them. Immutable."""
+
+    def __init__(self, holidays: Iterable[Holiday]) -> None:
+        self.holidays: tuple[Holiday, ...] = tuple(holidays)
+        days: dict[str, dict[date, Holiday]] = {name: {} for name in INCLUDES}
+        for holiday in self.holidays:
+            for name, parts in INCLUDES.items():
+                if holiday.calendar in parts:
+                    days[name][holiday.day] = holiday
+        self._days = days
+        # A year counts as loaded once the calendar's own file has a line in it.
+        self._years = {
+            name: {holiday.day.year for holiday in self.holidays if holiday.calendar == name}
+            for name in INCLUDES
+        }
+
+    def has_year(self, calendar: str, year: int) -> bool:
+        """Is the calendar's list of that year loaded?"""
+        self._require(calendar)
+        return year in self._years[calendar]
+
+    def holiday(self, day: date, calendar: str) -> Holiday | None:
+        """The holiday on that day, or None.
+
+        Raises:
+            OperatorFault: unknown calendar, or its year is not loaded (absence would then mean nothing).
+        """
+        if not self.has_year(calendar, day.year):
+            raise OperatorFault(
+                f"calendar {calendar!r} has no lines for {day.year}",
+                where="calendars",
+                remedy=f"import the list of {day.year} (CSV: calendar,date,name,source)",
+            )
+        return self._days[calendar].get(day)
+
+    def is_business_day(self, day: date, calendar: str) -> bool:
+        """Monday to Friday and not a holiday."""
+        return day.weekday() < 5 and self.holiday(day, calendar) is None
+
+    def business_day(self, anchor: date, number: int, calendar: str) -> date:
+        """The n-th business day counted from `anchor`.
+
+        Args:
+            anchor: first day of a month or of another period.
+            number: from 1: day 1 is the first business day on or after the anchor. Negative: counted back,
+                -1 is the last business day before the anchor.
+        """
+        if number == 0:
+            raise OperatorFault(
+                "there is no business day 0", where="number", remedy="count from 1 or from -1"
+            )
+        step = ONE_DAY if number > 0 else -ONE_DAY
+        day = anchor if number > 0 else anchor - ONE_DAY
+        left = abs(number)
+        while True:
+            if self.is_business_day(day, calendar):
+                left -= 1
+                if left == 0:
+                    return day
+            day += step
+
+    def deadline_calendar(self, years: Iterable[int]) -> str:
+        """`ccee` where all these years are loaded, else `nacional`, the earliest."""
+        loaded = all(self.has_year(DEADLINE_CALENDAR, year) for year in years)
+        return DEADLINE_CALENDAR if loaded else FALLBACK_CALENDAR
+
+    def merged(self, more: Iterable[Holiday]) -> Calendars:
+        """With further lines; a line for the same calendar and day replaces the older one."""
+        lines = {(holiday.calendar, holiday.day): holiday for holiday in (*self.holidays, *more)}
+        return Calendars(lines.values())
+
+    def _require(self, calendar: str) -> None:
+        if calendar not in INCLUDES:
+            raise OperatorFault(
+                f"unknown calendar {calendar!r}", where="calendar", remedy=f"use one of {', '.join(INCLUDES)}"
+            )
+
+
+def parse_calendar_csv(text: str, where: str) -> list[Holiday]:
+    """Read lines `calendar,date,name,source`.
+
+    Raises:
+        OperatorFault: naming file, line and column of the first fault.
+    """
+    reader = csv.DictReader(text.splitlines())
+    wanted = ["calendar", "date", "name", "source"]
+    if reader.fieldnames is None or [name.strip() for name in reader.fieldnames] != wanted:
+        raise OperatorFault(f"columns are {reader.fieldnames}", where=where, remedy=f"use {','.join(wanted)}")
+    holidays = []
+    for line in reader:
+        place = f"{where} line {reader.line_num}"
+        if line["calendar"] not in INCLUDES:
+            raise OperatorFault(
+                f"unknown calendar {line['calendar']!r}",
+                where=f"{place} column calendar",
+                remedy=f"use one of {', '.join(INCLUDES)}",
+            )
+        try:
+            day = date.fromisoformat(line["date"])
+        except (ValueError, TypeError) as error:
+            raise OperatorFault(
+                f"{line['date']!r} is not a date", where=f"{place} column date", remedy="write YYYY-MM-DD"
+            ) from error
+        if not line["source"]:
+            raise OperatorFault(
+                "no source",
+                where=f"{place} column source",
+                remedy="name the law, notice or list that the date comes from",
+            )
+        holidays.append(Holiday(line["calendar"], day, line["name"] or "", line["source"]))
+    return holidays
+
+
+def load_calendars(extra: Traversable | None = None) -> Calendars:
+    """The packaged calendars, and over them the lines of a file of one's own (a `Path` will do)."""
+    packaged = resources.files("vee") / "data" / "calendars.csv"
+    calendars = Calendars(parse_calendar_csv(packaged.read_text("utf-8"), "calendars.csv"))
+    if extra is None:
+        return calendars
+    return calendars.merged(parse_calendar_csv(extra.read_text("utf-8"), str(extra)))
+
+
+# --- periods and milestones -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Period:
+    """A measurement period: `start` is its first day, `following` the first day of the next one (MS)."""
+
+    start: date
+    following: date
+
+    @classmethod
+    def month(cls, any_day: date) -> Period:
+        """The civil month of a day."""
+        start = any_day.replace(day=1)
+        return cls(start, (start + timedelta(days=31)).replace(day=1))
+
+    @classmethod
+    def week_of(cls, any_day: date) -> Period:
+        """The week, Monday to Sunday, of a day."""
+        start = any_day - timedelta(days=any_day.weekday())
+        return cls(start, start + timedelta(days=7))
+
+
+def parse_month(text: str) -> date:
+    """First day of a month written `YYYY-MM`."""
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError as error:
+        raise OperatorFault(f"{text!r} is not a month", where="month", remedy="write YYYY-MM") from error
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """One row of the milestone table.
+
+    Attributes:
+        anchor: "M" the period itself, "MS" the one that follows.
+        number, unit: "du" counts business days (negative: back from the anchor), "day" civil days after it.
+        calendar: a calendar's name, or "deadline" for the one in force for deadlines.
+        side: "ccee" a date of the market operator, "ours" our own working date.
+    """
+
+    code: str
+    anchor: str
+    number: int
+    unit: str
+    calendar: str
+    side: str
+    due_en: str
+    due_pt: str
+
+    @property
+    def label(self) -> str:
+        """The trade's way to write it: MS+7du, M-12du."""
+        unit = "du" if self.unit == "du" else "d"
+        return f"{self.anchor}{self.number:+d}{unit}"
+
+
+def load_milestones(path: Traversable | None = None) -> list[Milestone]:
+    """The packaged milestone rows, or those of another file (another rhythm)."""
+    source = path or resources.files("vee") / "data" / "milestones.csv"
+    rows = []
+    for line in csv.DictReader(source.read_text("utf-8").splitlines()):
+        try:
+            row = Milestone(
+                code=line["code"],
+                anchor=line["anchor"],
+                number=int(line["number"]),
+                unit=line["unit"],
+                calendar=line["calendar"],
+                side=line["side"],
+                due_en=line["due_en"],
+                due_pt=line["due_pt"],
+            )
+        except (TypeError, ValueError, KeyError) as error:
+            raise OperatorFault(
+                f"bad milestone row {dict(line)}",
+                where=str(source),
+                remedy="columns: code,anchor,number,unit,calendar,side,due_en,due_pt",
+            ) from error
+        if row.anchor not in ("M", "MS") or row.unit not in ("du", "day"):
+            raise OperatorFault(
+                f"milestone {row.code!r}: anchor {row.anchor!r}, unit {row.unit!r}",
+                where=str(source),
+                remedy="anchor is M or MS, unit is du or day",
+            )
+        rows.append(row)
+    return rows
+
+
+def milestone_date(
+    milestone: Milestone, period: Period, calendars: Calendars, calendar: str | None = None
+) -> date:
+    """The civil date of a milestone of a period. `calendar` overrides "deadline" rows."""
+    anchor = period.start if milestone.anchor == "M" else period.following
+    if milestone.unit == "day":
+        return anchor + timedelta(days=milestone.number)
+    name = milestone.calendar
+    if name == "deadline":
+        name = calendar or calendars.deadline_calendar({period.start.year, period.following.year})
+    return calendars.business_day(anchor, milestone.number, name)
+
+
+def milestone(code: str, milestones: Iterable[Milestone] | None = None) -> Milestone:
+    """The row with that code."""
+    for row in load_milestones() if milestones is None else milestones:
+        if row.code == code:
+            return row
+    raise OperatorFault(
+        f"no milestone {code!r}", where="milestones", remedy="add the row to the milestone file"
+    )
+
+
+def deadline(month: date, calendars: Calendars, calendar: str | None = None) -> date:
+    """Last day for the measurement of a month: MS+7du."""
+    return milestone_date(milestone("measurement"), Period.month(month), calendars, calendar)
+
+
+def last_closed_month(
+    as_of: date, calendars: Calendars, calendar: str | None = None, *, closing_day_counts: bool = False
+) -> date:
+    """First day of the latest month usable as history: `as_of > MS+9du` of it (vee_rules.md section 4.5).
+
+    Args:
+        closing_day_counts: take `>=` instead. The text says only "after"; strict is the default [C].
+    """
+    row = milestone("closed")
+    month = as_of.replace(day=1)
+    while True:
+        month = (month - ONE_DAY).replace(day=1)
+        closes = milestone_date(row, Period.month(month), calendars, calendar)
+        if as_of > closes or (closing_day_counts and as_of == closes):
+            return month
