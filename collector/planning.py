@@ -1,8 +1,8 @@
 """What to ask for, when, and by which commands. Pure: facts in, decisions out.
 
-Expected comes first: the intervals of the days wanted, for the meters installed. What is not present is missing;
-the cheapest commands that bring it are chosen in the session itself, because only the meter's answer to 21 tells
-where its periods begin (nbr14522.md 3, 8).
+Expected comes first: the intervals of the days wanted, for the meters installed. What is not present is
+missing; the cheapest commands that bring it are chosen in the session itself, because only the meter's answer
+to 21 tells where its periods begin (nbr14522.md 3, 8).
 
 Times here are the meter's: naive local datetimes in market time. An interval is named by its end, and the one
 that ends at 00:00 belongs to the day before (nbr14522.md 8.3).
@@ -21,6 +21,7 @@ CHANNELS_PER_GROUP = 3
 # What one more block, and one more command with its answer, cost on the line in octets (nbr14522.md 1.3).
 BLOCK_OCTETS = 258 + 1
 COMMAND_OCTETS = 66 + 258 + 1
+_EVER = timedelta(days=3650)  # longer than any meter remembers
 
 
 class Priority(IntEnum):
@@ -61,8 +62,8 @@ class Goal:
     Args:
         sequence: which commands; MISSING lets the session choose by `spans`.
         spans: missing intervals, oldest first; empty for the standard sequences.
-        with_records: also registers, failures, changes and measurement parameters; a session every quarter of an
-            hour leaves them out, since they cost more octets than the memory it came for.
+        with_records: also registers, failures, changes and measurement parameters; a session every quarter
+            of an hour leaves them out, since they cost more octets than the memory it came for.
         absent: commands that this meter has answered with 39 before.
     """
 
@@ -137,8 +138,8 @@ def _candidates(
         if 0x26 in available and facts.words_current:
             yield (previous, current)
     if {0x51, 0x52} <= set(available):
-        # One day more than the calendar difference: right whether the meter counts a day as 24 hours back from
-        # now or as a calendar day (not known, nbr14522_gaps.md 2.1).
+        # One day more than the calendar difference: right whether the meter counts a day as 24 hours back
+        # from now or as a calendar day (not known, nbr14522_gaps.md 2.1).
         days = (facts.now.date() - day_of(oldest_end)).days + 1
         if days <= max_days:
             yield (MemoryStep(MemoryRead.NEWEST_DAYS, days),)
@@ -166,7 +167,7 @@ def _reach(step: MemoryStep, facts: MemoryFacts) -> tuple[datetime, datetime]:
         case MemoryRead.NEWEST_DAYS:
             return facts.now - timedelta(days=step.days), facts.now
         case MemoryRead.WHOLE:
-            return datetime.min, facts.now
+            return facts.now - _EVER, facts.now
 
 
 def _octets(step: MemoryStep, facts: MemoryFacts) -> int:
@@ -179,7 +180,8 @@ def _octets(step: MemoryStep, facts: MemoryFacts) -> int:
             words = step.days * (86400 // facts.interval_s) * CHANNELS_PER_GROUP
             return 2 * COMMAND_OCTETS + _block_octets(words)
         case MemoryRead.WHOLE:
-            # How much a meter keeps is not known beforehand; at least both periods, and always the last choice.
+            # How much a meter keeps is not known beforehand; at least both periods, and always the last
+            # choice.
             return 3 * COMMAND_OCTETS + _block_octets(2 * (facts.words_current + facts.words_previous) + 1)
 
 
@@ -232,7 +234,7 @@ class InstalledMeter:
 
 @dataclass(frozen=True, slots=True)
 class MeterDay:
-    """What is known of one meter on one day: slots present, and whether the meter was asked for all it has."""
+    """What is known of a meter's day: slots present, and whether the meter was asked for all it has."""
 
     present_slots: int
     is_exhausted: bool
@@ -258,8 +260,8 @@ def plan_reads(
     Args:
         known: by (meter, day); absent = nothing is present.
         now: naive, meter local. A day that has not begun is not asked for.
-    A day that the meter was already asked for completely (`is_exhausted`) is not asked for again: what the memory
-    does not hold does not come by asking.
+    A day that the meter was already asked for completely (`is_exhausted`) is not asked for again: what the
+    memory does not hold does not come by asking.
     """
     planned = []
     for meter in installed:
@@ -300,8 +302,8 @@ _PERIODS = {
 class Windows:
     """When within its period a scheduled read starts: (offset, length) from the start of the period.
 
-    The offset leaves the meter time to close the last interval; the length spreads the fleet, since a cell that
-    is asked for all its meters at 00:00 answers none.
+    The offset leaves the meter time to close the last interval; the length spreads the fleet, since a cell
+    that is asked for all its meters at 00:00 answers none.
     """
 
     daily: tuple[timedelta, timedelta] = (timedelta(minutes=10), timedelta(hours=4))
@@ -336,8 +338,8 @@ def due_reads(
 ) -> list[PlannedRead]:
     """The scheduled reads that became due in (after, until], naive local; not longer than one period apart.
 
-    A daily read asks for yesterday, the others for today as far as it goes, and for yesterday in the first hour
-    of the day, so that its last intervals come too.
+    A daily read asks for yesterday, the others for today as far as it goes, and for yesterday in the first
+    hour of the day, so that its last intervals come too.
     """
     planned = []
     for meter in installed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -194,7 +195,7 @@ class TestSchedules:
         ticks = [datetime(2026, 11, 21) + timedelta(seconds=17 * i) for i in range(86400 // 17 + 2)]
         count = sum(
             len(planning.due_reads([meter(schedule=kind)], before, after, Windows()))
-            for before, after in zip(ticks, ticks[1:], strict=False)
+            for before, after in pairwise(ticks)
         )
         assert count == a_day
 
