@@ -1,0 +1,280 @@
+"""One configuration: a TOML file, overridden by environment variables.
+
+The file is `SMF_CONFIG`, or `smf.toml` in the working directory where it exists. Each key has an environment
+variable `SMF_<SECTION>_<KEY>`; `SMF_DATABASE_URL` and `SMF_DATA_DIR` are the two that most people need.
+A key nobody knows and a value that does not fit are refused with the place and the remedy, never ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from faults import OperatorFault
+
+# Names that start like a section but are not a key of one.
+_OTHER_ENVIRONMENT = {"SMF_CONFIG", "SMF_DATA_DIR"}
+
+
+def setting(
+    default: Any, help_line: str, *, minimum: float | None = None, pattern: str = "", secret: bool = False
+) -> Any:
+    """A key of a section: default, one line for the documentation, and what a good value looks like.
+
+    A secret is read from the environment only, so that it never lands in a file under version control.
+    """
+    metadata = {"help": help_line, "minimum": minimum, "pattern": pattern, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """Where the data lives."""
+
+    url: str | None = setting(
+        None, "postgresql:// address; without it an embedded server is used", secret=True
+    )
+    data_dir: Path = setting(Path("data"), "folder of the embedded server, archives and generated reports")
+
+
+@dataclass(frozen=True)
+class MarketSettings:
+    """Facts of the market that every room computes with."""
+
+    zone: str = setting(
+        "-03:00",
+        "fixed offset of market time; CCEE counts without daylight saving",
+        pattern=r"[+-](0\d|1[0-4]):[0-5]\d",
+    )
+
+
+@dataclass(frozen=True)
+class CollectorSettings:
+    """Limits and patience of the collector."""
+
+    name: str = setting("collector", "name of this collector in sessions and claims")
+    max_sessions: int = setting(2000, "sessions open at once in one process", minimum=1)
+    per_cell_limit: int = setting(8, "sessions open at once in one radio cell", minimum=1)
+    per_host_limit: int = setting(64, "sessions open at once towards one host", minimum=1)
+    connect_timeout_s: float = setting(10.0, "patience for a connection", minimum=0.1)
+    session_timeout_s: float = setting(900.0, "longest session before it is cut", minimum=1)
+    lease_s: float = setting(120.0, "a claim not renewed for so long is free again", minimum=1)
+    backoff_base_s: float = setting(30.0, "wait before the first retry; doubles each time", minimum=0)
+    backoff_max_s: float = setting(3600.0, "longest wait between retries", minimum=0)
+
+
+@dataclass(frozen=True)
+class CceeSettings:
+    """How to reach CCEE; production needs a verified profile."""
+
+    profile_path: Path | None = setting(None, "contract profile (TOML); without it the one that is shipped")
+    environment: Literal["sandbox", "production", "standin"] = setting(
+        "standin", "which of CCEE's environments"
+    )
+    base_url: str | None = setting(None, "overrides the address in the profile (the stand-in's, say)")
+    client_id: str | None = setting(None, "OAuth2 client", secret=True)
+    client_secret: str | None = setting(None, "OAuth2 secret", secret=True)
+
+
+@dataclass(frozen=True)
+class DagsterSettings:
+    """Where Dagster keeps what is not in the database."""
+
+    home: Path | None = setting(None, "DAGSTER_HOME; without it dagster/ under the data folder")
+    first_day: str = setting(
+        "2025-01-01",
+        "first day that has a partition; a year is about 365 of them",
+        pattern=r"\d{4}-\d{2}-\d{2}",
+    )
+    shards: int = setting(1, "parts of the fleet that run as separate steps, by a hash of the UC", minimum=1)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All sections. `Settings.load()` reads file and environment; `Settings()` is all defaults."""
+
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    market: MarketSettings = field(default_factory=MarketSettings)
+    collector: CollectorSettings = field(default_factory=CollectorSettings)
+    ccee: CceeSettings = field(default_factory=CceeSettings)
+    dagster: DagsterSettings = field(default_factory=DagsterSettings)
+
+    @classmethod
+    def load(cls, path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the configuration.
+
+        Args:
+            path: the TOML file; default `SMF_CONFIG`, else `smf.toml` where it exists, else none.
+            environ: default `os.environ`.
+        Raises:
+            OperatorFault: file not readable, unknown section or key, value of the wrong kind.
+        """
+        env = os.environ if environ is None else environ
+        source = path or _default_path(env)
+        tables = _read_toml(source) if source else {}
+        hints = get_type_hints(cls)
+        unknown = sorted(set(tables) - set(hints))
+        if unknown:
+            raise OperatorFault(
+                f"unknown section [{unknown[0]}]",
+                where=str(source),
+                remedy=f"sections are {', '.join(f'[{name}]' for name in hints)}",
+            )
+        return cls(
+            **{name: _section(name, kind, tables.get(name, {}), source, env) for name, kind in hints.items()}
+        )
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.dagster.home or self.database.data_dir / "dagster"
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One key, for the documentation."""
+
+    section: str
+    key: str
+    environment: str
+    default: str
+    help_line: str
+
+
+def describe() -> list[SettingRow]:
+    """Every key with its environment variable, default and meaning, in order."""
+    rows = []
+    for section, kind in get_type_hints(Settings).items():
+        for item in fields(kind):
+            rows.append(
+                SettingRow(
+                    section=section,
+                    key=item.name,
+                    environment=_env_name(section, item.name),
+                    default="" if item.default in (None, MISSING) else str(item.default),
+                    help_line=item.metadata["help"],
+                )
+            )
+    return rows
+
+
+def _default_path(env: Mapping[str, str]) -> Path | None:
+    if named := env.get("SMF_CONFIG"):
+        return Path(named)
+    here = Path("smf.toml")
+    return here if here.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OperatorFault(
+            f"the configuration cannot be read: {error.strerror}",
+            where=str(path),
+            remedy="correct SMF_CONFIG, or unset it to use the defaults",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OperatorFault(
+            f"not valid TOML: {error}", where=str(path), remedy="correct the line that is named"
+        ) from error
+
+
+def _env_name(section: str, key: str) -> str:
+    return "SMF_DATA_DIR" if (section, key) == ("database", "data_dir") else f"SMF_{section}_{key}".upper()
+
+
+def _section(name: str, kind: Any, table: Any, source: Path | None, env: Mapping[str, str]) -> Any:
+    known = {item.name: item for item in fields(kind)}
+    if not isinstance(table, dict):
+        raise OperatorFault(
+            f"[{name}] must be a table", where=str(source), remedy=f"write [{name}] on its own line"
+        )
+    for key in table:
+        if key not in known:
+            raise OperatorFault(
+                f"unknown key {key!r} in [{name}]", where=str(source), remedy=f"keys are {', '.join(known)}"
+            )
+        if known[key].metadata["secret"] and key != "url":
+            raise OperatorFault(
+                f"{key!r} may not be in the file",
+                where=f"{source} [{name}]",
+                remedy=f"set {_env_name(name, key)} in the environment",
+            )
+    variables = {_env_name(name, key): key for key in known}
+    for variable in env:
+        prefix = f"SMF_{name.upper()}_"
+        if variable.startswith(prefix) and variable not in variables and variable not in _OTHER_ENVIRONMENT:
+            raise OperatorFault(
+                f"unknown variable {variable}",
+                where="environment",
+                remedy=f"known are {', '.join(sorted(variables))}",
+            )
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, item in known.items():
+        variable = _env_name(name, key)
+        if env.get(variable):
+            values[key] = _convert(
+                env[variable], hints[key], item, f"environment variable {variable}", text=True
+            )
+        elif key in table:
+            value = _convert(table[key], hints[key], item, f"{source} [{name}] {key}", text=False)
+            # A path in the file means the same wherever the command is started.
+            values[key] = source.parent / value if isinstance(value, Path) and source else value
+    return kind(**values)
+
+
+def _convert(raw: Any, hint: Any, item: Field[Any], where: str, *, text: bool) -> Any:
+    kind = _without_none(hint)
+    value = _parse(raw, kind, text=text)
+    if value is None:
+        raise OperatorFault(f"{raw!r} is not {_expected(kind)}", where=where, remedy=item.metadata["help"])
+    minimum, pattern = item.metadata["minimum"], item.metadata["pattern"]
+    if minimum is not None and value < minimum:
+        raise OperatorFault(f"{value} is too small", where=where, remedy=f"at least {minimum}")
+    if pattern and not re.fullmatch(pattern, value):
+        raise OperatorFault(
+            f"{value!r} does not have the form needed", where=where, remedy=item.metadata["help"]
+        )
+    return value
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(option for option in get_args(hint) if option is not type(None))
+    return hint
+
+
+def _parse(raw: Any, kind: Any, *, text: bool) -> Any:
+    """The value as `kind`, or None when it does not fit. `text`: from the environment, all are strings."""
+    if get_origin(kind) is Literal:
+        return raw if raw in get_args(kind) else None
+    if kind is bool:
+        if text:
+            return {"true": True, "1": True, "false": False, "0": False}.get(str(raw).lower())
+        return raw if isinstance(raw, bool) else None
+    if kind in (int, float):
+        if isinstance(raw, bool) or not (text or isinstance(raw, int | float)):
+            return None
+        try:
+            number = float(raw)
+            return int(raw) if kind is int and number.is_integer() else number if kind is float else None
+        except ValueError:
+            return None
+    if not isinstance(raw, str) or not raw:
+        return None
+    return Path(raw).expanduser() if kind is Path else raw
+
+
+def _expected(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    return {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(
+        kind, "a text"
+    )
