@@ -33,7 +33,7 @@ check: setup ## formatting, lint, types, import directions, generated pages up t
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.conformance --check
-	@$(BIN)/python -m docs.generate --check
+	@$(BIN)/python docs/generate.py --check
 
 format: setup ## format the code and fix what can be fixed by itself
 	@$(BIN)/ruff format .
@@ -43,7 +43,7 @@ conformance: setup ## rewrite docs/conformidade.md from the tests' marks
 	@$(BIN)/python -m tests.conformance
 
 docs: setup ## rewrite the generated tables of the manuals
-	@$(BIN)/python -m docs.generate
+	@$(BIN)/python docs/generate.py
 
 bench: setup ## the ratios of the issue, measured in one run each
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

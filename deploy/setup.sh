@@ -41,7 +41,7 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
     "$python" -m venv .venv
 fi
 echo "setup: installing $(grep -c '==' requirements.lock) pinned packages into .venv (first time: a few minutes)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 echo "$want" > "$stamp"
 echo "setup: done"
