@@ -1,0 +1,242 @@
+"""From a load to what a meter has counted: words, totals per segment, demands.
+
+Everything here is a function of interval numbers; nothing is accumulated between calls except a cache of
+whole days. Unit of every register: pulses (reference 5.1). Channels 1..3, segments in `Segment`'s order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from simulator.curves import CHANNELS, Floats, Ints, PulseSource, holiday_days
+from simulator.grid import DAY_S
+
+HOUR_S = 3_600
+
+
+class Segment(IntEnum):
+    """Tariff segments (postos), in the order of the register block."""
+
+    PEAK = 0
+    OFF_PEAK = 1
+    RESERVED = 2
+
+
+SEGMENTS = len(Segment)
+
+
+@dataclass(frozen=True)
+class SegmentTable:
+    """Starts of each segment, minutes of the day. Weekends and holidays have off-peak in place of peak."""
+
+    peak: tuple[int, ...] = (18 * 60,)
+    off_peak: tuple[int, ...] = (6 * 60, 21 * 60)
+    reserved: tuple[int, ...] = (0,)
+
+    def by_interval(self, interval_s: int) -> Ints:
+        """Segment of each interval of a working day, by its start (reference 5.1)."""
+        starts = sorted(
+            (minute * 60, segment)
+            for segment, minutes in zip(Segment, (self.peak, self.off_peak, self.reserved), strict=True)
+            for minute in minutes
+        )
+        times = np.array([time for time, _ in starts], dtype=np.int64)
+        values = np.array([segment for _, segment in starts], dtype=np.int64)
+        at = np.arange(DAY_S // interval_s, dtype=np.int64) * interval_s
+        # Before the first start of the day the last one of the day before still holds: index -1.
+        return values[np.searchsorted(times, at, side="right") - 1]
+
+
+@dataclass(frozen=True)
+class ReactiveRule:
+    """Reference power factor and the hours of each reactive channel (reference 3.1, o218-227)."""
+
+    reference_percent: int = 92
+    inductive_from_h: int = 6
+    capacitive_from_h: int = 0
+
+
+@dataclass(frozen=True)
+class Dead:
+    """Meter seconds in which nothing was counted: an outage, or what a clock set forward left out."""
+
+    start_s: int
+    end_s: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run of intervals amounts to.
+
+    `totals` and `maxima` have shape (channels, segments); `dmcr` and `ufer` one value per segment, from the
+    active channel and the reactive ones, in pulses of one reactive interval (an hour) and pulses.
+    """
+
+    totals: Ints
+    maxima: Ints
+    dmcr: Floats
+    ufer: Floats
+
+    @staticmethod
+    def nothing() -> Summary:
+        """Of no intervals at all."""
+        counts = np.zeros((CHANNELS, SEGMENTS), dtype=np.int64)
+        return Summary(counts, counts, np.zeros(SEGMENTS), np.zeros(SEGMENTS))
+
+    def then(self, later: Summary) -> Summary:
+        """Of this run and of the one after it."""
+        return Summary(
+            self.totals + later.totals,
+            np.maximum(self.maxima, later.maxima),
+            np.maximum(self.dmcr, later.dmcr),
+            self.ufer + later.ufer,
+        )
+
+
+class Counter:
+    """Counts one meter's load from `first` on: before it the meter had not been installed."""
+
+    def __init__(
+        self,
+        source: PulseSource,
+        first: int,
+        *,
+        demand_interval_s: int,
+        segments: SegmentTable,
+        reactive: ReactiveRule,
+        dead: Iterable[Dead] = (),
+    ) -> None:
+        self.interval_s = source.interval_s
+        self.first = first
+        self.per_demand = demand_interval_s // self.interval_s
+        self._source = source
+        self._working_day = segments.by_interval(self.interval_s)
+        self._reactive = reactive
+        self._dead = tuple(dead)
+        self._per_day = DAY_S // self.interval_s
+        self._days: dict[int, Summary] = {}
+
+    def add_dead(self, dead: Dead) -> None:
+        """Time that the meter will not count. Days already summed up are summed again."""
+        self._dead = (*self._dead, dead)
+        self._days.clear()
+
+    def pulses(self, first: int, stop: int) -> Ints:
+        """Words of intervals `first` .. `stop - 1`, shape (n, 3). Outages read zero, their edges partial."""
+        counts = self._source.pulses(first, max(stop - first, 0))
+        if first < self.first:
+            counts[: self.first - first] = 0
+        for dead in self._dead:
+            low = max(dead.start_s // self.interval_s, first)
+            high = min(-(-dead.end_s // self.interval_s), stop)
+            if low >= high:
+                continue
+            start = np.arange(low, high, dtype=np.int64) * self.interval_s
+            lost = np.minimum(start + self.interval_s, dead.end_s) - np.maximum(start, dead.start_s)
+            rows = slice(low - first, high - first)
+            counts[rows] = counts[rows] * (self.interval_s - lost)[:, None] // self.interval_s
+        return counts
+
+    def summary(self, first: int, stop: int) -> Summary:
+        """Totals and maxima of intervals `first` .. `stop - 1`; whole days come from the cache."""
+        first = max(first, self.first)
+        if stop <= first:
+            return Summary.nothing()
+        first_day, last_day = -(-first // self._per_day), stop // self._per_day
+        if first_day >= last_day:
+            return self._sum(first, stop)
+        self._fill(first_day, last_day)
+        days = [self._days[day] for day in range(first_day, last_day)]
+        middle = Summary(
+            np.sum([day.totals for day in days], axis=0),
+            np.max([day.maxima for day in days], axis=0),
+            np.max([day.dmcr for day in days], axis=0),
+            np.sum([day.ufer for day in days], axis=0),
+        )
+        return (
+            self._sum(first, first_day * self._per_day)
+            .then(middle)
+            .then(self._sum(last_day * self._per_day, stop))
+        )
+
+    def demand(self, stop: int) -> Ints:
+        """Demand of each channel in the last demand interval that ended at or before `stop`."""
+        end = stop - stop % self.per_demand
+        out: Ints = self.pulses(max(end - self.per_demand, self.first), end).sum(axis=0)
+        return out
+
+    def _fill(self, first_day: int, last_day: int) -> None:
+        missing = [day for day in range(first_day, last_day) if day not in self._days]
+        if not missing:
+            return
+        low, days = missing[0], missing[-1] + 1 - missing[0]
+        first, count = low * self._per_day, days * self._per_day
+        counts = self.pulses(first, first + count)
+        segment = self._segments(first, count)
+        totals = np.zeros((days, CHANNELS, SEGMENTS), dtype=np.int64)
+        maxima = np.zeros((days, CHANNELS, SEGMENTS), dtype=np.int64)
+        demands = counts.reshape(-1, self.per_demand, CHANNELS).sum(axis=1)
+        for s in Segment:
+            mine = (segment == s)[:, None]
+            totals[:, :, s] = (counts * mine).reshape(days, -1, CHANNELS).sum(axis=1)
+            maxima[:, :, s] = (demands * mine[:: self.per_demand]).reshape(days, -1, CHANNELS).max(axis=1)
+        value, excess = self._reactive_hours(counts, first)
+        dmcr, ufer = np.zeros((days, SEGMENTS)), np.zeros((days, SEGMENTS))
+        for s in Segment:
+            hourly = segment[:: HOUR_S // self.interval_s] == s
+            dmcr[:, s] = (value * hourly).reshape(days, -1).max(axis=1)
+            ufer[:, s] = (excess * hourly).reshape(days, -1).sum(axis=1)
+        for i in range(days):
+            self._days[low + i] = Summary(totals[i], maxima[i], dmcr[i], ufer[i])
+
+    def _sum(self, first: int, stop: int) -> Summary:
+        return self._sum_counts(self.pulses(first, stop), first) if first < stop else Summary.nothing()
+
+    def _segments(self, first: int, count: int) -> Ints:
+        number = np.arange(first, first + count, dtype=np.int64)
+        day, slot = np.divmod(number, self._per_day)
+        segment = self._working_day[slot]
+        weekend = (day + 3) % 7 >= 5  # 1970-01-01 was a Thursday
+        off = holiday_days(int(day[0]), int(day[-1]))
+        no_peak = weekend | np.isin(day, np.fromiter(off, dtype=np.int64))
+        return np.where(no_peak & (segment == Segment.PEAK), int(Segment.OFF_PEAK), segment)
+
+    def _sum_counts(self, counts: Ints, first: int) -> Summary:
+        segment = self._segments(first, len(counts))
+        totals = np.stack([counts[segment == s].sum(axis=0) for s in Segment], axis=1)
+        stop = first + len(counts)
+        # A demand interval counts once complete; one begun before the run, with what is here.
+        whole = stop - stop % self.per_demand
+        number = np.arange(first, whole, dtype=np.int64)
+        maxima = np.zeros((CHANNELS, SEGMENTS), dtype=np.int64)
+        if number.size:
+            starts = np.flatnonzero((number % self.per_demand == 0) | (number == first))
+            demands = np.add.reduceat(counts[: len(number)], starts, axis=0)
+            for s in Segment:
+                mine = demands[segment[starts] == s]
+                if mine.size:
+                    maxima[:, s] = mine.max(axis=0)
+        dmcr, ufer = np.zeros(SEGMENTS), np.zeros(SEGMENTS)
+        per_hour = HOUR_S // self.interval_s
+        low, high = -(-first // per_hour) * per_hour, stop // per_hour * per_hour
+        if low < high:
+            value, excess = self._reactive_hours(counts[low - first : high - first], low)
+            owner = segment[low - first : high - first : per_hour]
+            for s in Segment:
+                dmcr[s] = (value * (owner == s)).max()
+                ufer[s] = (excess * (owner == s)).sum()
+        return Summary(totals, maxima, dmcr, ufer)
+
+    def _reactive_hours(self, counts: Ints, first: int) -> tuple[Floats, Floats]:
+        """DMCR value and UFER of each hour; `first` begins one (reference 5.1; UFER by the same idea, C)."""
+        hours = counts.reshape(-1, HOUR_S // self.interval_s, CHANNELS).sum(axis=1)
+        hour = (first * self.interval_s // HOUR_S + np.arange(len(hours))) % 24
+        inductive = hour >= self._reactive.inductive_from_h
+        active = hours[:, 0].astype(np.float64)
+        reactive = np.where(inductive, hours[:, 1], hours[:, 2]).astype(np.float64)
+        value = self._reactive.reference_percent / 100.0 * np.hypot(active, reactive)
+        return value, np.maximum(value - active, 0.0)
