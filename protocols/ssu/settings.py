@@ -1,0 +1,29 @@
+"""What no public source settles about the user output, as named settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SsuSettings:
+    """Settings of one line.
+
+    Attributes:
+        interval_s: length of the demand interval. It is not in the block (section 6); 900 is usual, 300 and
+            3600 exist.
+        silence_s: silence that ends a burst. 0.150 is between the longest octet (0.100) and the shortest
+            silence between blocks (0.180), section 5.
+        seconds_tolerance: how far the countdown may be from previous minus elapsed (section 5: 2).
+        lock_after: coherent blocks before the format is taken as settled (section 5, one source: 10).
+        unlock_after: refused windows in a row before both formats are tried again (section 5: 30).
+        mixed_hour_post: "own" reads the control word of a mixed block by its own coding, "extended" by the
+            extended block's. The two conflict in the one public description (section 4); unknown.
+    """
+
+    interval_s: int = 900
+    silence_s: float = 0.150
+    seconds_tolerance: int = 2
+    lock_after: int = 10
+    unlock_after: int = 30
+    mixed_hour_post: str = "own"
