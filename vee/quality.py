@@ -27,7 +27,7 @@ class Reason(IntEnum):
     REFUSED_NEGATIVE = 1
     REFUSED_OUT_OF_DAY = 2
     REFUSED_NOT_A_NUMBER = 3
-    REFUSED_FUTURE = 4
+    FUTURE = 4
     HELD_CONFLICT = 5
     NO_INSTALLATION = 6
     METER_SWAP = 7
@@ -120,7 +120,7 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(Reason.REFUSED_NEGATIVE, _MISSING, "Valor negativo, recusado (V04)"),
     ReasonInfo(Reason.REFUSED_OUT_OF_DAY, _MISSING, "Registro fora do dia ou da grade de intervalos (V02)"),
     ReasonInfo(Reason.REFUSED_NOT_A_NUMBER, _MISSING, "Valor não numérico, recusado (V04)"),
-    ReasonInfo(Reason.REFUSED_FUTURE, _MISSING, "Intervalo com data futura, recusado (V02)"),
+    ReasonInfo(Reason.FUTURE, _MISSING, "Intervalo futuro: valor recusado, ou ainda por vir (V02)"),
     ReasonInfo(Reason.HELD_CONFLICT, _MISSING, "Duas leituras com valores diferentes: retido (V03)"),
     ReasonInfo(Reason.NO_INSTALLATION, _MISSING, "Nenhum medidor instalado neste intervalo"),
     ReasonInfo(Reason.METER_SWAP, _MISSING, "Intervalo partido pela troca do medidor"),
@@ -254,7 +254,7 @@ NOT_ESTIMABLE: frozenset[Reason] = frozenset(
     {
         Reason.HELD_CONFLICT,
         Reason.OUTSIDE_ACTIVE_PERIOD,
-        Reason.REFUSED_FUTURE,
+        Reason.FUTURE,
         Reason.NO_INSTALLATION,
         Reason.WRONG_CHANNEL,
         Reason.OMITTED_MUSD,
