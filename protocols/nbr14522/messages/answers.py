@@ -1,0 +1,77 @@
+"""Answers to writes, exceptions 39 and 40, and everything whose layout no public source gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, time
+from enum import IntEnum
+
+from protocols.nbr14522 import frames
+from protocols.nbr14522.messages.base import Response
+from protocols.nbr14522.messages.layout import Bcd, Clock, Date, Octet, Raw, at
+
+
+class Occurrence(IntEnum):
+    """Occurrences of answer 40 that are known (section 7, B); octets as on the wire."""
+
+    BATTERY = 0x30
+    PROGRAM_INTEGRITY = 0x31
+    CLOCK = 0x33
+    PASSWORD_INVALID = 0x36
+    WATCHDOG = 0x37
+    PASSWORD_WRONG = 0x41
+    SESSION_NEEDED = 0x43
+    LOCKED = 0x45
+    INVALID_PARAMETER = 0x46
+    VENDOR = 0xAB
+
+
+@dataclass(frozen=True, kw_only=True)
+class DateSet(Response):
+    """Answer to 29: the date now in force. What was sent in o5 comes back in o6 (section 6.2, B)."""
+
+    day: date | None = at(6, Date())
+    weekday: int | None = at(9, Bcd(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSet(Response):
+    """Answer to 30: the time now in force."""
+
+    clock: time | None = at(6, Clock(3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccurrenceCleared(Response):
+    """Answer to 37."""
+
+    occurrence: int | None = at(6, Octet())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotImplementedAnswer(Response):
+    """Answer 39: the meter does not have the command."""
+
+    code: int = at(1, Octet(), default=frames.NOT_IMPLEMENTED)
+    refused_code: int | None = at(6, Octet())
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccurrenceAnswer(Response):
+    """Answer 40: something at the meter stands in the way. 30-70 are treated as clearable by 37 (B)."""
+
+    code: int = at(1, Octet(), default=frames.OCCURRENCE)
+    occurrence: int | None = at(6, Octet())
+    detail: int | None = at(7, Octet())
+    waiting_count: int | None = at(8, Octet())
+
+    @property
+    def is_clearable(self) -> bool:
+        return self.occurrence is not None and 0x30 <= self.occurrence <= 0x70
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpaqueResponse(Response):
+    """Any other code (41-46 among them): kept raw."""
+
+    data: bytes | None = at(6, Raw(251))

@@ -1,0 +1,403 @@
+"""Messages as tables: each field says at which octet it lies and how it is coded; one engine does the rest.
+
+Rules of the engine, for both directions:
+
+- a field whose octets are no valid value is None, and a `Problem` says where and why; the rest is decoded;
+- a None is not written: the octets that came in stay (or the blank of a fresh frame), so octets that no table
+  explains, and values that could not be read, survive `encode(decode(x)) == x`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from datetime import date, datetime, time
+from enum import IntEnum
+from typing import Any, ClassVar, Protocol, Self
+
+from protocols.nbr14522.bcd import decode_bcd, encode_bcd
+from protocols.nbr14522.errors import LocalProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A field that could not be read."""
+
+    name: str
+    octet: int
+    octets_hex: str
+    reason: str
+
+
+class BadField(Exception):  # noqa: N818 -- a signal between codec and engine, never seen outside
+    """The octets are no value of this kind."""
+
+
+class Codec(Protocol):
+    """How one value lies in `size` octets. `decode` may return None for the code of "nothing"."""
+
+    @property
+    def size(self) -> int: ...
+    def decode(self, octets: bytes) -> Any: ...
+    def encode(self, value: Any) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bcd:
+    """A decimal number."""
+
+    size: int
+
+    def decode(self, octets: bytes) -> int:
+        value = decode_bcd(octets)
+        if value is None:
+            raise BadField("not decimal")
+        return value
+
+    def encode(self, value: int) -> bytes:
+        return encode_bcd(value, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Octet:
+    """A plain octet: codes and flags that makers also fill with non-decimal values."""
+
+    size: int = 1
+
+    def decode(self, octets: bytes) -> int:
+        return octets[0]
+
+    def encode(self, value: int) -> bytes:
+        return bytes([value])
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """`00` no, `01` yes."""
+
+    size: int = 1
+
+    def decode(self, octets: bytes) -> bool:
+        if octets[0] > 1:
+            raise BadField("neither 00 nor 01")
+        return octets[0] == 1
+
+    def encode(self, value: bool) -> bytes:
+        return b"\x01" if value else b"\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Octets kept as their hexadecimal digits: serial numbers, versions, models."""
+
+    size: int
+
+    def decode(self, octets: bytes) -> str:
+        return octets.hex().upper()
+
+    def encode(self, value: str) -> bytes:
+        return bytes.fromhex(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Octets kept as they are."""
+
+    size: int
+
+    def decode(self, octets: bytes) -> bytes:
+        return octets
+
+    def encode(self, value: bytes) -> bytes:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """ASCII, blanks and zeros at the ends kept (one maker fills on the left)."""
+
+    size: int
+
+    def decode(self, octets: bytes) -> str | None:
+        if octets in (b"\x00" * self.size, b"\xff" * self.size):
+            return None
+        if not all(0x20 <= octet < 0x7F for octet in octets):
+            raise BadField("not printable ASCII")
+        return octets.decode("ascii")
+
+    def encode(self, value: str) -> bytes:
+        return value.encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Binary32:
+    """IEEE-754 binary32, little-endian; any NaN (`FF FF FF FF`) is a quantity that the meter lacks."""
+
+    size: int = 4
+
+    def decode(self, octets: bytes) -> float | None:
+        value = float(struct.unpack("<f", octets)[0])
+        if math.isinf(value):
+            raise BadField("infinite")
+        return None if math.isnan(value) else value
+
+    def encode(self, value: float) -> bytes:
+        return struct.pack("<f", value)
+
+
+def _moment(octets: bytes) -> list[int]:
+    digits = octets.hex()
+    if not digits.isdecimal():
+        raise BadField("not decimal")
+    return [int(digits[i : i + 2]) for i in range(0, len(digits), 2)]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeDate:
+    """`HH MM SS DD MM YY`, year 2000+YY, naive; all zeros is nothing."""
+
+    size: int = 6
+
+    def decode(self, octets: bytes) -> datetime | None:
+        if not any(octets):
+            return None
+        hour, minute, second, day, month, year = _moment(octets)
+        try:
+            return datetime(2000 + year, month, day, hour, minute, second)  # noqa: DTZ001 -- meter wall clock
+        except ValueError as error:
+            raise BadField(str(error)) from error
+
+    def encode(self, value: datetime) -> bytes:
+        if value.tzinfo is not None or value.microsecond or not 2000 <= value.year < 2100:
+            raise LocalProtocolError(
+                f"{value} is no meter time: naive, whole seconds, 2000-2099", where="time"
+            )
+        return bytes.fromhex(value.strftime("%H%M%S%d%m%y"))
+
+
+@dataclass(frozen=True, slots=True)
+class Date:
+    """`DD MM YY`; all zeros is nothing."""
+
+    size: int = 3
+
+    def decode(self, octets: bytes) -> date | None:
+        if not any(octets):
+            return None
+        day, month, year = _moment(octets)
+        try:
+            return date(2000 + year, month, day)
+        except ValueError as error:
+            raise BadField(str(error)) from error
+
+    def encode(self, value: date) -> bytes:
+        if not 2000 <= value.year < 2100:
+            raise LocalProtocolError(f"{value} is outside 2000-2099", where="date")
+        return bytes.fromhex(value.strftime("%d%m%y"))
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """`HH MM SS`, or `HH MM` with size 2 where `99 00` is an unused slot."""
+
+    size: int
+
+    def decode(self, octets: bytes) -> time | None:
+        if self.size == 2 and octets == b"\x99\x00":
+            return None
+        parts = _moment(octets)
+        try:
+            return time(parts[0], parts[1], parts[2] if self.size > 2 else 0)
+        except ValueError as error:
+            raise BadField(str(error)) from error
+
+    def encode(self, value: time) -> bytes:
+        return bytes.fromhex(value.strftime("%H%M%S"))[: self.size]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of octets that is itself a table; a run of zeros only is nothing where `empty_is_none`."""
+
+    of: type[Table]
+    empty_is_none: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.of.SIZE
+
+    def decode(self, octets: bytes) -> Any:
+        raise NotImplementedError("parts are read by the engine")
+
+    def encode(self, value: Any) -> bytes:
+        raise NotImplementedError("parts are written by the engine")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    name: str
+    octet: int
+    codec: Codec
+    count: int
+    blank: bytes | None
+
+    def slots(self) -> Iterator[tuple[int | None, int]]:
+        """(index or None for a single value, 0-based offset) of each value."""
+        if self.count == 0:
+            yield None, self.octet - 1
+            return
+        for index in range(self.count):
+            yield index, self.octet - 1 + index * self.codec.size
+
+
+def at(
+    octet: int,
+    codec: Codec,
+    count: int = 0,
+    blank: bytes | None = None,
+    *,
+    default: Any = None,
+    compare: bool = True,
+) -> Any:
+    """A field of a table.
+
+    Args:
+        octet: 1-based position of its first octet.
+        count: 0 for a single value; else a tuple of so many values one after the other.
+        blank: octets of a value that is None in a fresh frame, where not the frame's own filling.
+        default: the value of a fresh message.
+        compare: whether two messages that differ only here are different.
+    """
+    if count:
+        default = (default,) * count
+    where = {"octet": octet, "codec": codec, "count": count, "blank": blank}
+    return field(default=default, compare=compare, metadata=where)
+
+
+def table_of(kind: type[Table]) -> tuple[FieldSpec, ...]:
+    """The field table of a message class, in octet order; built once per class."""
+    known = _TABLES.get(kind)
+    if known is None:
+        known = _TABLES[kind] = _build_table(kind)
+    return known
+
+
+_TABLES: dict[type[Table], tuple[FieldSpec, ...]] = {}
+
+
+def _build_table(kind: type[Table]) -> tuple[FieldSpec, ...]:
+    specs = [
+        FieldSpec(f.name, f.metadata["octet"], f.metadata["codec"], f.metadata["count"], f.metadata["blank"])
+        for f in fields(kind)
+        if "octet" in f.metadata
+    ]
+    return tuple(sorted(specs, key=lambda spec: spec.octet))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Base of everything that is a table of fields in a run of octets.
+
+    Attributes:
+        octets: the run as received, for what the table does not explain; empty in a fresh one. Not compared.
+        problems: fields that could not be read.
+    """
+
+    SIZE: ClassVar[int]
+    FILLING: ClassVar[int] = 0x00
+
+    octets: bytes = field(default=b"", repr=False, compare=False)
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def read(cls, octets: bytes) -> Self:
+        """Decode a run of SIZE octets. Never raises on their content."""
+        problems: list[Problem] = []
+        values: dict[str, Any] = {}
+        for spec in table_of(cls):
+            found = [_read_slot(spec, octets, index, offset, problems) for index, offset in spec.slots()]
+            values[spec.name] = found[0] if spec.count == 0 else tuple(found)
+        return cls(octets=octets, problems=tuple(problems), **values)
+
+    def write(self) -> bytes:
+        """The run of octets; the inverse of `read`.
+
+        Raises:
+            LocalProtocolError: a value that its field cannot hold.
+        """
+        run = bytearray(self.octets or bytes([self.FILLING]) * self.SIZE)
+        for spec in table_of(type(self)):
+            value = getattr(self, spec.name)
+            values = (value,) if spec.count == 0 else value
+            if len(values) != max(spec.count, 1):
+                raise LocalProtocolError(f"{len(values)} values, {spec.count} belong here", where=spec.name)
+            for (_, offset), one in zip(spec.slots(), values, strict=True):
+                run[offset : offset + spec.codec.size] = self._slot_octets(spec, one, run, offset)
+        return bytes(run)
+
+    def _slot_octets(self, spec: FieldSpec, value: Any, run: bytearray, offset: int) -> bytes:
+        size = spec.codec.size
+        if value is None:
+            return (
+                spec.blank
+                if spec.blank is not None and not self.octets
+                else bytes(run[offset : offset + size])
+            )
+        if isinstance(value, Table):
+            return value.write()
+        try:
+            octets = spec.codec.encode(value)
+        except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
+            raise LocalProtocolError(f"{value!r} cannot be written: {error}", where=spec.name) from error
+        if len(octets) != size:
+            raise LocalProtocolError(
+                f"{value!r} takes {len(octets)} octets, {size} belong here", where=spec.name
+            )
+        return octets
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: ISO dates and times, hexadecimal octets; empty records are left out."""
+        result = {spec.name: json_value(getattr(self, spec.name)) for spec in table_of(type(self))}
+        if self.problems:
+            result["problems"] = [
+                {"name": p.name, "octet": p.octet, "octets": p.octets_hex, "reason": p.reason}
+                for p in self.problems
+            ]
+        return result
+
+
+def _read_slot(spec: FieldSpec, run: bytes, index: int | None, offset: int, problems: list[Problem]) -> Any:
+    octets = run[offset : offset + spec.codec.size]
+    name = spec.name if index is None else f"{spec.name}[{index}]"
+    if isinstance(spec.codec, Part):
+        if spec.codec.empty_is_none and not any(octets):
+            return None
+        part = spec.codec.of.read(octets)
+        problems += [
+            Problem(f"{name}.{p.name}", offset + p.octet, p.octets_hex, p.reason) for p in part.problems
+        ]
+        return part
+    try:
+        return spec.codec.decode(octets)
+    except BadField as reason:
+        problems.append(Problem(name, offset + 1, octets.hex(" "), str(reason)))
+        return None
+
+
+def json_value(value: Any) -> Any:
+    """A field's value as JSON knows it."""
+    if isinstance(value, Table):
+        return value.to_json()
+    if isinstance(value, tuple):
+        if any(isinstance(one, Table) for one in value):
+            return [one.to_json() for one in value if one is not None]
+        return [json_value(one) for one in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, IntEnum):
+        return value.name.lower()
+    return value

@@ -1,0 +1,323 @@
+"""What differs between meters, and what no public source settles, as named settings.
+
+A profile is data: nothing outside asks a meter's name. Each field carries its default's reason, the
+reference section and the confidence (A two sources or a check, B one source, C inference); `unverified_settings`
+lists all that are not A, for the documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from protocols.nbr14522.frames import Addressing
+from protocols.nbr14522.memory import Packing
+
+READ_COMMANDS = frozenset({0x14, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x51, 0x52, 0x80})
+WRITE_COMMANDS = frozenset({0x29, 0x30, 0x37})
+
+
+class HandShake(StrEnum):
+    """How the next block of a composite answer is asked for."""
+
+    ACK = "ack"
+    """ACK or NAK after each block."""
+    REPEAT_COMMAND = "repeat_command"
+    """The command again with o5 = 00 first block, 01 next, 02 again."""
+
+
+class EmptyMemory(StrEnum):
+    """How a memory command is answered when there are no words."""
+
+    LAST_BLOCK = "last_block"
+    """One block of filler, marked last."""
+    OCCURRENCE = "occurrence"
+    """Answer 40."""
+
+
+class LimitedCount(StrEnum):
+    """What o75-77 of the answer to a limited 51 counts."""
+
+    LIMITED = "limited"
+    """Only the words that 52 then brings."""
+    WHOLE = "whole"
+    """All words of the memory; 52 brings fewer."""
+
+
+class WordsUpTo(StrEnum):
+    """Up to where o75-77 count the running period."""
+
+    DEMAND_INTERVAL = "demand_interval"
+    """The last complete demand interval."""
+    MEMORY_INTERVAL = "memory_interval"
+    """The last complete memory interval."""
+
+
+class GapRecovery(StrEnum):
+    """What the reader sends when a block after the first breaks off."""
+
+    NAK = "nak"
+    COMMAND = "command"
+
+
+class ClockChange(StrEnum):
+    """What setting the clock does to the memory."""
+
+    KEEP = "keep"
+    """Words go on; only the change log tells."""
+    CLOSE_PERIOD = "close_period"
+    """The billing period closes, as one maker's meters do: the grid stays clean on both sides."""
+
+
+def setting(default: Any, confidence: str, section: str, reason: str) -> Any:
+    """A field with its default, how sure that is, where it comes from, and why."""
+    return field(default=default, metadata={"confidence": confidence, "section": section, "reason": reason})
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTiming:
+    """Time-outs of the link in seconds; the field names follow section 1.5. See `STRICT` and `RELAXED`."""
+
+    name: str
+    max_char_gap_s: float
+    """TMAXCAR: largest silence inside a frame."""
+    min_enq_s: float
+    """TMINENQ: least time between two ENQ of the meter."""
+    max_enq_s: float
+    """TMAXENQ: most time between two ENQ for the reader to count them as neighbours."""
+    max_sync_s: float
+    """TMAXSINC: a command must start so soon after an ENQ."""
+    max_response_s: float
+    """TMAXRSP: most silence before an answer, ACK or NAK."""
+    max_wait_s: float
+    """TSEMWAIT: longest silence after a WAIT."""
+    drain_quiet_s: float
+    """Silence that counts as a drained line. Below the meter's ENQ period, or draining would never end."""
+    enq_in_flight_s: float
+    """ENQ that arrive so soon after a command were sent before it came in: not a broken sequence. The
+    round trip of the line; 0 on a wire."""
+    synchronise_s: float
+    """How long the reader waits for ENQ before it gives up (TMAXCON, whose value no source gives)."""
+    addressed_response_s: float
+    """P8, P2: most silence before an answer (10 s in a maker's reader)."""
+    addressed_memory_response_s: float
+    """P8, P2: the same for a memory block (5 s in a maker's reader)."""
+    meter_enq_period_s: float
+    """Meter: time between the ENQ it sends while idle, between TMINENQ and TMAXENQ."""
+    meter_pause_s: float
+    """Meter: how long it ignores the line after something it did not understand (S1's simulated meter)."""
+
+
+STRICT = LinkTiming(
+    name="strict",
+    max_char_gap_s=0.006,
+    min_enq_s=0.022,
+    max_enq_s=0.502,
+    max_sync_s=0.012,
+    max_response_s=0.502,
+    max_wait_s=305.0,
+    drain_quiet_s=0.006,
+    enq_in_flight_s=0.0,
+    synchronise_s=15.0,
+    addressed_response_s=10.0,
+    addressed_memory_response_s=5.0,
+    meter_enq_period_s=0.25,
+    meter_pause_s=0.25,
+)
+"""The norm's times as one source copied them (section 1.5, B): for a wire and bare hardware."""
+
+RELAXED = LinkTiming(
+    name="relaxed",
+    max_char_gap_s=2.0,
+    min_enq_s=0.022,
+    max_enq_s=5.0,
+    max_sync_s=5.0,
+    max_response_s=10.0,
+    max_wait_s=305.0,
+    drain_quiet_s=0.1,
+    enq_in_flight_s=3.0,
+    synchronise_s=30.0,
+    addressed_response_s=20.0,
+    addressed_memory_response_s=20.0,
+    meter_enq_period_s=0.25,
+    meter_pause_s=0.25,
+)
+"""For modems, TCP and USB adapters: field readers wait 100 ms to 20 s instead of 6 ms (section 1.5, B)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLimits:
+    """How often is too often (section 1.5, B)."""
+
+    naks: int = 7
+    waits: int = 12
+    sends: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class MeterProfile:
+    """One kind of meter on one kind of line. `dataclasses.replace` makes a variant."""
+
+    name: str
+    description: str = ""
+    addressing: Addressing = Addressing.P0
+    address: int = 1
+    """P2 only: the two digits of the address."""
+    timing: LinkTiming = RELAXED
+    limits: LinkLimits = field(default_factory=LinkLimits)
+    commands: frozenset[int] = READ_COMMANDS | WRITE_COMMANDS
+    """Codes that the meter implements, as on the wire; it answers 39 to any other."""
+    groups: int = 1
+    """Channel groups of three channels."""
+    has_reverse_channels: bool = True
+
+    packing: Packing = setting(
+        Packing.S,
+        "B",
+        "8.2",
+        "Found in one maker's own reader, four versions alike; no captured block proves it. "
+        "`checks.packing_fit` tells it at each reading that has registers.",
+    )
+    enq_required: int = setting(
+        2,
+        "B",
+        "1.6",
+        "ENQ before a command is sent: two is one reading of the norm, and noise rarely fakes two; many "
+        "field readers act on the first (1), some over TCP on none (0).",
+    )
+    p2_hand_shake: HandShake = setting(
+        HandShake.REPEAT_COMMAND,
+        "C",
+        "1.9",
+        "Composite answers on P2 were not seen; P8's way is likely because neither has ENQ.",
+    )
+    tolerates_echo: bool = setting(
+        True,
+        "C",
+        "1.7",
+        "Some optical heads return the reader's own octets; a command's 66 octets cannot begin an answer.",
+    )
+    gap_recovery: GapRecovery = setting(
+        GapRecovery.NAK,
+        "C",
+        "1.6",
+        "The table sends the command again, which in mid-answer restarts it at block 1; NAK makes the meter "
+        "repeat the block. Before the first block the command is sent again in either case.",
+    )
+    empty_memory: EmptyMemory = setting(
+        EmptyMemory.LAST_BLOCK,
+        "C",
+        "8.1",
+        "A reader that knows the count need not ask; a last block keeps the link's rules simple.",
+    )
+    filler_word: int = setting(
+        0, "C", "8.1", "Unused words of the last block; unused octets are 00 elsewhere."
+    )
+    null_octet: int = setting(
+        0x00, "A", "1.3", "Unused octets: 00 on most meters; E550 G2 fills answer 14 with FF."
+    )
+    block_after_999: int = setting(
+        0,
+        "C",
+        "8.1",
+        "Three decimal digits overflow; a counter wraps to 000, if it does not start over at 001.",
+    )
+    sign_bit: bool = setting(
+        False, "B", "8.2", "One parser takes bit 11 as a sign; counts up to 4095 are the plain reading."
+    )
+    hours_limit_is_trusted: bool = setting(
+        False, "C", "2.1", "Unit 01 of command 51 as hours is an inference; days (02) were found."
+    )
+    limited_count: LimitedCount = setting(
+        LimitedCount.LIMITED,
+        "C",
+        "2.1",
+        "What o75-77 of a limited 51 count; a reader takes the number and stops at the last-block flag.",
+    )
+    words_up_to: WordsUpTo = setting(
+        WordsUpTo.DEMAND_INTERVAL,
+        "C",
+        "3.2",
+        "A real answer to 20 counted 0 words with two memory intervals over since the reset.",
+    )
+    clock_change: ClockChange = setting(
+        ClockChange.KEEP,
+        "C",
+        "8.4",
+        "Unmarked in the words; one maker closes the period (B). The change log is the only general sign.",
+    )
+    constants_are_primary: bool = setting(
+        True,
+        "C",
+        "8.5",
+        "Constants seen (0.0072, 0.048) already held the ratios of the transformers; else multiply by 80's.",
+    )
+    second_set_active_octet: int = setting(
+        0x00, "B", "3.1", "o163: the norm as reported says 00 = active; some meters use the opposite."
+    )
+    sunday: int = setting(1, "A", "3.1", "Weekday 1 is Sunday: a real frame and two vectors agree.")
+    answers_are_current: bool = setting(
+        True, "B", "6.2", "Answers to writes carry what is now in force, one octet later than sent."
+    )
+
+    def __post_init__(self) -> None:
+        if self.enq_required not in (0, 1, 2):
+            raise ValueError(f"enq_required is 0, 1 or 2, not {self.enq_required}")
+
+    @property
+    def waits_for_enq(self) -> bool:
+        """Whether the reader may send only after ENQ."""
+        return self.addressing is Addressing.P0 and self.enq_required > 0
+
+    @property
+    def hand_shake(self) -> HandShake:
+        """How composite answers go on."""
+        if self.addressing is Addressing.P0:
+            return HandShake.ACK
+        return HandShake.REPEAT_COMMAND if self.addressing is Addressing.P8 else self.p2_hand_shake
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedSetting:
+    """A setting whose default no second source confirms."""
+
+    name: str
+    default: str
+    confidence: str
+    section: str
+    reason: str
+
+
+_TIMING_REASON = {
+    "synchronise_s": ("C", "TMINCON and TMAXCON exist, their values were found nowhere."),
+    "enq_in_flight_s": ("C", "Inference: on a line with a round trip, ENQ cross the command."),
+    "drain_quiet_s": ("C", "TMAXCAR strictly; relaxed, something below the meters' ENQ period."),
+}
+
+
+def unverified_settings() -> list[UnverifiedSetting]:
+    """All settings of a profile that rest on one source or on inference, in the order of their fields."""
+    found = [
+        UnverifiedSetting(
+            name=f"profile.{item.name}",
+            default=str(item.default) if item.default is not MISSING else "",
+            confidence=item.metadata["confidence"],
+            section=item.metadata["section"],
+            reason=item.metadata["reason"],
+        )
+        for item in fields(MeterProfile)
+        if item.metadata.get("confidence", "A") != "A"
+    ]
+    for item in fields(LinkTiming):
+        if item.name == "name":
+            continue
+        confidence, reason = _TIMING_REASON.get(
+            item.name, ("B", "One source copied the norm's times; relaxed values follow field readers.")
+        )
+        default = f"{getattr(STRICT, item.name)} (strict), {getattr(RELAXED, item.name)} (relaxed)"
+        found.append(UnverifiedSetting(f"timing.{item.name}", default, confidence, "1.5", reason))
+    for item in fields(LinkLimits):
+        reason = "One source copied the norm's limits."
+        found.append(UnverifiedSetting(f"limits.{item.name}", str(item.default), "B", "1.5", reason))
+    return found
