@@ -82,6 +82,16 @@ def extension_is_available(name: str) -> bool:
     return bool(found.scalar())
 
 
+def lz4_is_available() -> bool:
+    """Whether the server was built with lz4."""
+    found = op.get_bind().execute(
+        sqlalchemy.text(
+            "SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+        )
+    )
+    return bool(found.scalar())
+
+
 def _set_market_zone(connection: sqlalchemy.Connection, zone: str) -> None:
     """The one place in SQL that knows market time: where a market day begins."""
     sign = -1 if zone.startswith("-") else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from storage.migrations.run import extension_is_available, run_sql
+from storage.migrations.run import extension_is_available, lz4_is_available, run_sql
 
 revision = "0001"
 down_revision = None
@@ -20,6 +20,7 @@ _CHUNK = "INTERVAL '7 days'"
 def upgrade() -> None:
     for name in ("0001_registry.sql", "0002_collection.sql", "0003_derived.sql", "0004_delivery.sql"):
         run_sql(name)
+    _set_vector_storage()
     if not extension_is_available("timescaledb"):
         return
     op.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
@@ -28,3 +29,15 @@ def upgrade() -> None:
         op.execute(
             f"SELECT create_hypertable('{table}', by_range('day', {_CHUNK}), create_default_indexes => false)"
         )
+
+
+def _set_vector_storage() -> None:
+    """Compress vectors only where that costs nothing.
+
+    Measured on a layer of 20,000 UC-days: with the default, pglz, 1.7 s and 42 MB; uncompressed 0.5 s and
+    73 MB; with lz4 0.4 s and 42 MB, but not every server was built with it.
+    """
+    how = "SET COMPRESSION lz4" if lz4_is_available() else "SET STORAGE EXTERNAL"
+    for table, columns in (("reading_day", ("pulses",)), ("series_day", ("numerators", "origin", "reason"))):
+        for column in columns:
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} {how}")

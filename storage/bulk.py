@@ -1,0 +1,340 @@
+"""Frames in and out of the database in bulk.
+
+Writing is binary COPY, encoded with numpy: each row of a batch is laid out at fixed positions of one
+matrix, with room for the longest value of each column; what a row does not use (NULLs, shorter values) is
+then dropped by a mask. Rows without NULLs, nearly all, are sent as the matrix stands. Measured against
+ADBC's ingest and pgpq by tests/benchmarks/bench_storage.py, which prints the figures. Reading is ADBC,
+which hands over Arrow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from faults import DeveloperFault
+from storage.database import Database
+
+Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+# One matrix stays in the processor's cache, more or less: larger batches were slower.
+_BATCH_BYTES = 4 << 20
+# PostgreSQL counts days and microseconds from 2000-01-01; polars from 1970-01-01.
+_EPOCH_DAYS = 10_957
+_EPOCH_US = _EPOCH_DAYS * 86_400_000_000
+_NUMPY = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float8": ">f8", "date": ">i4", "timestamptz": ">i8"}
+_POLARS = {"int2": pl.Int16, "int4": pl.Int32, "int8": pl.Int64, "float8": pl.Float64}
+_ELEMENT_OID = {"_int2": 21, "_int4": 23, "_int8": 20}
+
+
+def copy_frame(
+    conn: psycopg.Connection[Any], table: str, frame: pl.DataFrame, columns: Mapping[str, str] | None = None
+) -> int:
+    """Append all rows of a frame to a table; returns how many.
+
+    Args:
+        conn: its transaction is used; nothing is committed here.
+        table: name of the table or temporary table.
+        frame: its column names are the table's. int2/4/8 and their arrays take any integer column that
+        fits, text and
+            jsonb a String, bytea a Binary, numeric a Decimal, integer or String, date a Date, timestamptz a
+            Datetime.
+        columns: type names by column where the caller knows them; default: asked of the database.
+    Raises:
+        DeveloperFault: a column the table does not have, or a type that does not fit it.
+    """
+    if frame.is_empty():
+        return 0
+    types = columns or table_types(conn, table)
+    unknown = [name for name in frame.columns if name not in types]
+    if unknown:
+        raise DeveloperFault(f"{table} has no column {unknown[0]!r}", where="storage.bulk.copy_frame")
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    )
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        for block in encode_rows(frame, {name: types[name] for name in frame.columns}):
+            copy.write(block)
+    return frame.height
+
+
+def table_types(conn: psycopg.Connection[Any], table: str) -> dict[str, str]:
+    """Type name (pg_type.typname, `_int8` for bigint[]) by column of a table."""
+    rows = conn.execute(
+        "SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+        "WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped",
+        [table],
+    )
+    return dict(rows.fetchall())
+
+
+def read_frame(source: Database | Any, query: str, parameters: Sequence[Any] | None = None) -> pl.DataFrame:
+    """Run a query through Arrow.
+
+    Args:
+        source: a `Database` (a connection is made for the query) or a connection of `Database.connect_arrow`.
+        query: SQL with $1, $2 ... for parameters. numeric comes as text: cast it, or take it as exact text.
+        parameters: str, int, float, bool, bytes, dates; for arrays write `= ANY($1::text::bigint[])` with
+            `array_literal`.
+    Returns:
+        Arrays as List, bytea as Binary, timestamptz as Datetime in UTC.
+    """
+    if isinstance(source, Database):
+        with source.connect_arrow() as connection:
+            return read_frame(connection, query, parameters)
+    with source.cursor() as cursor:
+        cursor.execute(query, tuple(parameters) if parameters else None)
+        frame = pl.from_arrow(cursor.fetch_arrow_table())
+    if not isinstance(frame, pl.DataFrame):
+        raise DeveloperFault("the query returned no table", where="storage.bulk.read_frame")
+    return frame
+
+
+def array_literal(values: Sequence[int] | pl.Series) -> str:
+    """Whole numbers as the text of an SQL array, for `$1::text::bigint[]`."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def encode_rows(frame: pl.DataFrame, types: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    """The octets of binary COPY for a frame, in blocks: header, rows, trailer."""
+    yield _SIGNATURE
+    step = max(1, _BATCH_BYTES // max(1, _widest_row(frame)))
+    for start in range(0, frame.height, step):
+        yield from _encode_batch(frame.slice(start, step), types)
+    yield _TRAILER
+
+
+def _widest_row(frame: pl.DataFrame) -> int:
+    width = 2
+    for column in frame.iter_columns():
+        if isinstance(column.dtype, pl.List):
+            width += 24 + 12 * _longest(column.list.len())
+        elif column.dtype == pl.Binary:
+            width += 4 + _longest(column.bin.size())
+        else:
+            width += 16
+    return width
+
+
+def _longest(sizes: pl.Series) -> int:
+    return int(sizes.fill_null(0).to_numpy().max())
+
+
+@dataclass
+class _Field:
+    """One column of a batch, laid out.
+
+    Attributes:
+        width: octets of the longest value, without its length.
+        lengths: of each value; -1 is NULL.
+        fill: writes the values into the (rows, width) slice of the matrix.
+        keep: which octets of that slice belong to a value, where some do not; None: all.
+    """
+
+    width: int
+    lengths: npt.NDArray[np.int32]
+    fill: Callable[[Bytes], None]
+    keep: Mask | None = None
+
+
+def _encode_batch(frame: pl.DataFrame, types: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    rows = frame.height
+    fields = [_lay_out(column, types[column.name]) for column in frame.iter_columns()]
+    width = 2 + sum(4 + field.width for field in fields)
+    matrix: Bytes = np.empty((rows, width), np.uint8)
+    matrix[:, :2] = np.frombuffer(struct.pack(">h", len(fields)), np.uint8)
+    ragged = np.zeros(rows, np.bool_)
+    at = 2
+    for field in fields:
+        matrix[:, at : at + 4] = field.lengths.astype(">i4").view(np.uint8).reshape(rows, 4)
+        field.fill(matrix[:, at + 4 : at + 4 + field.width])
+        if field.keep is not None:
+            ragged |= ~field.keep.all(axis=1)
+        at += 4 + field.width
+    if not ragged.any():
+        yield matrix.data.cast("B")
+        return
+    yield matrix[~ragged].tobytes()
+    rest = np.flatnonzero(ragged)
+    keep: Mask = np.ones((len(rest), width), np.bool_)
+    at = 2
+    for field in fields:
+        if field.keep is not None:
+            keep[:, at + 4 : at + 4 + field.width] = field.keep[rest]
+        at += 4 + field.width
+    yield matrix[rest][keep].tobytes()
+
+
+def _lay_out(column: pl.Series, kind: str) -> _Field:
+    try:
+        if kind in _ELEMENT_OID:
+            return _lay_out_array(column, kind)
+        if kind in _NUMPY:
+            return _lay_out_fixed(column, kind)
+        if kind == "bool":
+            return _fixed(column.fill_null(False).to_numpy().astype(np.uint8), column)
+        return _lay_out_octets(column, kind)
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise DeveloperFault(
+            f"column {column.name!r} of type {column.dtype} does not fit {kind}: {error}",
+            where="storage.bulk.copy_frame",
+        ) from error
+
+
+def _lay_out_fixed(column: pl.Series, kind: str) -> _Field:
+    if kind == "date":
+        numbers = column.cast(pl.Date).to_physical().cast(pl.Int32) - _EPOCH_DAYS
+    elif kind == "timestamptz":
+        numbers = column.cast(pl.Datetime("us", "UTC")).to_physical() - _EPOCH_US
+    else:
+        # Strict: a number that does not fit the column is refused here, not wrapped.
+        numbers = column.cast(_POLARS[kind])
+    return _fixed(numbers.fill_null(0).to_numpy().astype(_NUMPY[kind]), column)
+
+
+def _fixed(values: npt.NDArray[Any], column: pl.Series) -> _Field:
+    rows, width = len(values), values.dtype.itemsize
+    octets = np.ascontiguousarray(values).view(np.uint8).reshape(rows, width)
+    lengths = np.full(rows, width, np.int32)
+    keep: Mask | None = None
+    if column.null_count():
+        valid = column.is_not_null().to_numpy()
+        lengths[~valid] = -1
+        keep = np.repeat(valid[:, None], width, axis=1)
+
+    def fill(out: Bytes) -> None:
+        out[:] = octets
+
+    return _Field(width, lengths, fill, keep)
+
+
+def _lay_out_array(column: pl.Series, kind: str) -> _Field:
+    """int2[], int4[] or int8[]: a header of 20 octets, then length and value of each element."""
+    if column.null_count():
+        raise TypeError("an array column may hold NULL elements, not NULL arrays")
+    inner = _POLARS[kind[1:]]
+    rows, size = len(column), np.dtype(_NUMPY[kind[1:]]).itemsize
+    counts = column.list.len().to_numpy().astype(np.int64)
+    longest = int(counts.max())
+    flat = column.explode(empty_as_null=False).cast(inner)
+    values = flat.fill_null(0).to_numpy()
+    has_nulls = flat.null_count() > 0
+    present = flat.is_not_null().to_numpy() if has_nulls else None
+    within: Mask | None = None
+    if (counts != longest).any():
+        within = np.arange(longest) < counts[:, None]
+        values = _spread(values, within)
+        present = _spread(present, within) if present is not None else None
+    values = values.reshape(rows, longest)
+    element = np.dtype([("length", ">i4"), ("value", _NUMPY[kind[1:]])])
+    width = 20 + longest * element.itemsize
+    lengths = (20 + counts * element.itemsize).astype(np.int32)
+    keep: Mask | None = None
+    header = np.empty((rows, 5), ">i4")
+    # One dimension (none if empty), no NULLs, element type, count, first index.
+    header[:] = (1, 0, _ELEMENT_OID[kind], 0, 1)
+    header[:, 3] = counts
+    if present is not None or within is not None:
+        shown = np.ones((rows, longest), np.bool_) if present is None else present.reshape(rows, longest)
+        here = np.ones((rows, longest), np.bool_) if within is None else within
+        nulls = here & ~shown
+        header[:, 1] = nulls.any(axis=1)
+        lengths -= (nulls.sum(axis=1) * size).astype(np.int32)
+        keep = np.ones((rows, width), np.bool_)
+        body = keep[:, 20:].reshape(rows, longest, element.itemsize)
+        body[:] = here[:, :, None]
+        body[:, :, 4:] &= shown[:, :, None]
+    if (counts == 0).any():
+        header[counts == 0, 0] = 0
+        lengths[counts == 0] = 12
+        keep = np.ones((rows, width), np.bool_) if keep is None else keep
+        keep[counts == 0, 12:] = False
+
+    def fill(out: Bytes) -> None:
+        out[:, :20] = header.view(np.uint8).reshape(rows, 20)
+        body = np.empty((rows, longest), element)
+        body["value"] = values
+        body["length"] = size
+        if present is not None:
+            body["length"][~present.reshape(rows, longest)] = -1
+        out[:, 20:] = body.view(np.uint8).reshape(rows, width - 20)
+
+    return _Field(width, lengths, fill, keep)
+
+
+def _spread(values: npt.NDArray[Any], within: Mask) -> npt.NDArray[Any]:
+    """Values of ragged rows at the left of a full matrix."""
+    full = np.zeros(within.shape, values.dtype)
+    full[within] = values
+    return full
+
+
+def _lay_out_octets(column: pl.Series, kind: str) -> _Field:
+    """text, bytea, jsonb, numeric: as many octets as the value has."""
+    if kind == "bytea":
+        octets = column.cast(pl.Binary)
+    elif kind == "text":
+        octets = column.cast(pl.String).cast(pl.Binary)
+    elif kind == "jsonb":
+        octets = (pl.Series([b"\x01"]) + column.cast(pl.String).cast(pl.Binary)).alias(column.name)
+    elif kind == "numeric":
+        octets = pl.Series(
+            [None if value is None else encode_numeric(Decimal(value)) for value in column], dtype=pl.Binary
+        )
+    else:
+        raise TypeError("no encoder for this type")
+    sizes = octets.bin.size().fill_null(0).to_numpy().astype(np.int64)
+    longest = int(sizes.max()) if len(sizes) else 0
+    rows = len(octets)
+    data = np.frombuffer(b"".join(octets.drop_nulls()), np.uint8)
+    lengths = sizes.astype(np.int32)
+    if column.null_count():
+        lengths[octets.is_null().to_numpy()] = -1
+    within: Mask | None = None
+    if (sizes != longest).any():
+        within = np.arange(longest) < sizes[:, None]
+
+    def fill(out: Bytes) -> None:
+        if within is None:
+            out[:] = data.reshape(rows, longest)
+        else:
+            out[:] = _spread(data, within)
+
+    return _Field(longest, lengths, fill, within)
+
+
+def encode_numeric(value: Decimal) -> bytes:
+    """PostgreSQL's binary numeric: digits in base 10,000, weight of the first, sign, decimals shown."""
+    if not value.is_finite():
+        raise TypeError(f"{value} is not a number that numeric can hold exactly")
+    sign, digits, exponent = value.as_tuple()
+    power = int(exponent)
+    decimals = max(0, -power)
+    text = "".join(map(str, digits)) + "0" * max(0, power)
+    text = text.rjust(decimals + 1, "0")
+    whole, fraction = (text[:-decimals], text[-decimals:]) if decimals else (text, "")
+    whole = whole.rjust(-(-len(whole) // 4) * 4, "0")
+    fraction = fraction.ljust(-(-len(fraction) // 4) * 4, "0")
+    groups = [int((whole + fraction)[at : at + 4]) for at in range(0, len(whole + fraction), 4)]
+    weight = len(whole) // 4 - 1
+    while groups and groups[0] == 0:
+        groups.pop(0)
+        weight -= 1
+    while groups and groups[-1] == 0:
+        groups.pop()
+    if not groups:
+        weight, sign = 0, 0
+    head = struct.pack(">hhHH", len(groups), weight, 0x4000 if sign else 0, decimals)
+    return head + struct.pack(f">{len(groups)}h", *groups)
