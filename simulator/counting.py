@@ -193,6 +193,10 @@ class Counter:
         for i in range(days):
             self._days[low + i] = Summary(totals[i], maxima[i], dmcr[i], ufer[i])
 
+    def segment(self, interval: int) -> int:
+        """Segment of one interval."""
+        return int(self._segments(interval, 1)[0])
+
     def _sum(self, first: int, stop: int) -> Summary:
         return self._sum_counts(self.pulses(first, stop), first) if first < stop else Summary.nothing()
 
