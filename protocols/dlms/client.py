@@ -1,0 +1,367 @@
+"""The reader's side of an association: open, GET, SET, ACTION, release (reference, sections 3 and 4).
+
+Sans-IO: an operation is a generator. It yields octets to send (perhaps none) and is resumed with octets
+received (b"" is not an end, just nothing); its return value is the result. Time-outs, and giving up, are the
+driver's. One operation at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from protocols.dlms import apdu as pdu
+from protocols.dlms.apdu import Attribute, Mechanism
+from protocols.dlms.axdr import Data, Reader, Tag, decode, encode, octets
+from protocols.dlms.errors import (
+    AssociationRefused,
+    AuthenticationBroken,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from protocols.dlms.framing import Framing
+from protocols.dlms.security import (
+    AUTHENTICATED,
+    ENCRYPTED,
+    CounterSource,
+    Keys,
+    gmac,
+    protect,
+    unprotect,
+)
+
+T = TypeVar("T")
+Steps = Generator[bytes, bytes, T]
+
+ASSOCIATION = "0-0:40.0.0.255"
+# A whole profile in small blocks; more is no honest answer.
+MAX_ANSWER = 32 << 20
+MAX_BLOCKS = 1 << 17
+MAX_STRAY = 16
+
+_GLO_REQUEST = {0xC0: 0xC8, 0xC1: 0xC9, 0xC3: 0xCB}
+_GLO_RESPONSE = {0xCC: 0xC4, 0xCD: 0xC5, 0xCF: 0xC7}
+_DIAGNOSTICS = {
+    0x02: "application context not supported",
+    0x0B: "mechanism not recognised",
+    0x0C: "mechanism required",
+    0x0D: "authentication failed",
+    0x0E: "authentication required",
+}
+
+
+@dataclass(frozen=True)
+class AccessRefused(Exception):
+    """The meter refuses one object: a value for the caller to handle, not the end of the session."""
+
+    attribute: Attribute
+    code: int
+
+    def __str__(self) -> str:
+        where = f"{self.attribute.obis} attribute {self.attribute.index}"
+        return f"{where}: {pdu.result_name(self.code)}"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How a client proves itself to a meter."""
+
+    mechanism: Mechanism = Mechanism.NONE
+    password: bytes = field(default=b"", repr=False)
+    keys: Keys | None = None
+    title: bytes = b""
+    next_counter: CounterSource | None = None
+    make_challenge: Callable[[], bytes] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mechanism is Mechanism.GMAC and not (
+            self.keys and len(self.title) == 8 and self.next_counter and self.make_challenge
+        ):
+            raise LocalProtocolError("GMAC takes keys, a title of 8 octets, a counter and a challenge source")
+
+
+class DlmsClient:
+    """One association over one framing.
+
+    Args:
+        framing: wrapper or HDLC.
+        credentials: mechanism and secrets.
+        max_apdu: largest APDU that we take; small values force block transfer.
+        tolerate_trailing: keep values with surplus octets after them (one public server sends such).
+    """
+
+    def __init__(
+        self,
+        framing: Framing,
+        credentials: Credentials | None = None,
+        *,
+        max_apdu: int = 0xFFFF,
+        tolerate_trailing: bool = False,
+    ) -> None:
+        self._framing = framing
+        self._credentials = credentials or Credentials()
+        self._max_apdu = max_apdu
+        self._tolerate_trailing = tolerate_trailing
+        self._meter_title = b""
+        self._meter_counter = -1
+        self._max_request = 0xFFFF
+        self._is_associated = False
+        self.notifications: list[bytes] = []
+
+    @property
+    def meter_title(self) -> bytes:
+        """The meter's system title, once associated with ciphering."""
+        return self._meter_title
+
+    def open(self) -> Steps[None]:
+        """Open the link and the association.
+
+        Raises:
+            AssociationRefused: wrong password, client or context.
+            AuthenticationBroken: the meter's proof does not hold.
+        """
+        yield from self._link_up()
+        credentials = self._credentials
+        initiate = pdu.initiate_request(self._max_apdu)
+        secret, title = credentials.password, b""
+        if credentials.mechanism is Mechanism.GMAC:
+            assert credentials.make_challenge is not None
+            secret, title = credentials.make_challenge(), credentials.title
+            initiate = self._sealed(0x21, initiate)
+        answer = pdu.parse_aare(
+            (yield from self._ask(pdu.aarq(credentials.mechanism, initiate, secret, title)))
+        )
+        goes_on = credentials.mechanism is Mechanism.GMAC and answer.diagnostic == 0x0E
+        if answer.result != 0 and not goes_on:
+            why = _DIAGNOSTICS.get(answer.diagnostic, f"diagnostic {answer.diagnostic:02X}")
+            raise AssociationRefused(
+                f"the meter refuses the association: {why}",
+                where="association",
+                remedy="check client, mechanism and password of this meter",
+            )
+        self._meter_title = answer.title
+        self._note_limits(answer.user_information)
+        self._is_associated = True
+        if credentials.mechanism is Mechanism.GMAC:
+            yield from self._prove(secret, answer.challenge)
+
+    def get(self, attribute: Attribute, selector: int = 0, selection: Data | None = None) -> Steps[Data]:
+        """Value of an attribute; blocks are joined and decoded once, since rows are cut in the middle.
+
+        Raises:
+            AccessRefused: the meter's data-access-result.
+        """
+        answer = yield from self._service(pdu.get_request(attribute, selector, selection))
+        if answer[:1] != b"\xc4" or len(answer) < 4:
+            raise RemoteProtocolError(f"{answer[:4].hex(' ')} is no GET response", where=attribute.obis)
+        if answer[1] == 0x01:
+            if answer[3]:
+                raise AccessRefused(attribute, _at(answer, 4))
+            return decode(answer[4:], self._tolerate_trailing)
+        raw = bytearray()
+        for expected in range(1, MAX_BLOCKS):
+            is_last, block = self._get_block(answer, expected, attribute)
+            raw += block
+            if len(raw) > MAX_ANSWER:
+                break
+            if is_last:
+                return decode(bytes(raw), self._tolerate_trailing)
+            answer = yield from self._service(pdu.get_next(expected))
+        raise LimitExceeded(f"blocks without end: {len(raw)} octets", where=attribute.obis)
+
+    def set(self, attribute: Attribute, value: Data) -> Steps[None]:
+        """Write an attribute, in blocks where the meter's largest APDU asks for it."""
+        whole = pdu.set_request(attribute, value)
+        if len(whole) + 32 <= self._max_request:
+            answer = yield from self._service(whole)
+            self._check(answer, 0xC5, 0x01, attribute)
+            return
+        raw, room = encode(value), self._max_request - 64
+        pieces = [raw[place : place + room] for place in range(0, len(raw), room)]
+        for number, piece in enumerate(pieces, start=1):
+            is_last = number == len(pieces)
+            request = (
+                pdu.set_first_block(attribute, is_last, piece)
+                if number == 1
+                else pdu.set_block(number, is_last, piece)
+            )
+            answer = yield from self._service(request)
+            if not is_last and answer[:2] != b"\xc5\x02":
+                raise AccessRefused(attribute, _at(answer, 3))
+        self._check(answer, 0xC5, 0x03, attribute)
+
+    def action(self, method: Attribute, argument: Data | None = None) -> Steps[Data | None]:
+        """Call a method; its return value, if it has one."""
+        request = pdu.action_request(method, argument)
+        if len(request) + 32 > self._max_request:
+            raise LocalProtocolError(
+                f"argument of {len(request)} octets: the meter takes {self._max_request}", where=method.obis
+            )
+        answer = yield from self._service(request)
+        if answer[:2] == b"\xc7\x02":
+            raw = bytearray()
+            for expected in range(1, MAX_BLOCKS):
+                is_last, block = self._action_block(answer, expected, method)
+                raw += block
+                if is_last:
+                    return decode(bytes(raw), self._tolerate_trailing)
+                if len(raw) > MAX_ANSWER:
+                    break
+                answer = yield from self._service(pdu.action_next(expected))
+            raise LimitExceeded("blocks without end", where=method.obis)
+        self._check(answer, 0xC7, 0x01, method)
+        if len(answer) > 5 and answer[4]:
+            if answer[5]:
+                raise AccessRefused(method, _at(answer, 6))
+            return decode(answer[6:], self._tolerate_trailing)
+        return None
+
+    def release(self) -> Steps[None]:
+        """Release the association and close the link. Some meters refuse RLRQ: closing is then enough."""
+        if self._is_associated:
+            self._is_associated = False
+            yield from self._ask(pdu.RELEASE_REQUEST)
+        closing = self._framing.disconnect()
+        if closing:
+            yield closing
+
+    def _link_up(self) -> Steps[None]:
+        opening = self._framing.connect()
+        if not opening:
+            return
+        received = yield opening
+        while True:
+            self._framing.receive(received)
+            if self._framing.next_apdu() is not None:
+                return
+            received = yield self._framing.data_to_send()
+
+    def _prove(self, ours: bytes, theirs: bytes) -> Steps[None]:
+        """Both sides show that they hold the keys: f(StoC) out, f(CtoS) back."""
+        credentials = self._credentials
+        assert credentials.keys is not None
+        assert credentials.next_counter is not None
+        if theirs == ours:
+            raise AuthenticationBroken("the meter sends our own challenge back", where="association")
+        counter = credentials.next_counter()
+        tag = gmac(credentials.keys, credentials.title, counter, AUTHENTICATED, theirs)
+        proof = bytes([AUTHENTICATED]) + counter.to_bytes(4, "big") + tag
+        try:
+            answer = yield from self.action(Attribute(15, ASSOCIATION, 1), octets(proof))
+        except AccessRefused as refused:
+            raise AssociationRefused(
+                f"the meter refuses our proof: {pdu.result_name(refused.code)}",
+                where="association",
+                remedy="check the keys of this meter and that the invocation counter is above the meter's",
+            ) from refused
+        value = answer.value if answer is not None and answer.tag is Tag.OCTET_STRING else b""
+        if len(value) != 17:
+            raise AuthenticationBroken("the meter gives no proof", where="association")
+        expected = gmac(
+            credentials.keys, self._meter_title, int.from_bytes(value[1:5], "big"), AUTHENTICATED, ours
+        )
+        if value[5:] != expected:
+            raise AuthenticationBroken(
+                "the meter's proof is wrong: it does not hold the authentication key",
+                where="association",
+                remedy="check that this is the right meter",
+            )
+
+    def _note_limits(self, information: bytes) -> None:
+        if not information:
+            return
+        if information[0] == 0x28:
+            information = self._opened(information)
+        limit = pdu.parse_initiate(information).max_apdu
+        self._max_request = limit or 0xFFFF
+
+    def _service(self, request: bytes) -> Steps[bytes]:
+        if not self._is_associated:
+            raise LocalProtocolError("no association is open")
+        if self._credentials.mechanism is Mechanism.GMAC:
+            request = self._sealed(_GLO_REQUEST[request[0]], request)
+        answer = yield from self._ask(request)
+        if answer[:1] and (answer[0] in _GLO_RESPONSE or answer[0] == 0xDB):
+            answer = self._opened(answer)
+        if answer[:1] == b"\xd8":
+            raise RemoteProtocolError(
+                f"the meter answers with an exception: {answer.hex(' ')}", where="service"
+            )
+        return answer
+
+    def _ask(self, request: bytes) -> Steps[bytes]:
+        received = yield self._framing.wrap(request)
+        strays = 0
+        while True:
+            self._framing.receive(received)
+            while (answer := self._framing.next_apdu()) is not None:
+                # A push may come at any time between answers; it is kept for whoever wants it.
+                if answer[:1] != b"\x0f":
+                    return answer
+                strays += 1
+                if strays > MAX_STRAY:
+                    raise LimitExceeded("notifications instead of an answer", where="service")
+                self.notifications.append(answer)
+            received = yield self._framing.data_to_send()
+
+    def _sealed(self, tag: int, plain: bytes) -> bytes:
+        credentials = self._credentials
+        assert credentials.keys is not None
+        assert credentials.next_counter is not None
+        control = AUTHENTICATED | ENCRYPTED
+        text = protect(credentials.keys, credentials.title, credentials.next_counter(), control, plain)
+        return pdu.tlv(tag, text)
+
+    def _opened(self, answer: bytes) -> bytes:
+        keys = self._credentials.keys
+        if keys is None:
+            raise RemoteProtocolError("a ciphered answer without keys", where="security header")
+        reader = Reader(answer)
+        title = self._meter_title
+        if reader.octet() == 0xDB:
+            title = reader.take(reader.length())
+        _, counter, plain = unprotect(keys, title, reader.take(reader.length()))
+        if counter <= self._meter_counter:
+            raise AuthenticationBroken(
+                f"the meter's invocation counter goes from {self._meter_counter} to {counter}: a replay",
+                where="security header",
+            )
+        self._meter_counter = counter
+        return plain
+
+    def _get_block(self, answer: bytes, expected: int, attribute: Attribute) -> tuple[bool, bytes]:
+        if answer[:2] != b"\xc4\x02":
+            raise RemoteProtocolError(f"{answer[:2].hex(' ')} instead of a block", where=attribute.obis)
+        reader = Reader(answer)
+        reader.take(3)
+        is_last, number = bool(reader.octet()), int.from_bytes(reader.take(4), "big")
+        if reader.octet():
+            raise AccessRefused(attribute, reader.octet())
+        if number != expected:
+            raise RemoteProtocolError(f"block {number} instead of {expected}", where=attribute.obis)
+        return is_last, reader.take(reader.length())
+
+    def _action_block(self, answer: bytes, expected: int, method: Attribute) -> tuple[bool, bytes]:
+        if answer[:2] != b"\xc7\x02":
+            raise RemoteProtocolError(f"{answer[:2].hex(' ')} instead of a block", where=method.obis)
+        reader = Reader(answer)
+        reader.take(3)
+        is_last, number = bool(reader.octet()), int.from_bytes(reader.take(4), "big")
+        if number != expected:
+            raise RemoteProtocolError(f"block {number} instead of {expected}", where=method.obis)
+        return is_last, reader.take(reader.length())
+
+    @staticmethod
+    def _check(answer: bytes, tag: int, kind: int, attribute: Attribute) -> None:
+        if len(answer) < 4 or answer[0] != tag or answer[1] != kind:
+            raise RemoteProtocolError(
+                f"{answer[:4].hex(' ')} is no answer to this request", where=attribute.obis
+            )
+        if answer[3]:
+            raise AccessRefused(attribute, answer[3])
+
+
+def _at(answer: bytes, place: int) -> int:
+    return answer[place] if place < len(answer) else 250

@@ -1,0 +1,25 @@
+"""Failures of the DLMS core, by whose fault they are."""
+
+from __future__ import annotations
+
+from faults import DeveloperFault, FieldCrewFault, OperatorFault, RetryFault
+
+
+class LocalProtocolError(DeveloperFault):
+    """We asked for something illegal in this state."""
+
+
+class RemoteProtocolError(RetryFault):
+    """The meter's octets break the protocol."""
+
+
+class AssociationRefused(OperatorFault):
+    """The meter refused us: wrong password, key, client or context."""
+
+
+class AuthenticationBroken(FieldCrewFault):
+    """The meter's own proof is wrong: not the meter it should be, or other keys."""
+
+
+class LimitExceeded(RemoteProtocolError):
+    """The meter's answer is larger, deeper or longer than any honest one: cut off."""

@@ -1,0 +1,340 @@
+"""Wrapper and HDLC: octets on the line to APDUs and back (reference "dlms_cosem", sections 2.1 and 2.2).
+
+HDLC frames are found by their length, never by the next flag: there is no stuffing, 7E may occur inside,
+and a checksum may end in 7E. Both framings offer the same four verbs, so that the client does not know
+which one it talks through.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocols.dlms.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+
+WRAPPER = struct.Struct(">HHHH")
+WRAPPER_VERSION = 1
+FLAG = 0x7E
+LLC_REQUEST = b"\xe6\xe6\x00"
+LLC_RESPONSE = b"\xe6\xe7\x00"
+# Noise before a frame, as after a modem's connect text; more than this without a frame is refused.
+MAX_NOISE = 4096
+
+
+def _x25_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x8408 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+_X25 = _x25_table()
+
+
+def crc16_x25(octets: bytes) -> int:
+    """CRC-16/X-25: reflected 8408, start FFFF, final XOR FFFF.
+
+    >>> hex(crc16_x25(b"123456789"))
+    '0x906e'
+    """
+    crc = 0xFFFF
+    for octet in octets:
+        crc = crc >> 8 ^ _X25[(crc ^ octet) & 0xFF]
+    return crc ^ 0xFFFF
+
+
+class Framing(Protocol):
+    """What the client needs of a framing. All methods return octets to send, or take received ones."""
+
+    def connect(self) -> bytes:
+        """Octets that open the link; empty where there is nothing to open."""
+
+    def wrap(self, apdu: bytes) -> bytes:
+        """Octets that carry an APDU."""
+
+    def receive(self, octets: bytes) -> None:
+        """Take octets from the line."""
+
+    def next_apdu(self) -> bytes | None:
+        """A whole APDU, b"" when the link has just opened, None when more octets are needed."""
+
+    def data_to_send(self) -> bytes:
+        """Octets that the framing itself wants to send: receiver-ready frames, further segments."""
+
+    def disconnect(self) -> bytes:
+        """Octets that close the link."""
+
+
+class WrapperFraming:
+    """TCP wrapper: version, source and destination ports, length, each 16 bits."""
+
+    def __init__(self, client_sap: int, logical_device: int = 1, max_apdu: int = 65_535) -> None:
+        self.client_sap = client_sap
+        self.logical_device = logical_device
+        self._max_apdu = max_apdu
+        self._buffer = bytearray()
+
+    def connect(self) -> bytes:
+        return b""
+
+    def wrap(self, apdu: bytes) -> bytes:
+        return WRAPPER.pack(WRAPPER_VERSION, self.client_sap, self.logical_device, len(apdu)) + apdu
+
+    def receive(self, octets: bytes) -> None:
+        self._buffer += octets
+
+    def next_apdu(self) -> bytes | None:
+        if len(self._buffer) < WRAPPER.size:
+            return None
+        version, source, destination, length = WRAPPER.unpack_from(self._buffer)
+        if version != WRAPPER_VERSION:
+            raise RemoteProtocolError(f"wrapper version {version:04X}, not 0001", where="wrapper")
+        if (source, destination) != (self.logical_device, self.client_sap):
+            raise RemoteProtocolError(
+                f"answer from {source} to {destination}, expected {self.logical_device} to {self.client_sap}",
+                where="wrapper",
+            )
+        if length > self._max_apdu:
+            raise LimitExceeded(f"APDU of {length} octets, at most {self._max_apdu}", where="wrapper")
+        if len(self._buffer) < WRAPPER.size + length:
+            return None
+        apdu = bytes(self._buffer[WRAPPER.size : WRAPPER.size + length])
+        del self._buffer[: WRAPPER.size + length]
+        return apdu
+
+    def data_to_send(self) -> bytes:
+        return b""
+
+    def disconnect(self) -> bytes:
+        return b""
+
+
+SNRM, UA, DISC, DM, FRMR = 0x93, 0x73, 0x53, 0x1F, 0x97
+_SEGMENTED = 0x0800
+_POLL = 0x10
+
+
+@dataclass(frozen=True)
+class HdlcAddress:
+    """Address of a meter: logical device, and physical address on a bus; length 1, 2 or 4 octets."""
+
+    logical: int = 1
+    physical: int | None = None
+    octets: int = 1
+
+    def encode(self) -> bytes:
+        """Seven bits an octet, the last with bit 0 set."""
+        if self.octets == 1:
+            return bytes([self.logical << 1 | 1])
+        physical = self.physical or 0
+        if self.octets == 2:
+            return bytes([self.logical << 1, physical << 1 | 1])
+        if self.octets == 4:
+            pair = [self.logical >> 7 << 1, (self.logical & 0x7F) << 1]
+            pair += [physical >> 7 << 1, (physical & 0x7F) << 1 | 1]
+            return bytes(pair)
+        raise LocalProtocolError(f"an HDLC address has 1, 2 or 4 octets, not {self.octets}")
+
+
+@dataclass(frozen=True)
+class HdlcFrame:
+    """One frame: control octet, information, and whether more segments follow."""
+
+    destination: bytes
+    source: bytes
+    control: int
+    information: bytes
+    is_segmented: bool = False
+
+    def encode(self) -> bytes:
+        """The frame with flags and both checksums."""
+        addresses = self.destination + self.source + bytes([self.control])
+        tail = len(self.information) + 4 if self.information else 2
+        length = 2 + len(addresses) + tail
+        head = (0xA000 | (_SEGMENTED if self.is_segmented else 0) | length).to_bytes(2, "big") + addresses
+        if self.information:
+            head += crc16_x25(head).to_bytes(2, "little") + self.information
+        return bytes([FLAG]) + head + crc16_x25(head).to_bytes(2, "little") + bytes([FLAG])
+
+
+class HdlcDecoder:
+    """Finds frames by length; what is no frame is counted in `skipped`."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.skipped = 0
+
+    def receive(self, octets: bytes) -> None:
+        """Take octets from the line."""
+        self._buffer += octets
+
+    def next_frame(self) -> HdlcFrame | None:
+        """A frame whose checksums hold, or None when more octets are needed."""
+        while True:
+            start = self._buffer.find(FLAG)
+            self._skip(len(self._buffer) if start < 0 else start)
+            if self.skipped > MAX_NOISE:
+                raise LimitExceeded(f"{self.skipped} octets without a frame", where="HDLC")
+            # Closing and opening flag may be one and the same, or doubled.
+            while len(self._buffer) > 1 and self._buffer[1] == FLAG:
+                del self._buffer[0]
+            if len(self._buffer) < 3:
+                return None
+            format_field = int.from_bytes(self._buffer[1:3], "big")
+            length = format_field & 0x07FF
+            if format_field & 0xF000 != 0xA000 or length < 7:
+                self._skip(1)
+                continue
+            if len(self._buffer) < length + 2:
+                return None
+            frame = self._parse(bytes(self._buffer[1 : 1 + length]), format_field)
+            if frame is None or self._buffer[length + 1] != FLAG:
+                self._skip(1)
+                continue
+            # The closing flag stays: it may open the next frame.
+            del self._buffer[: length + 1]
+            return frame
+
+    def _skip(self, count: int) -> None:
+        if count:
+            # A lone closing flag is not noise.
+            self.skipped += count if bytes(self._buffer[:count]) != bytes([FLAG]) else 0
+            del self._buffer[:count]
+
+    @staticmethod
+    def _parse(body: bytes, format_field: int) -> HdlcFrame | None:
+        if crc16_x25(body[:-2]) != int.from_bytes(body[-2:], "little"):
+            return None
+        place = 2
+        addresses = []
+        for _ in range(2):
+            end = place
+            while end < len(body) - 3 and not body[end] & 1:
+                end += 1
+            addresses.append(body[place : end + 1])
+            place = end + 1
+        control, place = body[place], place + 1
+        information = b""
+        if place < len(body) - 2:
+            if crc16_x25(body[:place]) != int.from_bytes(body[place : place + 2], "little"):
+                return None
+            information = body[place + 2 : -2]
+        return HdlcFrame(addresses[0], addresses[1], control, information, bool(format_field & _SEGMENTED))
+
+
+class HdlcFraming:
+    """The reader's side of an HDLC link: SNRM/UA, numbered information frames, segments, DISC.
+
+    The window is one frame, which every meter has; larger ones gain nothing on request and answer.
+    """
+
+    def __init__(self, client_sap: int, server: HdlcAddress | None = None, max_apdu: int = 1 << 20) -> None:
+        self._client = bytes([client_sap << 1 | 1])
+        self._server = (server or HdlcAddress()).encode()
+        self._decoder = HdlcDecoder()
+        self._max_apdu = max_apdu
+        self._send_sequence = 0
+        self._receive_sequence = 0
+        self._max_information = 128
+        self._segments = bytearray()
+        self._pending: list[bytes] = []  # segments of our request not yet sent
+        self._outgoing = bytearray()
+        self._is_open = False
+
+    @property
+    def skipped(self) -> int:
+        """Octets on the line that were no frame."""
+        return self._decoder.skipped
+
+    def connect(self) -> bytes:
+        return self._frame(SNRM)
+
+    def wrap(self, apdu: bytes) -> bytes:
+        if not self._is_open:
+            raise LocalProtocolError("the HDLC link is not open")
+        whole = LLC_REQUEST + apdu
+        size = self._max_information
+        pieces = [whole[place : place + size] for place in range(0, len(whole), size)]
+        self._pending = pieces[1:]
+        return self._information(pieces[0], bool(self._pending))
+
+    def receive(self, octets: bytes) -> None:
+        self._decoder.receive(octets)
+
+    def data_to_send(self) -> bytes:
+        out = bytes(self._outgoing)
+        self._outgoing.clear()
+        return out
+
+    def disconnect(self) -> bytes:
+        return self._frame(DISC) if self._is_open else b""
+
+    def next_apdu(self) -> bytes | None:
+        while (frame := self._decoder.next_frame()) is not None:
+            if frame.destination != self._client or frame.source != self._server:
+                continue  # another conversation on the bus
+            apdu = self._take(frame)
+            if apdu is not None:
+                return apdu
+        return None
+
+    def _take(self, frame: HdlcFrame) -> bytes | None:
+        control = frame.control & ~_POLL
+        if control == UA & ~_POLL:
+            self._open(frame.information)
+            return b""
+        if control in (DM & ~_POLL, FRMR & ~_POLL):
+            name = "DM" if control == DM & ~_POLL else "FRMR"
+            raise RemoteProtocolError(f"the meter answers {name}: link refused or lost", where="HDLC")
+        if frame.control & 1:
+            if frame.control & 0x0F == 0x01 and self._pending:
+                piece = self._pending.pop(0)
+                self._outgoing += self._information(piece, bool(self._pending))
+            return None
+        return self._take_information(frame)
+
+    def _take_information(self, frame: HdlcFrame) -> bytes | None:
+        if not self._is_open:
+            raise RemoteProtocolError("information before the link is open", where="HDLC")
+        if frame.control >> 1 & 7 != self._receive_sequence:
+            # A repeated frame: acknowledge again, take nothing twice.
+            self._outgoing += self._frame(self._receive_sequence << 5 | _POLL | 1)
+            return None
+        self._receive_sequence = self._receive_sequence + 1 & 7
+        self._segments += frame.information
+        if len(self._segments) > self._max_apdu:
+            raise LimitExceeded(f"segments beyond {self._max_apdu} octets", where="HDLC")
+        if frame.is_segmented:
+            self._outgoing += self._frame(self._receive_sequence << 5 | _POLL | 1)
+            return None
+        whole = bytes(self._segments)
+        self._segments.clear()
+        if not whole.startswith(LLC_RESPONSE):
+            raise RemoteProtocolError(f"LLC header {whole[:3].hex(' ')}, not E6 E7 00", where="HDLC")
+        return whole[3:]
+
+    def _open(self, information: bytes) -> None:
+        self._is_open = True
+        self._send_sequence = self._receive_sequence = 0
+        self._segments.clear()
+        if information[:2] != b"\x81\x80":
+            return
+        place = 3
+        while place + 2 <= len(information):
+            item, size = information[place], information[place + 1]
+            value = int.from_bytes(information[place + 2 : place + 2 + size], "big")
+            if item == 0x06 and value:
+                # Largest field that the meter receives bounds what we send.
+                self._max_information = value
+            place += 2 + size
+
+    def _information(self, piece: bytes, is_segmented: bool) -> bytes:
+        control = self._receive_sequence << 5 | _POLL | self._send_sequence << 1
+        self._send_sequence = self._send_sequence + 1 & 7
+        return HdlcFrame(self._server, self._client, control, piece, is_segmented).encode()
+
+    def _frame(self, control: int) -> bytes:
+        return HdlcFrame(self._server, self._client, control, b"").encode()
