@@ -75,15 +75,22 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFacts:
-    """What the answer to 21 or 22 says about the memory. Times naive, meter local."""
+    """What the answer to 21 or 22 says about the memory. Times naive, meter local.
+
+    Where a period begins follows from its count of words, not from the times of the resets: the memory may
+    have begun later than the period.
+    """
 
     now: datetime
     last_end: datetime
-    last_reset: datetime
-    previous_reset: datetime
+    last_reset: datetime | None
     words_current: int
     words_previous: int
     interval_s: int
+
+    def before(self, end: datetime, words: int) -> datetime:
+        """Where so many words that end at `end` begin."""
+        return end - timedelta(seconds=words // CHANNELS_PER_GROUP * self.interval_s)
 
 
 class MemoryRead(StrEnum):
@@ -161,9 +168,10 @@ def _reach(step: MemoryStep, facts: MemoryFacts) -> tuple[datetime, datetime]:
     """(after, until]: the interval ends that a read can bring."""
     match step.read:
         case MemoryRead.CURRENT:
-            return facts.last_reset, facts.now
+            return facts.before(facts.last_end, facts.words_current), facts.last_end
         case MemoryRead.PREVIOUS:
-            return facts.previous_reset, facts.last_reset
+            end = facts.last_reset or facts.before(facts.last_end, facts.words_current)
+            return facts.before(end, facts.words_previous), end
         case MemoryRead.NEWEST_DAYS:
             return facts.now - timedelta(days=step.days), facts.now
         case MemoryRead.WHOLE:

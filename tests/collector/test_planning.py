@@ -45,7 +45,6 @@ def facts(**changes):
         "now": datetime(2026, 11, 21, 3, 0),
         "last_end": datetime(2026, 11, 21, 3, 0),
         "last_reset": datetime(2026, 11, 1, 0, 0),
-        "previous_reset": datetime(2026, 10, 1, 0, 0),
         "words_current": 3 * (20 * 288 + 36),
         "words_previous": 3 * 31 * 288,
         "interval_s": 300,
@@ -128,10 +127,8 @@ class TestChooseMemory:
     ):
         now = datetime(2026, 11, 21, 3, 0)
         last = now - timedelta(days=resets[0])
-        previous = last - timedelta(days=resets[1])
         state = facts(
             last_reset=last,
-            previous_reset=previous,
             words_current=3 * 288 * resets[0],
             words_previous=3 * 288 * resets[1],
         )

@@ -1,0 +1,206 @@
+"""Which command comes next. Pure: a script is a generator that yields requests and is sent their answers.
+
+A script knows nothing of lines and time; the session drives it. The standard ones are those of
+nbr14522.md 2.2; `missing` adapts to what the meter answers, so that an old meter (39 to 80, 51 or 52) is read
+in the same session by what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+
+from collector.planning import (
+    Goal,
+    MemoryFacts,
+    MemoryRead,
+    MemoryStep,
+    SequenceName,
+    choose_memory,
+)
+from faults import OperatorFault, RetryFault
+from protocols.nbr14522.messages import (
+    ChangeLogRequest,
+    CurrentMemoryRequest,
+    CurrentParametersRequest,
+    CurrentRegistersRequest,
+    LimitUnit,
+    MeasurementParametersRequest,
+    NotImplementedAnswer,
+    OccurrenceAnswer,
+    Parameters,
+    Period,
+    PowerFailuresRequest,
+    PreviousMemoryRequest,
+    PreviousParametersRequest,
+    PreviousRegistersRequest,
+    Request,
+    Response,
+    WholeMemoryParametersRequest,
+    WholeMemoryRequest,
+)
+from protocols.nbr14522.profile import MeterProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a request: the single response, or None after all blocks of a composite answer."""
+
+    response: Response | None
+    blocks: int = 1
+
+
+Script = Generator[Request, Answered, None]
+_Ask = Generator[Request, Answered, Response | None]
+
+
+def script_for(goal: Goal, profile: MeterProfile) -> Script:
+    """The script that serves a goal."""
+    available = set(profile.commands) - goal.absent
+    match goal.sequence:
+        case SequenceName.MISSING:
+            return _missing(goal, available)
+        case SequenceName.VERIFICATION:
+            return _verification(available)
+        case SequenceName.RECOVERY:
+            return _recovery(available)
+        case SequenceName.WHOLE:
+            return _whole(available)
+
+
+def fixed(requests: Sequence[Request]) -> Script:
+    """Exactly these requests, whatever is answered: for a person who names commands."""
+    for request in requests:
+        yield request  # noqa: UP028 -- `yield from` a list could not be sent the answers
+
+
+def _missing(goal: Goal, available: set[int]) -> Script:
+    parameters = yield from _parameters(CurrentParametersRequest())
+    if goal.with_records:
+        yield from _records(available, parameters, Period.CURRENT)
+    while steps := choose_memory(goal.spans, _facts(parameters), available):
+        for step in steps:
+            if not (yield from _memory(step, available, goal.with_records)):
+                break  # refused as not implemented: choose again from what is left
+        else:
+            return
+
+
+def _verification(available: set[int]) -> Script:
+    parameters = yield from _parameters(CurrentParametersRequest())
+    yield from _records(available, parameters, Period.CURRENT)
+    if parameters.words_current:
+        yield from _ask(CurrentMemoryRequest(), available)
+
+
+def _recovery(available: set[int]) -> Script:
+    parameters = yield from _parameters(PreviousParametersRequest())
+    yield from _records(available, parameters, Period.PREVIOUS)
+    if parameters.words_previous:
+        yield from _ask(PreviousMemoryRequest(), available)
+
+
+def _whole(available: set[int]) -> Script:
+    if {0x51, 0x52} <= available:
+        request = WholeMemoryParametersRequest(unit=LimitUnit.EVERYTHING)
+        answer = yield from _ask(request, available)
+        if isinstance(answer, Parameters):
+            if answer.has_command_80:
+                yield from _ask(MeasurementParametersRequest(), available)
+            yield from _ask(WholeMemoryRequest(), available)
+            if 0x52 in available:
+                return
+    # No whole reading: both periods are all that an old meter gives.
+    yield from _recovery(available)
+    yield from _verification(available)
+
+
+def _records(
+    available: set[int], parameters: Parameters, period: Period
+) -> Generator[Request, Answered, None]:
+    # Command 80 only where the parameters announce it, as the makers' readers do (nbr14522.md 2.2).
+    if parameters.has_command_80:
+        yield from _ask(MeasurementParametersRequest(), available)
+    registers = CurrentRegistersRequest() if period is Period.CURRENT else PreviousRegistersRequest()
+    yield from _ask(registers, available)
+    yield from _ask(PowerFailuresRequest(period=period), available)
+    yield from _ask(ChangeLogRequest(), available)
+
+
+def _memory(step: MemoryStep, available: set[int], with_records: bool) -> Generator[Request, Answered, bool]:
+    """Read one memory; False when the meter does not have the command."""
+    needed: Iterable[Request]
+    match step.read:
+        case MemoryRead.CURRENT:
+            needed = [CurrentMemoryRequest()]
+        case MemoryRead.PREVIOUS:
+            registers = [PreviousRegistersRequest()] if with_records else []
+            needed = [PreviousParametersRequest(), *registers, PreviousMemoryRequest()]
+        case MemoryRead.NEWEST_DAYS:
+            limited = WholeMemoryParametersRequest(unit=LimitUnit.DAYS, amount=step.days)
+            needed = [limited, WholeMemoryRequest()]
+        case MemoryRead.WHOLE:
+            needed = [WholeMemoryParametersRequest(unit=LimitUnit.EVERYTHING), WholeMemoryRequest()]
+    for request in needed:
+        yield from _ask(request, available)
+        if request.CODE not in available and request.CODE != PreviousRegistersRequest.CODE:
+            return False
+    return True
+
+
+def _parameters(request: Request) -> Generator[Request, Answered, Parameters]:
+    """Parameters, without which nothing else can be given a time."""
+    answer = (yield request).response
+    if isinstance(answer, Parameters):
+        if answer.meter_time is None:
+            raise RetryFault(
+                "the meter's clock cannot be read from its parameters",
+                where=f"command {request.CODE:02X}",
+                remedy="if it repeats, a field crew must look at the meter's clock and battery",
+            )
+        return answer
+    code = None if answer is None else answer.code
+    raise OperatorFault(
+        f"the meter answers its parameters with {code:02X}"
+        if code
+        else "the meter does not give its parameters",
+        where=f"command {request.CODE:02X}",
+        remedy="check the meter's model and profile in the registry, and occurrences waiting at the meter",
+    )
+
+
+def _ask(request: Request, available: set[int]) -> _Ask:
+    """Ask if the meter has it; a 39 is remembered for the rest of the session."""
+    code = request.CODE
+    if code not in available:
+        return None
+    answered = yield request
+    if isinstance(answered.response, NotImplementedAnswer):
+        available.discard(code)
+        return None
+    if isinstance(answered.response, OccurrenceAnswer) and code in (0x26, 0x27, 0x51, 0x52):
+        occurrence = answered.response.occurrence
+        raise OperatorFault(
+            f"the meter answers with occurrence {occurrence or 0:02X} instead of its memory",
+            where=f"command {code:02X}",
+            remedy="see the meter's manual for the occurrence; command 37 clears those that may be cleared",
+        )
+    return answered.response
+
+
+def _facts(parameters: Parameters) -> MemoryFacts:
+    interval_s, now = parameters.memory_interval_s, parameters.meter_time
+    if interval_s is None or 86400 % interval_s or now is None or parameters.last_interval_end is None:
+        raise OperatorFault(
+            f"the meter's memory interval ({interval_s} s) or last interval cannot be used",
+            where="command 21",
+            remedy="check the meter's parameters with smf read",
+        )
+    return MemoryFacts(
+        now=now,
+        last_end=parameters.last_interval_end,
+        last_reset=parameters.last_reset,
+        words_current=parameters.words_current or 0,
+        words_previous=parameters.words_previous or 0,
+        interval_s=interval_s,
+    )
