@@ -1,3 +1,8 @@
+{# The part of the fleet that a shard is: storage.readings says the same. #}
+{% macro in_shard(uc_id) -%}
+    {{ uc_id }} % {{ var("shards") | int }} = {{ var("shard") | int }}
+{%- endmacro %}
+
 {# Rows of the days and the part of the fleet that this run makes again. #}
 {% macro in_window(day, uc_id) -%}
     {{ day }} BETWEEN '{{ var("first_day") }}'::date AND '{{ var("last_day") }}'::date

@@ -1,0 +1,103 @@
+"""The closing of a month as an asset, partitioned by month.
+
+What belongs here: the asset and its metadata; the report itself is `month`. It reads what became of each
+UC-day and each submission, so it depends on both; Dagster has no mapping from a month to its days times
+shards, hence on all of their partitions.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import dagster as dg
+
+from assets.metadata import FRESHNESS_REASON, OWNERS, sample, share
+from assets.month import ClosingReport, closing_report, store_certificate
+from assets.partitions import Partitions
+from assets.resources import CceeAccess, Clock, Metering
+from storage import audit
+
+GROUP = "closing"
+NAME = "closing_month"
+ACTOR = "dagster"
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset `closing_month`."""
+
+    @dg.asset(
+        name=NAME,
+        deps=[
+            dg.AssetDep(upstream, partition_mapping=dg.AllPartitionMapping())
+            for upstream in ("series_ccee", "ccee_submissions")
+        ],
+        partitions_def=partitions.monthly,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"postgres"},
+        code_version="1",
+        description=(
+            "Fechamento do mês M: UC-dias em falta com a causa, conflitos de MUSD (decidir até MS+2du, "
+            "cadastro até MS+3du), prazos até MS+7du e o certificado do mês."
+        ),
+        metadata={
+            FRESHNESS_REASON: "Feito enquanto o mês está aberto, de MS+1du a MS+7du; depois, nunca mais."
+        },
+    )
+    def closing_month(
+        context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
+    ) -> dg.MaterializeResult[None]:
+        now = clock.now()
+        with metering.open() as db:
+            report = closing_report(
+                db,
+                date.fromisoformat(context.partition_key),
+                as_of=now,
+                latest_day=partitions.latest_day(now),
+                musd_default_kw=ccee.profile().musd.default_kw,
+            )
+            path, sha256 = store_certificate(report, db.data_dir / "closing")
+            with db.connect() as conn:
+                audit.append(
+                    conn,
+                    actor=ACTOR,
+                    action="closing.certificate",
+                    object=f"month/{report.month}",
+                    after={"sha256": sha256, "run_id": context.run_id, "is_complete": report.is_complete},
+                )
+        return dg.MaterializeResult(metadata=_metadata(report, path.resolve().as_uri(), sha256))
+
+    return closing_month
+
+
+def _metadata(report: ClosingReport, certificate_url: str, sha256: str) -> dict[str, dg.RawMetadataValue]:
+    causes: dict[str, int] = {}
+    for missing in report.missing:
+        causes[missing.cause] = causes.get(missing.cause, 0) + 1
+    return {
+        "is_complete": report.is_complete,
+        "last_due_day": str(report.last_due_day or ""),
+        "uc_days_due": report.days_due,
+        "uc_days_delivered": report.days_delivered,
+        "completeness": share(report.days_delivered, report.days_due),
+        "missing_by_cause": causes,
+        "missing_sample": sample(f"{row.uc_code} {row.day}: {row.text}" for row in report.missing),
+        "musd_conflict_hours": len(report.musd_conflicts),
+        "musd_conflict_sample": sample(
+            f"{row['uc_code']} {row['day']} hora {row['hour']}: {row['energy_kwh']} > {row['limit_kwh']} kWh"
+            for row in report.musd_conflicts
+        ),
+        "musd_unconfirmed": len(report.musd_unconfirmed),
+        "musd_unconfirmed_sample": sample(row["uc_code"] for row in report.musd_unconfirmed),
+        "deadlines": dg.MetadataValue.md(
+            "\n".join(
+                ["| prazo | data | faltam (dias) | o quê |", "|---|---|---|---|"]
+                + [
+                    f"| {row.label} | {row.day:%d/%m/%Y} | {row.days_left} | {row.text} |"
+                    for row in report.milestones
+                ]
+            )
+        ),
+        "certificate": dg.MetadataValue.url(certificate_url),
+        "certificate_sha256": sha256,
+    }

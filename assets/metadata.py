@@ -1,0 +1,67 @@
+"""What every materialisation says about itself, in Dagster's standard keys.
+
+What belongs here: table schemas, column lineage and the shaping of counts and samples for the event log. Its
+rows are kept for good, so metadata is counts, sums and at most `SAMPLE` keys, never lists of readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import dagster as dg
+
+SAMPLE = 20
+OWNERS = ["team:medicao"]
+# Why an asset has no freshness policy, shown beside it; a test asks for one or the other.
+FRESHNESS_REASON = "smf/freshness_reason"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and where it comes from: (asset, column) pairs, empty when it begins here."""
+
+    name: str
+    kind: str
+    description: str
+    sources: Sequence[tuple[str, str]] = ()
+
+
+def table(name: str, columns: Sequence[Column]) -> dict[str, dg.RawMetadataValue]:
+    """Definition metadata of a table: name, schema and column lineage."""
+    return {
+        "dagster/table_name": name,
+        "dagster/column_schema": dg.TableSchema(
+            columns=[dg.TableColumn(column.name, column.kind, column.description) for column in columns]
+        ),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            deps_by_column={
+                column.name: [
+                    dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=source)
+                    for asset, source in column.sources
+                ]
+                for column in columns
+                if column.sources
+            }
+        ),
+    }
+
+
+def sample(keys: Iterable[str]) -> list[str]:
+    """The first few keys: enough to begin looking."""
+    return sorted(keys)[:SAMPLE]
+
+
+def kwh(energy: Fraction) -> float:
+    """Energy for display; the exact value is in the database."""
+    return round(float(energy), 3)
+
+
+def share(part: int, whole: int) -> float:
+    """A part of a whole from 0 to 1; an empty whole is complete."""
+    return round(part / whole, 6) if whole else 1.0
+
+
+def counts(values: Mapping[str, int]) -> dict[str, dg.RawMetadataValue]:
+    return {name: dg.MetadataValue.int(value) for name, value in values.items()}

@@ -1,0 +1,155 @@
+"""The five layers from pulses to the series that CCEE gets: one step, five outputs.
+
+What belongs here: the declaration of the layers, their columns and where each comes from, and the metadata of
+a run. What does not: how a layer is made (`vee`), in what order and in which transaction (`derivation`).
+
+One step, since a chunk's five layers are written in one transaction and a later layer needs the earlier one's
+rows in memory; five outputs, since each layer has its own readers, checks and freshness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+import dagster as dg
+
+from assets.derivation import CODE_VERSION, DeriveSummary, derive
+from assets.metadata import OWNERS, Column, kwh, sample, share, table
+from assets.partitions import Partitions
+from assets.resources import Clock, Metering
+
+GROUP = "series"
+READINGS = "meter_readings"
+# In order; each is made from the one before it.
+LAYERS = ("series_primary", "series_validated", "series_estimated", "series_adjusted", "series_ccee")
+DESCRIPTIONS = {
+    "series_primary": "Energia por intervalo, exata: pulsos × constante, medidor principal e de retaguarda.",
+    "series_validated": "Depois da análise crítica (V01 a V22): o que foi recusado ou retido fica sem valor.",
+    "series_estimated": "Faltas preenchidas pela estratégia da UC (anexo 7.2 do PdC 1.8), cada uma explicada.",
+    "series_adjusted": "Série com as perdas de transformação e de linha aplicadas, ainda sem arredondamento.",
+    "series_ccee": "Série pronta para a CCEE: arredondada uma vez, meio para cima, em milésimos de kWh.",
+}
+# The daily run is over by this hour, market time; D-1 is late after it.
+FRESH_BY_HOUR = 8
+
+
+def _columns(upstream: str, *, is_first: bool) -> list[Column]:
+    """Columns of one layer; the first is made from pulses, the others from the layer below."""
+    value = [(upstream, "pulses")] if is_first else [(upstream, "numerators"), (upstream, "denominator")]
+    return [
+        Column("uc_id", "bigint", "Unidade consumidora", [(upstream, "meter_id" if is_first else "uc_id")]),
+        Column("day", "date", "Dia civil, horário do mercado", [(upstream, "day")]),
+        Column("version", "integer", "Versão do UC-dia, a mesma nas cinco camadas"),
+        Column("interval_s", "integer", "Duração do intervalo, s", [(upstream, "interval_s")]),
+        Column("denominator", "bigint", "Denominador comum dos valores", value),
+        Column(
+            "numerators", "bigint[]", "Valor do intervalo = numerador / denominador, kWh; NULL = falta", value
+        ),
+        Column(
+            "origin",
+            "bytea",
+            "Um octeto por intervalo: vee.quality.Origin",
+            value if is_first else [(upstream, "origin")],
+        ),
+        Column(
+            "reason",
+            "bytea",
+            "Um octeto por intervalo: vee.quality.Reason",
+            value if is_first else [(upstream, "reason")],
+        ),
+        Column("input_version", "integer", "Versão da camada de origem", [(upstream, "version")]),
+        Column("run_id", "text", "Execução do Dagster que gravou a linha"),
+    ]
+
+
+def layer_specs(partitions: Partitions) -> list[dg.AssetSpec]:
+    freshness = dg.FreshnessPolicy.cron(
+        f"0 {FRESH_BY_HOUR} * * *",
+        lower_bound_delta=timedelta(hours=FRESH_BY_HOUR),
+        timezone=partitions.iana_zone,
+    )
+    specs = []
+    for upstream, name in zip((READINGS, *LAYERS), LAYERS, strict=False):
+        specs.append(
+            dg.AssetSpec(
+                name,
+                deps=[upstream, "registry"] if name in _READS_REGISTRY else [upstream],
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={"polars", "postgres"},
+                description=DESCRIPTIONS[name],
+                code_version=CODE_VERSION,
+                freshness_policy=freshness,
+                metadata=table(
+                    f"series_day (layer {LAYERS.index(name) + 1})",
+                    _columns(upstream, is_first=upstream == READINGS),
+                ),
+            )
+        )
+    return specs
+
+
+# Constants and installations; statuses; strategies; losses. Rounding needs nothing but the layer below.
+_READS_REGISTRY = {"series_primary", "series_validated", "series_estimated", "series_adjusted"}
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The multi-asset of the five layers."""
+
+    @dg.multi_asset(
+        name="series_layers",
+        specs=layer_specs(partitions),
+        partitions_def=partitions.daily,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def series_layers(
+        context: dg.AssetExecutionContext, metering: Metering, clock: Clock
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        as_of = clock.now()
+        with metering.open() as db:
+            summaries = [
+                derive(
+                    db,
+                    window.first_day,
+                    window.last_day,
+                    window.shard,
+                    window.shards,
+                    as_of=as_of,
+                    run_id=context.run_id,
+                )
+                for window in partitions.windows(context.partition_keys)
+            ]
+        yield from results(summaries)
+
+    return series_layers
+
+
+def results(summaries: Iterable[DeriveSummary]) -> Iterator[dg.MaterializeResult[None]]:
+    """One materialisation a layer, with what a person wants to know first."""
+    total = DeriveSummary.total(summaries)
+    for name, layer in zip(LAYERS, total.layers, strict=True):
+        metadata: dict[str, dg.RawMetadataValue] = {
+            "dagster/partition_row_count": layer.uc_days,
+            "uc_days_written": layer.written,
+            "uc_days_unchanged": layer.uc_days - layer.written,
+            "intervals": layer.intervals,
+            "missing": layer.missing,
+            "completeness": share(layer.intervals - layer.missing, layer.intervals),
+            "energy_kwh": kwh(layer.energy_kwh),
+        }
+        if name == LAYERS[1]:
+            metadata["verdicts"] = dict(total.verdicts)
+        if name == LAYERS[2]:
+            metadata["estimated_intervals"] = total.estimated
+            metadata["methods"] = dict(total.methods)
+        if name == LAYERS[4]:
+            metadata["outcomes"] = dict(total.outcomes)
+            metadata["causes"] = dict(total.causes)
+            metadata["not_ready_sample"] = sample(total.not_ready)
+            metadata["quarantined"] = total.quarantined
+            metadata["hours_above_musd_limit"] = total.musd_hours
+            metadata["trace"] = dg.MetadataValue.md(
+                "`smf trace UC INSTANTE` explica um valor até os bytes do medidor."
+            )
+        yield dg.MaterializeResult(asset_key=name, metadata=metadata)

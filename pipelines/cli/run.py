@@ -1,0 +1,219 @@
+"""`smf run`: the scheduled jobs by hand, and Dagster's interface.
+
+A run goes through the same instance and the same jobs as a scheduled one, so it shows in the interface.
+Dagster takes seconds to import and is loaded only when a command runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from faults import Actor, OperatorFault
+from pipelines.cli.output import EXIT_ATTENTION, EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from storage.database import Database
+from storage.settings import Settings
+from vee.calendars import parse_month
+
+if TYPE_CHECKING:
+    from assets.partitions import Partitions
+    from pipelines.runs import RunOutcome, StepState
+
+app = typer.Typer(help="The scheduled jobs, by hand, and Dagster's interface.", no_args_is_help=True)
+
+DEFAULT_PORT = 3000
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Shard = Annotated[int, typer.Option(min=0, help="Part of the fleet, see [dagster] shards.")]
+
+# Shown of each asset, in this order, where its metadata has it.
+_COLUMNS = ("dagster/partition_row_count", "dagster/row_count", "energy_kwh", "completeness", "missing")
+
+
+@app.command()
+def daily(
+    day: Annotated[str, typer.Option(help="Day, YYYY-MM-DD; default the last that is over.")] = "",
+    shard: Shard = 0,
+    as_json: Json = False,
+) -> None:
+    """Collect what is missing of a day, derive, deliver, and make the reports."""
+    with faults_to_exit(as_json), _database() as db:
+        from pipelines import runs
+
+        partitions, latest = _calendar(db)
+        wanted = _checked(partitions, _day(day, "--day") if day else latest, latest, shard)
+        with _progress(f"{wanted}", quiet=as_json) as follow:
+            outcome = runs.run_daily(db, wanted, shard, follow)
+    _finish(outcome, as_json)
+
+
+@app.command()
+def closing(
+    month: Annotated[str, typer.Option(help="Month, YYYY-MM.")],
+    as_json: Json = False,
+) -> None:
+    """List what a month still lacks and why, its MUSD conflicts and deadlines; store the certificate."""
+    with faults_to_exit(as_json), _database() as db:
+        from pipelines import runs
+
+        first = parse_month(month)
+        partitions, latest = _calendar(db)
+        if not partitions.first_day.replace(day=1) <= first <= latest.replace(day=1):
+            raise OperatorFault(
+                f"{month} has no partition",
+                where="--month",
+                remedy=f"from {partitions.first_day:%Y-%m} ([dagster] first_day) to {latest:%Y-%m}",
+            )
+        with _progress(month, quiet=as_json) as follow:
+            outcome = runs.run_closing(db, first, follow)
+    _finish(outcome, as_json)
+
+
+@app.command()
+def history(
+    first: Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD.")],
+    last: Annotated[str, typer.Option("--to", help="Last day, YYYY-MM-DD.")],
+    shard: Shard = 0,
+    as_json: Json = False,
+) -> None:
+    """Derive the layers of past days from stored readings, in one run; collects and sends nothing."""
+    with faults_to_exit(as_json), _database() as db:
+        from pipelines import runs
+
+        partitions, latest = _calendar(db)
+        begin = _checked(partitions, _day(first, "--from"), latest, shard)
+        end = _checked(partitions, _day(last, "--to"), latest, shard)
+        if end < begin:
+            raise OperatorFault(
+                f"{last} is before {first}", where="--to", remedy="give the earlier day first"
+            )
+        with _progress(f"{begin} to {end}", quiet=as_json) as follow:
+            outcome = runs.run_history(db, begin, end, shard, follow)
+    _finish(outcome, as_json)
+
+
+@app.command()
+def ui(
+    port: Annotated[
+        int, typer.Option(help="Port; the next free one is taken where it is in use.")
+    ] = DEFAULT_PORT,
+) -> None:
+    """Open Dagster's interface: webserver and daemon on the same data, until Ctrl-C."""
+    with faults_to_exit(), _database() as db:
+        from pipelines import ui as interface
+
+        console.print("Starting Dagster's webserver and daemon ...")
+        code = interface.serve(
+            db,
+            interface.free_port(port),
+            lambda address: console.print(f"[bold green]ready[/] {address}   (Ctrl-C stops both)"),
+        )
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    with Database.open(Settings.load()) as db:
+        db.migrate()
+        yield db
+
+
+def _calendar(db: Database) -> tuple[Partitions, date]:
+    """The partitions, and the last day that is over."""
+    from assets.partitions import Partitions
+
+    partitions = Partitions.of(db.settings)
+    return partitions, partitions.latest_day(datetime.now(UTC))
+
+
+def _day(text: str, option: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise OperatorFault(f"{text!r} is not a day", where=option, remedy="write YYYY-MM-DD") from error
+
+
+def _checked(partitions: Partitions, day: date, latest: date, shard: int) -> date:
+    if shard >= partitions.shards:
+        raise OperatorFault(
+            f"there is no shard {shard}",
+            where="--shard",
+            remedy=f"[dagster] shards is {partitions.shards}; shards count from 0",
+        )
+    if not partitions.first_day <= day <= latest:
+        raise OperatorFault(
+            f"{day} has no partition",
+            where="day",
+            remedy=f"from {partitions.first_day} ([dagster] first_day) to {latest}, the last that is over",
+        )
+    return day
+
+
+@contextmanager
+def _progress(what: str, *, quiet: bool) -> Iterator[Callable[[StepState], None]]:
+    """One line per step while it runs, ticked off when it is done; nothing with --json."""
+    if quiet:
+        yield lambda step: None
+        return
+    columns = (SpinnerColumn(finished_text="•"), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=not errors.is_terminal) as progress:
+        tasks = {"": progress.add_task(f"starting {what}", total=1)}
+
+        def follow(step: StepState) -> None:
+            progress.update(tasks[""], visible=False)
+            if step.step not in tasks:
+                tasks[step.step] = progress.add_task(step.step, total=1)
+            if step.state != "started":
+                mark = "" if step.state == "done" else " [bold red]failed[/]"
+                progress.update(tasks[step.step], completed=1, description=f"{step.step}{mark}")
+
+        yield follow
+
+
+def _finish(outcome: RunOutcome, as_json: bool) -> None:
+    if as_json:
+        emit_json(asdict(outcome))
+    else:
+        _show(outcome)
+    if not outcome.is_success:
+        # The class of the fault says who must act; anything else is a bug of ours.
+        by_class = {
+            "RetryFault": Actor.RETRY,
+            "OperatorFault": Actor.OPERATOR,
+            "FieldCrewFault": Actor.FIELD_CREW,
+        }
+        kind = outcome.failures[0].kind if outcome.failures else ""
+        raise typer.Exit(EXIT_BY_ACTOR[by_class.get(kind, Actor.DEVELOPER)])
+    if outcome.needs_attention:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _show(outcome: RunOutcome) -> None:
+    table = Table(title=f"{outcome.job} {outcome.partition}", title_justify="left", box=None)
+    table.add_column("Asset", style="bold")
+    for name in ("rows", "energy kWh", "complete", "missing"):
+        table.add_column(name, justify="right")
+    for asset in outcome.assets:
+        rows = asset.metadata.get(_COLUMNS[0], asset.metadata.get(_COLUMNS[1], ""))
+        completeness = asset.metadata.get("completeness")
+        table.add_row(
+            asset.asset,
+            str(rows),
+            str(asset.metadata.get("energy_kwh", "")),
+            f"{completeness:.2%}" if isinstance(completeness, float) else "",
+            str(asset.metadata.get("missing", "")),
+        )
+    console.print(table)
+    failed = [check for check in outcome.checks if not check.is_passed]
+    console.print(f"checks: {len(outcome.checks) - len(failed)} passed, {len(failed)} not")
+    for check in failed:
+        console.print(f"  [yellow]{check.severity.lower()}[/] {check.asset}: {check.check}", highlight=False)
+    for failure in outcome.failures:
+        errors.print(f"[bold red]error[/] {failure.step}: {failure.message}", highlight=False)
+    console.print(f"run {outcome.run_id}")

@@ -1,0 +1,131 @@
+"""Dagster's web interface and daemon, started and stopped together, for one person on one machine.
+
+What belongs here: two child processes and their end. A real installation runs them as services of the system
+(deploy/), with the same workspace and DAGSTER_HOME.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from faults import OperatorFault, RetryFault
+from pipelines.instance import write_home
+from storage.database import Database
+
+HOST = "127.0.0.1"
+WORKSPACE = Path(__file__).resolve().parents[1] / "workspace.yaml"
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 20
+
+
+def free_port(wanted: int) -> int:
+    """`wanted`, or the next one that nobody listens on.
+
+    Raises:
+        OperatorFault: twenty in a row are taken.
+    """
+    for port in range(wanted, wanted + 20):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise OperatorFault(
+        f"ports {wanted} to {wanted + 19} are all taken",
+        where=HOST,
+        remedy="give another with --port",
+    )
+
+
+def serve(db: Database, port: int, on_ready: Callable[[str], None]) -> int:
+    """Run webserver and daemon until Ctrl-C, SIGTERM, or until one of them ends.
+
+    Args:
+        port: loopback port, see `free_port`.
+        on_ready: called with the address once it answers.
+    Returns:
+        0 after Ctrl-C or SIGTERM; else the exit code of the process that ended by itself.
+    """
+    home = write_home(db)
+    environment = os.environ | {
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        # The children look at the same data wherever they run.
+        "SMF_DATA_DIR": str(db.data_dir.resolve()),
+    }
+    workspace = ["-w", str(WORKSPACE)]
+    # The ones of this environment, whatever else is on the path.
+    beside = Path(sys.executable).parent
+    commands = [
+        [str(beside / "dagster-webserver"), "-h", HOST, "-p", str(port), *workspace],
+        [str(beside / "dagster-daemon"), "run", *workspace],
+    ]
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    children = [
+        # A session of its own: Ctrl-C reaches only us, and we stop both in order.
+        subprocess.Popen(command, env=environment, cwd=WORKSPACE.parent, start_new_session=True)
+        for command in commands
+    ]
+    try:
+        address = f"http://{HOST}:{port}"
+        _wait_until_it_answers(address, children)
+        on_ready(address)
+        while True:
+            for child in children:
+                if child.poll() is not None:
+                    return child.returncode or 1
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _stop(children)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _wait_until_it_answers(address: str, children: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for child in children:
+            if child.poll() is not None:
+                raise RetryFault(
+                    f"a process of Dagster ended with {child.returncode}",
+                    where=str(child.args[0]) if isinstance(child.args, list) else "",
+                    remedy="read what it printed above",
+                )
+        try:
+            with urlopen(f"{address}/server_info", timeout=5) as reply:
+                if reply.status == 200:
+                    return
+        except (URLError, OSError):
+            time.sleep(0.3)
+    raise RetryFault(
+        f"no answer within {START_TIMEOUT_S} s", where=address, remedy="try again; the machine may be busy"
+    )
+
+
+def _stop(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    for child in children:
+        try:
+            child.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
