@@ -46,7 +46,7 @@ from protocols.nbr14522.profile import HandShake, LimitedCount, MeterProfile
 
 MEMORY_CODES = frozenset({0x26, 0x27, 0x52})
 # Parameters whose counts a memory answer goes by, most fitting first (nbr14522.md 2.2, 8.1).
-_PARAMETERS_OF = {0x26: (0x21, 0x20), 0x27: (0x22, 0x20, 0x21), 0x52: (0x51,)}
+PARAMETERS_OF = {0x26: (0x21, 0x20), 0x27: (0x22, 0x20, 0x21), 0x52: (0x51,)}
 ACTIVE_DIRECT = 1
 _NO_CHANNEL = frozenset({6, 99})  # disabled, none (nbr14522.md 9.1)
 _UNDEFINED = frozenset({0, 7})
@@ -215,7 +215,7 @@ class _Reader:
             self._group = getattr(request, "group", None) or 0
         if code in MEMORY_CODES and not is_continuation:
             parameters = next(
-                (self._parameters[c] for c in _PARAMETERS_OF[code] if c in self._parameters), None
+                (self._parameters[c] for c in PARAMETERS_OF[code] if c in self._parameters), None
             )
             self._memories.append(_MemoryAnswer(code, parameters, self._group, self._limit_s))
 
