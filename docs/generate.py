@@ -8,6 +8,7 @@ The tables come from the code that uses the values, so that a manual cannot say 
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,22 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
+
+class Translations:
+    """Portuguese of the short texts that live in the code, from `traducoes.csv`; keeps what is missing."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open(encoding="utf-8", newline="") as file:
+            self._known = {row["en"]: row["pt"] for row in csv.DictReader(file, delimiter=";")}
+        self.missing: list[str] = []
+
+    def __call__(self, text: str) -> str:
+        if text not in self._known:
+            self.missing.append(text)
+        return self._known.get(text, text)
+
+
+pt = Translations(DOCS / "traducoes.csv")
 
 _ORIGINS = {
     "missing": ("faltante", "–"),
@@ -61,12 +78,12 @@ def configuration() -> str:
                 f"`{row.key}`",
                 f"`{row.environment}`",
                 f"`{row.default}`" if row.default else "–",
-                row.help_line,
+                pt(row.help_line),
             )
             for row in rows
             if row.section == section
         ]
-        parts.append(f"### `[{section}]`\n\n" + table(["Chave", "Variável", "Padrão", "What it is"], lines))
+        parts.append(f"### `[{section}]`\n\n" + table(["Chave", "Variável", "Padrão", "O que é"], lines))
     return "\n".join(parts)
 
 
@@ -98,6 +115,9 @@ def main(argv: Sequence[str]) -> int:
             stale.append(path.name)
             if "--check" not in argv:
                 path.write_text(after, encoding="utf-8")
+    if pt.missing:
+        print("docs: no Portuguese in docs/traducoes.csv for:", *sorted(set(pt.missing)), sep="\n  ")
+        return 1
     if stale:
         print(f"docs: {'stale' if '--check' in argv else 'written'}: {', '.join(stale)}")
     if stale and "--check" in argv:

@@ -1,0 +1,254 @@
+"""`smf trace UC TIMESTAMP`: from a delivered interval back to the frame's octets, computed anew."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
+
+if TYPE_CHECKING:
+    from pipelines.trace import Trace
+
+app = typer.Typer(help="From a delivered value back to the frame's bytes.")
+
+_OCTETS_A_LINE = 16
+
+
+@app.command()
+def trace(
+    uc: Annotated[str, typer.Argument(help="Code of the consumer unit, leading zeros included.")],
+    timestamp: Annotated[str, typer.Argument(help="END of the interval: 2026-11-20T10:05, market time.")],
+    version: Annotated[int, typer.Option(help="Version of the UC-day; default the last delivered.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Explain one interval from CCEE's receipt back to the meter's bytes, and compute it anew.
+
+    Exit code 1 when the value computed anew differs from the stored one.
+    """
+    with faults_to_exit(as_json):
+        from ccee.profile import load_profile
+        from pipelines.trace import parse_interval_end
+        from pipelines.trace import trace as explain
+        from storage.database import Database
+        from storage.settings import Settings
+
+        settings = Settings.load()
+        profile = load_profile(settings.ccee.profile_path) if settings.ccee.profile_path else load_profile()
+        at = parse_interval_end(timestamp, settings.market.zone)
+        with Database.open(settings) as db:
+            found = explain(db, profile, uc, at, version=version or None)
+    if as_json:
+        emit_json(_plain(asdict(found) | {"is_identical": found.is_identical}))
+    else:
+        console.print(tree(found), highlight=False)
+    if not found.is_identical:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: exact fractions as text, octets as hexadecimal."""
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex(" ")
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def tree(found: Trace) -> Tree:
+    """The whole explanation, receipt first."""
+    root = Tree(
+        f"[bold]UC {found.uc_code}[/] {escape(found.uc_name)}: interval "
+        f"{found.interval_start:%Y-%m-%d %H:%M} to {found.interval_end:%H:%M %z}, slot {found.slot} "
+        f"of {found.day}, version {found.version}"
+    )
+    if found.newer_version:
+        root.add(
+            f"[yellow]version {found.newer_version} is newer and was not delivered[/] (--version shows it)"
+        )
+    _delivery(root, found)
+    _layers(root, found)
+    _estimate(root, found)
+    _registry(root, found)
+    _reading(root, found)
+    _replay(root, found)
+    return root
+
+
+def _delivery(root: Tree, found: Trace) -> None:
+    if found.delivery is None:
+        outcome = found.outcome
+        why = (
+            f"{outcome['state']} {outcome['cause']} {outcome['cause_text']}".strip()
+            if outcome
+            else "no run yet"
+        )
+        root.add(f"[bold]1 not delivered[/]: {escape(why)}")
+        return
+    told = found.delivery.submission
+    node = root.add(
+        f"[bold]1 CCEE[/]: submission {told['id']}, version {told['version']}, [bold]{told['state']}[/] "
+        f"at {told['state_at']:%Y-%m-%d %H:%M:%S %Z}, profile {told['profile']}, cause {told['cause']}"
+    )
+    for attempt in found.delivery.attempts:
+        answer = attempt["http_status"] or attempt["error"] or "no reply seen"
+        node.add(
+            f"attempt {attempt['attempt']} at {attempt['started_at']:%H:%M:%S}: {answer} "
+            f"{attempt['outcome']}, receipt [bold]{escape(str(attempt['receipt'] or '–'))}[/]"
+        )
+    matches = (
+        "rendered anew, same hash" if found.delivery.body_matches else "[red]RENDERED ANEW, OTHER HASH[/]"
+    )
+    node.add(
+        f"body of {told['body_bytes']} octets, SHA-256 {bytes(told['body_sha256']).hex()[:16]}…: {matches}"
+    )
+    if found.delivery.record is not None:
+        node.add(escape(str(found.delivery.record)))
+
+
+def _layers(root: Tree, found: Trace) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("layer", "kWh", "exact", "origin", "reason"):
+        table.add_column(name, overflow="fold")
+    for layer in reversed(found.layers):
+        value = layer.value_kwh
+        exact = "missing" if value is None else f"{value.numerator}/{value.denominator}"
+        table.add_row(
+            f"{layer.layer} {layer.name}", layer.decimal or "–", exact, layer.origin, layer.reason_text
+        )
+    node = root.add("[bold]2 layers[/], newest first")
+    node.add(table)
+    last = found.layers[-1]
+    node.add(f"run {last.run_id}, recorded {last.recorded_at:%Y-%m-%d %H:%M:%S %Z}")
+    for derivation in {layer.derivation_id: layer for layer in found.layers}.values():
+        parameters = ", ".join(f"{key}={value}" for key, value in derivation.parameters.items())
+        node.add(
+            escape(f"derivation {derivation.derivation_id}, code {derivation.code_version}: {parameters}")
+        )
+    for verdict in found.verdicts:
+        node.add(escape(f"rule {verdict['rule']}: {verdict['result']} {verdict['detail'] or ''}"))
+
+
+def _estimate(root: Tree, found: Trace) -> None:
+    if found.estimate is None:
+        return
+    estimate = found.estimate
+    node = root.add(
+        f"[bold]  estimate[/]: {estimate['strategy']}, method [bold]{estimate['method']}[/], slots "
+        f"{estimate['first_slot']} to {estimate['last_slot']}"
+        + (f", approved by {escape(estimate['approved_by'])}" if estimate["approved_by"] else "")
+    )
+    for key, value in estimate["detail"].items():
+        node.add(escape(f"{key}: {value}"))
+    if found.inputs:
+        inputs = node.add("the values that went in")
+    for one in found.inputs:
+        primary = one.layers[0]
+        word = one.reading.word if one.reading else None
+        place = (
+            f"session {one.reading.session['id']}, frame {word.frame_seq}, "
+            f"block {word.block}, word {word.word}"
+            if one.reading and one.reading.session and word
+            else "no frame"
+        )
+        verdict = "recomputed identical" if one.is_identical else "[red]recomputed DIFFERENT[/]"
+        inputs.add(
+            f"{one.interval_end:%Y-%m-%d %H:%M}: {primary.decimal or 'missing'} kWh, {primary.origin}, "
+            f"{one.reading.pulses if one.reading else '–'} pulses, {place}, {verdict}"
+        )
+
+
+def _registry(root: Tree, found: Trace) -> None:
+    node = root.add(f"[bold]3 registry[/] as of {found.day}")
+    for name in ("status", "musd", "contract", "strategy"):
+        facts = found.registry[name]
+        shown = (
+            "not said"
+            if facts is None
+            else ", ".join(f"{k} {v}" for k, v in facts.items() if v not in (None, ""))
+        )
+        node.add(escape(f"{name}: {shown}"))
+    for loss in found.registry["losses"]:
+        node.add(
+            escape(f"{loss['kind']} loss {loss['percent']} %, by {loss['compensated_at']}, {loss['valid']}")
+        )
+    for meter in found.registry["installations"]:
+        included = "ratios included" if meter["constant_includes_ratios"] else "ratios on top"
+        node.add(
+            escape(
+                f"{meter['role']} meter {meter['serial']} ({meter['model']}), "
+                f"channel {meter['active_channel']}, "
+                f"{meter['pulse_energy_num']}/{meter['pulse_energy_den']} kWh a pulse, "
+                f"TP {meter['tp_ratio']}, TC {meter['tc_ratio']} ({included}), "
+                f"{meter['url'] or 'no address'}, {meter['valid']}"
+            )
+        )
+
+
+def _reading(root: Tree, found: Trace) -> None:
+    reading = found.reading
+    if reading is None or reading.session is None:
+        root.add("[bold]4 reading[/]: none; no session brought this interval")
+        return
+    session = reading.session
+    node = root.add(
+        f"[bold]4 reading[/]: [bold]{reading.pulses} pulses[/], meter {reading.meter['serial']}, "
+        f"stored version {reading.version}"
+    )
+    drift = "" if session["drift_s"] is None else f", clock {session['drift_s']:+.0f} s"
+    node.add(
+        escape(
+            f"session {session['id']}: {session['purpose']} by {session['collector']}, "
+            f"{session['protocol']} over {session['url']}, "
+            f"{session['started_at']:%Y-%m-%d %H:%M:%S %Z}, {session['outcome']}, "
+            f"{session['bytes_sent']} octets out, {session['bytes_received']} in, "
+            f"{session['retries']} retries{drift}"
+        )
+    )
+    word = reading.word
+    if word is None:
+        return
+    crc = word.payload[-2:].hex(" ").upper()
+    frame = node.add(
+        f"frame {word.frame_seq} at {word.frame_at:%H:%M:%S}: command {word.command}, block {word.block}, "
+        f"word {word.word}, octets {word.first_octet} to {word.first_octet + 2} "
+        f"[bold]{word.octets.hex(' ').upper()}[/] = {word.pulses} pulses; CRC {crc} good"
+    )
+    frame.add(_hex(word.payload, word.first_octet - 1, len(word.octets)))
+
+
+def _hex(payload: bytes, first: int, count: int) -> Text:
+    """All octets of the frame, the word's marked."""
+    text = Text()
+    for start in range(0, len(payload), _OCTETS_A_LINE):
+        text.append(f"{start + 1:>4}  ", style="dim")
+        for place in range(start, min(start + _OCTETS_A_LINE, len(payload))):
+            marked = first <= place < first + count
+            text.append(f"{payload[place]:02X}", style="bold black on yellow" if marked else "")
+            text.append(" ")
+        text.append("\n")
+    text.right_crop(1)
+    return text
+
+
+def _replay(root: Tree, found: Trace) -> None:
+    if found.is_identical:
+        root.add(f"[bold green]recomputed identical[/]: {'; '.join(check.what for check in found.checks)}")
+        return
+    node = root.add("[bold red]recomputed, and it differs[/]")
+    for check in found.checks:
+        mark = "same" if check.is_identical else "[red]DIFFERENT[/]"
+        node.add(
+            f"{escape(check.what)}: stored {escape(check.stored)}, computed {escape(check.computed)}: {mark}"
+        )

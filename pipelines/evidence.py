@@ -1,0 +1,187 @@
+"""Which octets of which frame carry one count of a mass memory.
+
+What belongs here: walking the stored frames of a session to the place of one interval's word. The value
+itself comes from `collector.decode`, the function that made the reading; both are shown, and must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+
+from collector.decode import MEMORY_CODES, PARAMETERS_OF, Decoded, Frame, MeterContext, decode_session
+from protocols.nbr14522.errors import RemoteProtocolError
+from protocols.nbr14522.frames import RESPONSE_CONTENT_SIZE, unwrap_command, unwrap_response
+from protocols.nbr14522.memory import CHANNELS_PER_GROUP, WORDS_PER_BLOCK, unpack_words
+from protocols.nbr14522.messages import Parameters, block_mark, decode_request, decode_response
+from protocols.nbr14522.profile import MeterProfile
+
+_FIRST_DATA_OCTET = 8  # 1-based, after code, serial and block number
+_OCTETS_OF_A_PAIR = 3
+
+
+@dataclass(frozen=True)
+class Word:
+    """The place of one 12-bit count in a stored frame.
+
+    Attributes:
+        command: code of the memory command, two hexadecimal digits.
+        block: number that the block carries.
+        word: 1-based in the block.
+        first_octet: 1-based in the frame as it travelled; the count shares three octets with a neighbour.
+        octets: those three.
+        payload: the whole frame, CRC included.
+        pulses: the count that the three octets hold.
+    """
+
+    frame_seq: int
+    frame_at: datetime
+    command: str
+    block: int
+    word: int
+    first_octet: int
+    octets: bytes
+    payload: bytes
+    pulses: int
+
+
+def locate_word(
+    frames: Iterable[Frame], profile: MeterProfile, interval_end: datetime, channel: int
+) -> Word | None:
+    """Find the count of one interval; None where the session's frames do not hold it.
+
+    Args:
+        frames: of one session, in order.
+        interval_end: naive, as the meter's clock has it.
+        channel: 1-based.
+    """
+    walker = _Walker(profile, interval_end, channel)
+    for frame in frames:
+        if frame.is_sent:
+            walker.sent(frame)
+        elif frame.crc_ok:
+            walker.received(frame)
+    return walker.found
+
+
+class Evidence:
+    """The frames of sessions, and what they decode to; each session is read and decoded once."""
+
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        """`conn` gives rows as dictionaries."""
+        self._conn = conn
+        self._frames: dict[int, list[Frame]] = {}
+        self._decoded: dict[int, Decoded] = {}
+
+    def frames(self, session_id: int) -> list[Frame]:
+        """The evidence of one session, in order."""
+        if session_id not in self._frames:
+            rows = self._conn.execute(
+                "SELECT seq, at, direction, crc_ok, payload FROM frame WHERE session_id = %s ORDER BY seq",
+                [session_id],
+            ).fetchall()
+            self._frames[session_id] = [
+                Frame(
+                    seq=row["seq"],
+                    at=row["at"],
+                    is_sent=row["direction"] in (">", b">"),
+                    crc_ok=bool(row["crc_ok"]),
+                    payload=bytes(row["payload"]),
+                )
+                for row in rows
+            ]
+        return self._frames[session_id]
+
+    def pulses(
+        self, session_id: int, profile: MeterProfile, context: MeterContext, day: date, index: int
+    ) -> int | None:
+        """The count of one slot as the collector's own decoder makes it from the frames."""
+        if session_id not in self._decoded:
+            self._decoded[session_id] = decode_session(self.frames(session_id), profile, context)
+        for vector in self._decoded[session_id].vectors:
+            if (vector.channel, vector.day) == (context.active_channel, day) and vector.present[index]:
+                return int(vector.pulses[index])
+        return None
+
+
+class _Walker:
+    """Follows commands and answers; keeps the first frame that holds the word."""
+
+    def __init__(self, profile: MeterProfile, interval_end: datetime, channel: int) -> None:
+        self._profile = profile
+        self._end = interval_end
+        self._group, self._column = divmod(channel - 1, CHANNELS_PER_GROUP)
+        self._parameters: dict[int, Parameters] = {}
+        self._asked_group = 0
+        self._code = 0
+        self._blocks_seen = 0
+        self._last_payload = b""
+        self.found: Word | None = None
+
+    def sent(self, frame: Frame) -> None:
+        request = decode_request(unwrap_command(frame.payload, self._profile.addressing))
+        code = request.octets[0]
+        is_continuation = code == self._code and code in MEMORY_CODES and bool(request.octets[4])
+        if is_continuation:
+            return
+        self._code, self._blocks_seen, self._last_payload = code, 0, b""
+        self._asked_group = getattr(request, "group", None) or 0
+
+    def received(self, frame: Frame) -> None:
+        try:
+            content = unwrap_response(frame.payload, self._profile.addressing)
+            if content[0] in MEMORY_CODES and content[0] == self._code:
+                self._block(frame, content)
+                return
+            response = decode_response(content)
+        except RemoteProtocolError:
+            return  # Evidence that is no answer: the decoder has put it into quarantine.
+        if isinstance(response, Parameters):
+            self._parameters[response.code] = response
+
+    def _block(self, frame: Frame, content: bytes) -> None:
+        payload = content[_FIRST_DATA_OCTET - 1 :]
+        if payload == self._last_payload:
+            return  # The block came again because the acknowledgement was lost.
+        self._last_payload = payload
+        first_word = self._blocks_seen * WORDS_PER_BLOCK
+        self._blocks_seen += 1
+        index = self._word_index()
+        mark = block_mark(content)
+        if index is None or mark is None or self.found or not 0 <= index - first_word < WORDS_PER_BLOCK:
+            return
+        place = index - first_word
+        offset = place // 2 * _OCTETS_OF_A_PAIR
+        octets = payload[offset : offset + _OCTETS_OF_A_PAIR]
+        prefix = frame.payload.index(content[:RESPONSE_CONTENT_SIZE])
+        self.found = Word(
+            frame_seq=frame.seq,
+            frame_at=frame.at,
+            command=f"{content[0]:02X}",
+            block=mark[0],
+            word=place + 1,
+            first_octet=prefix + _FIRST_DATA_OCTET + offset,
+            octets=octets,
+            payload=frame.payload,
+            pulses=int(unpack_words(octets, self._profile.packing)[place % 2]),
+        )
+
+    def _word_index(self) -> int | None:
+        """Position of the word in the whole answer, from the parameters that announced it."""
+        parameters = next(
+            (self._parameters[code] for code in PARAMETERS_OF[self._code] if code in self._parameters), None
+        )
+        if parameters is None or self._asked_group != self._group:
+            return None
+        is_previous = self._code == 0x27
+        words = parameters.words_previous if is_previous else parameters.words_current
+        last_end = parameters.last_reset if is_previous else parameters.last_interval_end
+        if words is None or last_end is None or not parameters.memory_interval_s:
+            return None
+        behind, rest = divmod((last_end - self._end).total_seconds(), parameters.memory_interval_s)
+        interval = words // CHANNELS_PER_GROUP - 1 - int(behind)
+        return None if rest or interval < 0 else interval * CHANNELS_PER_GROUP + self._column
