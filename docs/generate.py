@@ -12,13 +12,19 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 from pathlib import Path
 
+from ccee import profile
+from protocols.nbr14522 import profile as meter_profile
 from storage import settings
 from vee import quality
+from vee.filling import EstimationParams
+from vee.primary import PrimaryParams
+from vee.validation import ValidationParams
 
 DOCS = Path(__file__).resolve().parent
-_BLOCK = re.compile(r"(<!-- gerado:(?P<name>[a-z-]+) -->\n).*?(<!-- fim -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- gerado:(?P<name>[a-z0-9-]+) -->\n).*?(<!-- fim -->)", re.DOTALL)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -87,10 +93,52 @@ def configuration() -> str:
     return "\n".join(parts)
 
 
+def ccee() -> str:
+    return table(
+        ["Ajuste", "Padrão", "Grau", "Por quê"],
+        [
+            (f"`{item.key}`", f"`{item.value}`" if item.value else "–", item.confidence, pt(item.why))
+            for item in profile.unverified_settings(profile.load_profile())
+        ],
+    )
+
+
+def nbr14522() -> str:
+    return table(
+        ["Ajuste", "Padrão", "Grau", "Por quê"],
+        [
+            (f"`{item.name}`", f"`{item.default}`", item.confidence, pt(item.reason))
+            for item in meter_profile.unverified_settings()
+        ],
+    )
+
+
+_PARAMETERS = {
+    "estimation": EstimationParams(),
+    "validation": ValidationParams(),
+    "primary": PrimaryParams(),
+}
+
+
+def parameters() -> str:
+    """Settings of the rules: default from the code, grade and reason from `parametros.csv`."""
+    rows = []
+    with (DOCS / "parametros.csv").open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file, delimiter=";"):
+            room, name = line["parametro"].split(".")
+            value = getattr(_PARAMETERS[room], name)
+            shown = value.name.lower() if isinstance(value, IntEnum) else str(value)
+            rows.append((f"`{line['parametro']}`", f"`{shown}`", line["confianca"], line["por_que"]))
+    return table(["Ajuste", "Padrão", "Grau", "Por quê"], rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "motivos": reasons,
     "causas": causes,
     "configuracao": configuration,
+    "ccee": ccee,
+    "nbr14522": nbr14522,
+    "parametros": parameters,
 }
 
 
