@@ -8,7 +8,7 @@ missing is null, never zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from fractions import Fraction
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from faults import DeveloperFault
+from vee.quality import Origin, Reason
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -224,19 +225,39 @@ def max_abs(matrix: I64) -> I64:
     return largest
 
 
-def fractions_to_row(values: Iterable[Fraction | None]) -> tuple[list[int], list[bool], int] | None:
-    """Numerators (0 where missing), known flags and the least common denominator of one row.
+def set_values(matrix: SeriesMatrix, row: int, values: Mapping[int, Fraction]) -> bool:
+    """Write exact values into a row, over its least common denominator.
 
-    None when the exact values do not fit 64 bits: the caller quarantines the UC-day.
+    Returns:
+        False, and nothing written, when the exact row does not fit 64 bits.
     """
-    row = list(values)
-    denominator = math.lcm(*(value.denominator for value in row if value is not None), 1)
-    numerators = [
-        0 if value is None else value.numerator * (denominator // value.denominator) for value in row
-    ]
-    if denominator > INT64_MAX or any(abs(number) > INT64_MAX for number in numerators):
-        return None
-    return numerators, [value is not None for value in row], denominator
+    old = int(matrix.denominator[row])
+    kept = [slot for slot in np.flatnonzero(matrix.known[row]).tolist() if slot not in values]
+    common = math.lcm(old if kept else 1, *(value.denominator for value in values.values()))
+    numerators = {slot: int(matrix.numerators[row, slot]) * (common // old) for slot in kept}
+    numerators.update(
+        {slot: value.numerator * (common // value.denominator) for slot, value in values.items()}
+    )
+    # Lowest terms: the same values always have the same numerators, whatever the path to them was.
+    shared = math.gcd(common, *numerators.values())
+    common //= shared
+    if common > INT64_MAX or any(abs(number) // shared > INT64_MAX for number in numerators.values()):
+        return False
+    matrix.denominator[row] = common
+    matrix.numerators[row] = 0
+    for slot, number in numerators.items():
+        matrix.numerators[row, slot] = number // shared
+        matrix.known[row, slot] = True
+    return True
+
+
+def clear_row(matrix: SeriesMatrix, row: int) -> None:
+    """Make every slot of a row missing: its UC-day is quarantined."""
+    matrix.known[row] = False
+    matrix.numerators[row] = 0
+    matrix.denominator[row] = 1
+    matrix.origin[row] = Origin.MISSING
+    matrix.reason[row] = Reason.NOT_RECEIVED
 
 
 def as_fraction(value: object) -> Fraction:

@@ -28,6 +28,7 @@ from vee.frames import (
     Mask,
     SeriesMatrix,
     as_fraction,
+    clear_row,
     empty_series,
     max_abs,
     to_frame,
@@ -359,11 +360,7 @@ class _Day:
     def frame(self) -> pl.DataFrame:
         for row, (stage, _) in self.bad.items():
             if stage == "arithmetic":
-                self.matrix.known[row] = False
-                self.matrix.numerators[row] = 0
-                self.matrix.denominator[row] = 1
-                self.matrix.origin[row] = Origin.MISSING
-                self.matrix.reason[row] = Reason.NOT_RECEIVED
+                clear_row(self.matrix, row)
         frame = to_frame(self.matrix).with_columns(input_version=pl.Series(self.version, dtype=pl.Int32))
         return frame.filter(pl.Series(self.installed)) if self.is_backup else frame
 
