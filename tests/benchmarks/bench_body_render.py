@@ -39,7 +39,7 @@ def documents(values: NDArray[np.int64], adjusted: NDArray[np.bool_]) -> list[di
                         {
                             "consumo": values[row, slot].item() / 1000,
                             "dataReferenciaConsumo": stamps[slot].text,
-                            "tipoConsumo": kinds[adjusted[row, slot]],
+                            "tipoConsumo": kinds[int(adjusted[row, slot])],
                         }
                         for slot in range(12 * hour, 12 * hour + 12)
                     ],
