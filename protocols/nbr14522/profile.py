@@ -1,8 +1,8 @@
 """What differs between meters, and what no public source settles, as named settings.
 
 A profile is data: nothing outside asks a meter's name. Each field carries its default's reason, the
-reference section and the confidence (A two sources or a check, B one source, C inference); `unverified_settings`
-lists all that are not A, for the documentation.
+reference section and the confidence (A two sources or a check, B one source, C inference);
+`unverified_settings` lists all that are not A, for the documentation.
 """
 
 from __future__ import annotations

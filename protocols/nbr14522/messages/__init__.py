@@ -1,8 +1,8 @@
 """Typed requests and responses, both directions.
 
-Charter: one module per kind of answer, each a table of fields (octet, coding) read and written by the engine in
-`layout`. `decode_response` takes one block, `decode_request` one command frame. Nothing here knows the line:
-frames arrive whole and leave whole.
+Charter: one module per kind of answer, each a table of fields (octet, coding) read and written by the engine
+in `layout`. `decode_response` takes one block, `decode_request` one command frame. Nothing here knows the
+line: frames arrive whole and leave whole.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Problem:
     reason: str
 
 
-class BadField(Exception):  # noqa: N818 -- a signal between codec and engine, never seen outside
+class BadField(Exception):
     """The octets are no value of this kind."""
 
 

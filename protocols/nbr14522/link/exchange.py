@@ -1,0 +1,118 @@
+"""One command and its answer as the reader sees it: which blocks came, what a new one is, what has failed."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from protocols.nbr14522.frames import EXCEPTION_CODES
+from protocols.nbr14522.link.events import FailureReason
+from protocols.nbr14522.memory import MAX_BLOCK_NUMBER
+from protocols.nbr14522.messages import block_mark
+
+COMPOSITE_CODES = frozenset({0x26, 0x27, 0x52})
+
+MAX_BLOCKS = 10 * MAX_BLOCK_NUMBER
+"""Blocks of one answer, repeats included. A year of 5-minute words is under 2,000."""
+
+MAX_JUNK_OCTETS = 65_536
+"""Octets of one exchange that belong to nothing; h11 bounds a header at 16 KiB for the same reason."""
+
+
+class Verdict(Enum):
+    """What a block with a good CRC is to the exchange."""
+
+    TAKEN = auto()
+    LAST = auto()
+    DUPLICATE = auto()
+    FAILED = auto()
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The running exchange.
+
+    Attributes:
+        frame: the plain command.
+        may_repeat: False for a command that must not be executed twice (20): after silence it fails instead.
+        after_999: the block number that follows 999.
+    """
+
+    frame: bytes
+    composite: bool
+    may_repeat: bool
+    after_999: int
+    blocks: int = 0
+    last_number: int | None = None
+    code: int = 0
+    naks_received: int = 0
+    naks_sent: int = 0
+    silences: int = 0
+    waits: int = 0
+    breaks: int = 0
+    acks_repeated: int = 0
+    junk: int = 0
+    seen: int = 0
+    failure: FailureReason = FailureReason.NO_ANSWER
+    _held: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def command(self) -> int:
+        return self.frame[0]
+
+    @property
+    def expected_number(self) -> int:
+        if self.last_number is None:
+            return 1
+        return self.after_999 if self.last_number == MAX_BLOCK_NUMBER else self.last_number + 1
+
+    @property
+    def stage(self) -> str:
+        """Where the exchange is, in words."""
+        where = f"command {self.command:02X}"
+        return f"{where} block {self.expected_number}" if self.composite and self.blocks else where
+
+    def is_answer_code(self, octet: int) -> bool:
+        """Whether the octet may begin an answer to this command."""
+        return octet == self.frame[0] or octet in EXCEPTION_CODES
+
+    def zero_counters(self) -> None:
+        self.naks_received = self.naks_sent = self.silences = self.waits = 0
+
+    def judge(self, content: bytes) -> Verdict:
+        """Say what a block is, and remember it. `failure` tells why where it is FAILED."""
+        self.seen += 1
+        self.code = content[0]
+        if self.code in EXCEPTION_CODES or not self.composite:
+            self._take(None)
+            return Verdict.LAST
+        if self.seen > MAX_BLOCKS:
+            self.failure = FailureReason.TOO_LONG
+            return Verdict.FAILED
+        mark = block_mark(content)
+        if mark is None:
+            self.failure = FailureReason.MALFORMED_BLOCK
+            return Verdict.FAILED
+        number, is_last = mark
+        digest = zlib.crc32(content)
+        if number == self.expected_number:
+            self._held[number] = digest
+            self._take(number)
+            return Verdict.LAST if is_last else Verdict.TAKEN
+        if number not in self._held:
+            self.failure = FailureReason.BLOCK_OUT_OF_ORDER
+            return Verdict.FAILED
+        # The command was sent again and the answer starts over. If the memory moved on meanwhile, the rest
+        # would not fit what is held.
+        if self._held[number] != digest:
+            self.failure = FailureReason.ANSWER_CHANGED
+            return Verdict.FAILED
+        return Verdict.DUPLICATE
+
+    def _take(self, number: int | None) -> None:
+        self.blocks += 1
+        if number is not None:
+            self.last_number = number
+        # Section 1.6: an accepted block clears these and keeps the refusals received.
+        self.naks_sent = self.silences = self.waits = self.acks_repeated = 0
