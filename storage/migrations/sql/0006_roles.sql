@@ -32,7 +32,8 @@ BEGIN
         job_request TO smf_pipeline;
     GRANT UPDATE ON job_request TO smf_pipeline;
 
-    GRANT INSERT, UPDATE ON job_request, session, reading_day TO smf_collector;
+    GRANT INSERT, UPDATE ON job_request, session TO smf_collector;
+    GRANT INSERT, DELETE ON reading_day TO smf_collector;
     GRANT INSERT ON frame, touched_day, register_reading, outage, meter_change, meter_parameters, quarantine, audit,
         notification TO smf_collector;
 
