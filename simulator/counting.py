@@ -202,11 +202,12 @@ class Counter:
 
     def _segments(self, first: int, count: int) -> Ints:
         number = np.arange(first, first + count, dtype=np.int64)
-        day, slot = np.divmod(number, self._per_day)
-        segment = self._working_day[slot]
+        day_of, slot = np.divmod(number, self._per_day)
+        day = np.arange(day_of[0], day_of[-1] + 1, dtype=np.int64)
         weekend = (day + 3) % 7 >= 5  # 1970-01-01 was a Thursday
         off = holiday_days(int(day[0]), int(day[-1]))
-        no_peak = weekend | np.isin(day, np.fromiter(off, dtype=np.int64))
+        no_peak = (weekend | np.isin(day, np.fromiter(off, dtype=np.int64)))[day_of - day[0]]
+        segment = self._working_day[slot]
         return np.where(no_peak & (segment == Segment.PEAK), int(Segment.OFF_PEAK), segment)
 
     def _sum_counts(self, counts: Ints, first: int) -> Summary:

@@ -54,12 +54,13 @@ def _uniform(seed: int, stream: int, number: Ints) -> Floats:
 
 
 def _smooth(seed: int, stream: int, seconds: Ints, period_s: int) -> Floats:
-    """Noise in [-1, 1) that wanders over `period_s`: random knots, eased between."""
+    """Noise in [-1, 1) that wanders over `period_s`: random knots, eased between. `seconds` ascend."""
     knot, rest = np.divmod(seconds, period_s)
-    a, b = _uniform(seed, stream, knot), _uniform(seed, stream, knot + 1)
+    values = 2.0 * _uniform(seed, stream, np.arange(knot[0], knot[-1] + 2, dtype=np.int64)) - 1.0
+    at = knot - knot[0]
     t = rest / period_s
-    t = t * t * (3.0 - 2.0 * t)
-    return 2.0 * (a + (b - a) * t) - 1.0
+    t *= t * (3.0 - 2.0 * t)
+    return values[at] + (values[at + 1] - values[at]) * t
 
 
 @lru_cache(maxsize=64)
@@ -129,25 +130,28 @@ class GeneratedLoad:
         shape = SHAPES[self.shape]
         number = np.arange(first, first + count, dtype=np.int64)
         middle = number * self.interval_s + self.interval_s // 2
-        days, second = np.divmod(middle, DAY_S)
+        day_of, second = np.divmod(middle, DAY_S)
+        days = np.arange(day_of[0], day_of[-1] + 1, dtype=np.int64)
+        which = day_of - days[0]
         at = second * (_STEPS_PER_HOUR / 3600.0)
         step = at.astype(np.int64)
-        row = _tables(shape)[_day_types(days)]
-        pick = np.arange(count)
-        fraction = row[pick, step] + (row[pick, step + 1] - row[pick, step]) * (at - step)
+        table, kind = _tables(shape), _day_types(days)[which]
+        before = table[kind, step]
+        fraction = before + (table[kind, step + 1] - before) * (at - step)
         if shape.cycling:
             on = _smooth(self.seed, 1, middle, shape.cycle_s) > 0.0
             fraction = fraction * (1.0 + shape.cycling * (on - 0.5))
         year_angle = 2.0 * np.pi * ((days % 365.25) - 20.0) / 365.25
+        season = 1.0 - shape.summer * (1.0 - np.cos(year_angle)) / 2.0
+        mood = 0.03 * (2.0 * _uniform(self.seed, 3, days) - 1.0)
         spread = (
             1.0
             + 0.05 * _smooth(self.seed, 2, middle, 4 * DAY_S)
-            + 0.03 * (2.0 * _uniform(self.seed, 3, days) - 1.0)
+            + mood[which]
             + 0.03 * _smooth(self.seed, 4, middle, 7_200)
             + shape.noise * (2.0 * _uniform(self.seed, 5, number) - 1.0)
         )
-        kw = self.peak_kw * fraction * spread * (1.0 - shape.summer * (1.0 - np.cos(year_angle)) / 2.0)
-        kw = np.clip(kw, 0.0, 1.12 * self.peak_kw)
+        kw = np.clip(self.peak_kw * fraction * spread * season[which], 0.0, 1.12 * self.peak_kw)
         for event in self.events:
             forced = (middle >= local_seconds(event.start)) & (middle < local_seconds(event.end))
             kw = np.where(forced, event.kw * (0.996 + 0.008 * _uniform(self.seed, 6, number)), kw)

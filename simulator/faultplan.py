@@ -26,7 +26,8 @@ class FaultPlan:
         drop_after_octets: octets of it that still get through.
         bad_crc_blocks: blocks of each connection (1 = first sent) whose CRC is damaged.
         bad_crc_probability: chance of damage for every block, by `seed`.
-        wait_count: WAIT octets before each command is answered (plain line only: addressed ones have none).
+        wait_count: times that each command is put off with WAIT and then asked for again by ENQ, before it
+            is answered (plain line only: addressed ones have no WAIT); `wait_s` passes each time.
         baud: pace of a serial line at 8N1; None: as fast as TCP goes.
         hello: octets that arrive at connect, before anything else.
         effective_from: simulated instant from which connection faults (silence, refusing, dropping) count.
@@ -41,6 +42,7 @@ class FaultPlan:
     bad_crc_blocks: tuple[int, ...] = ()
     bad_crc_probability: float = 0.0
     wait_count: int = 0
+    wait_s: float = 0.05
     baud: int | None = None
     hello: bytes = b""
     effective_from: datetime | None = None
