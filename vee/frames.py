@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -266,4 +267,4 @@ def as_fraction(value: object) -> Fraction:
         raise DeveloperFault(
             f"{value!r} is a float", where="vee.frames.as_fraction", remedy="pass an int, a Decimal or text"
         )
-    return value if isinstance(value, Fraction) else Fraction(str(value))
+    return Fraction(value) if isinstance(value, int | Decimal | Fraction) else Fraction(str(value))

@@ -101,10 +101,8 @@ def adjust(
             rows_by_factor.setdefault(factor, []).append(row)
             applied.append((uc_id, day, factor.numerator, factor.denominator))
         for factor, rows in rows_by_factor.items():
-            for row in _multiply(matrix, np.array(rows), factor):
-                uc_id, day = int(matrix.uc_id[row]), matrix.day_of(row)
-                bad.append((uc_id, day, "arithmetic", Cause.ARITHMETIC.value, "{}"))
-                clear_row(matrix, row)
+            bad += _set_aside(matrix, _multiply(matrix, np.array(rows), factor))
+        bad += _set_aside(matrix, _beyond_milli(matrix))
         series.append(to_frame(matrix))
     factors = {"uc_id": pl.Int64, "day": pl.Date, "factor_num": pl.Int64, "factor_den": pl.Int64}
     return LossResult(
@@ -160,3 +158,18 @@ def _multiply_exactly(matrix: SeriesMatrix, row: int, factor: Fraction) -> bool:
         slot: value * factor for slot in range(matrix.slots) if (value := matrix.value(row, slot)) is not None
     }
     return set_values(matrix, row, values)
+
+
+def _beyond_milli(matrix: SeriesMatrix) -> list[int]:
+    """Rows with a value that 64 bits cannot hold in thousandths, the unit of the next layer."""
+    too_big = max_abs(matrix.numerators) // matrix.denominator >= INT64_MAX // 1000
+    return [int(row) for row in np.flatnonzero(too_big)]
+
+
+def _set_aside(matrix: SeriesMatrix, rows: list[int]) -> list[tuple[int, date, str, str, str]]:
+    for row in rows:
+        clear_row(matrix, row)
+    return [
+        (int(matrix.uc_id[row]), matrix.day_of(row), "arithmetic", Cause.ARITHMETIC.value, "{}")
+        for row in rows
+    ]
