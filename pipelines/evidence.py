@@ -184,4 +184,7 @@ class _Walker:
             return None
         behind, rest = divmod((last_end - self._end).total_seconds(), parameters.memory_interval_s)
         interval = words // CHANNELS_PER_GROUP - 1 - int(behind)
-        return None if rest or interval < 0 else interval * CHANNELS_PER_GROUP + self._column
+        # Later than the last interval there is only filler.
+        if rest or behind < 0 or interval < 0:
+            return None
+        return interval * CHANNELS_PER_GROUP + self._column

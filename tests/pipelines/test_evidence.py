@@ -1,0 +1,60 @@
+"""The place of a word in a frame agrees with the decoder for every interval, whatever the addressing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from pipelines.evidence import locate_word
+from protocols.nbr14522.memory import unpack_words
+from protocols.nbr14522.profiles import DEFAULT, P2_GENERIC, P8_GENERIC
+from tests.collector.exchanges import Exchange, parameters, ramp
+
+INTERVALS = 12 * 27
+FIRST_END = datetime(2026, 11, 20, 0, 5)
+STEP = timedelta(minutes=5)
+
+
+@pytest.mark.req("X-trace")
+@pytest.mark.parametrize("profile", [DEFAULT, P8_GENERIC, P2_GENERIC], ids=lambda profile: profile.name)
+@pytest.mark.parametrize("channel", [1, 2, 3])
+def test_every_interval_is_found_where_its_octets_are(profile, channel):
+    words = ramp(INTERVALS)
+    exchange = Exchange(profile).ask(0x21).answer(parameters()).ask(0x26).memory(0x26, words)
+    for interval in range(INTERVALS):
+        found = locate_word(exchange.frames, profile, FIRST_END + interval * STEP, channel)
+        index = 3 * interval + channel - 1
+        assert found is not None
+        assert found.pulses == words[index]
+        assert (found.block, found.word) == (index // 166 + 1, index % 166 + 1)
+        octets = found.payload[found.first_octet - 1 :][:3]
+        assert octets == found.octets
+        assert words[index] in unpack_words(octets, profile.packing)
+
+
+@pytest.mark.req("X-trace")
+def test_a_block_that_came_again_is_counted_once():
+    words = ramp(INTERVALS)
+    exchange = Exchange().ask(0x21).answer(parameters()).ask(0x26)
+    for frame in exchange.memory_frames(0x26, words):
+        exchange.block(frame).block(frame)
+    found = locate_word(exchange.frames, DEFAULT, FIRST_END + 200 * STEP, 1)
+    assert found is not None
+    assert found.pulses == words[600]
+
+
+@pytest.mark.parametrize("end", [FIRST_END - STEP, FIRST_END + INTERVALS * STEP, FIRST_END + STEP / 2])
+def test_an_interval_that_the_session_did_not_bring_is_not_found(end):
+    exchange = Exchange().ask(0x21).answer(parameters()).ask(0x26).memory(0x26, ramp(INTERVALS))
+    assert locate_word(exchange.frames, DEFAULT, end, 1) is None
+
+
+def test_a_damaged_block_is_passed_over():
+    words = ramp(INTERVALS)
+    exchange = Exchange().ask(0x21).answer(parameters()).ask(0x26)
+    frames = exchange.memory_frames(0x26, words)
+    exchange.block(frames[0]).block(bytes(258), crc_ok=False).block(frames[1])
+    found = locate_word(exchange.frames, DEFAULT, FIRST_END + 60 * STEP, 1)
+    assert found is not None
+    assert found.pulses == words[180]
