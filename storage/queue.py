@@ -115,18 +115,29 @@ def claim(
     limit: int,
     lease_s: float,
     kinds: Sequence[str] = ("read",),
+    only: Sequence[int] | None = None,
 ) -> list[Job]:
-    """Take up to `limit` requests that are due, most urgent first, each for one worker only."""
+    """Take up to `limit` requests that are due, most urgent first, each for one worker only.
+
+    Args:
+        only: nothing but these requests, for a worker that was started for them.
+    """
     with conn.cursor(row_factory=class_row(Job)) as cursor:
         cursor.execute(
             "UPDATE job_request j SET state = 'running', claimed_by = %(worker)s, attempts = attempts + 1, "
             "lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s), error = NULL "
             "FROM (SELECT id FROM job_request WHERE state = 'queued' AND not_before <= clock_timestamp() "
-            "AND kind = ANY(%(kinds)s) ORDER BY priority, not_before, id LIMIT %(limit)s "
-            "FOR UPDATE SKIP LOCKED) due "
+            "AND kind = ANY(%(kinds)s) AND (%(only)s::bigint[] IS NULL OR id = ANY(%(only)s)) "
+            "ORDER BY priority, not_before, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) due "
             "WHERE j.id = due.id RETURNING j.id, j.kind, j.priority, j.meter_id, j.parameters, j.dedup_key, "
             "j.requested_by, j.attempts, j.max_attempts, j.lease_until",
-            {"worker": worker, "lease_s": lease_s, "kinds": list(kinds), "limit": limit},
+            {
+                "worker": worker,
+                "lease_s": lease_s,
+                "kinds": list(kinds),
+                "limit": limit,
+                "only": None if only is None else list(only),
+            },
         )
         return sorted(cursor.fetchall(), key=lambda job: (job.priority, job.id))
 
@@ -199,8 +210,22 @@ def backoff_s(attempts: int, base_s: float, max_s: float) -> float:
     return float(min(max_s, base_s * 2 ** min(attempts - 1, 30)))
 
 
-def release_expired(conn: psycopg.Connection[Any]) -> int:
-    """Free the claims of workers that died: queued again, or failed when their attempts are used up."""
+def release(conn: psycopg.Connection[Any], worker: str, job_ids: Sequence[int], after_s: float) -> int:
+    """Give claims back untried: queued again, due after a while, the attempt not counted."""
+    return conn.execute(
+        "UPDATE job_request SET state = 'queued', attempts = attempts - 1, claimed_by = NULL, "
+        "lease_until = NULL, not_before = clock_timestamp() + make_interval(secs => %s) "
+        "WHERE id = ANY(%s) AND claimed_by = %s AND state = 'running'",
+        [after_s, list(job_ids), worker],
+    ).rowcount
+
+
+def release_expired(conn: psycopg.Connection[Any], dead: Sequence[str] = ()) -> int:
+    """Free the claims of workers that died: queued again, or failed when their attempts are used up.
+
+    Args:
+        dead: workers known to be gone, whose leases need not run out first.
+    """
     told = {
         "actor": "retry",
         "stage": "lease",
@@ -212,9 +237,9 @@ def release_expired(conn: psycopg.Connection[Any]) -> int:
         "UPDATE job_request SET state = CASE WHEN attempts < max_attempts THEN 'queued' ELSE 'failed' END, "
         "finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE clock_timestamp() END, "
         "claimed_by = NULL, lease_until = NULL, error = %s "
-        "WHERE id IN (SELECT id FROM job_request WHERE state = 'running' AND lease_until < clock_timestamp() "
-        "FOR UPDATE SKIP LOCKED)",
-        [Jsonb(told)],
+        "WHERE id IN (SELECT id FROM job_request WHERE state = 'running' "
+        "AND (lease_until < clock_timestamp() OR claimed_by = ANY(%s)) FOR UPDATE SKIP LOCKED)",
+        [Jsonb(told), list(dead)],
     ).rowcount
 
 

@@ -23,6 +23,8 @@ CREATE TABLE job_request (
 );
 CREATE UNIQUE INDEX job_request_open_dedup ON job_request (dedup_key) WHERE state IN ('queued', 'running');
 CREATE INDEX job_request_ready ON job_request (priority, not_before, id) WHERE state = 'queued';
+-- Days that a meter was asked for and does not hold: not to be asked for again.
+CREATE INDEX job_request_exhausted ON job_request (meter_id) WHERE result ? 'exhausted_days';
 
 CREATE TABLE session (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -47,6 +49,8 @@ CREATE TABLE session (
     round_trip_s    numeric
 );
 CREATE INDEX session_meter ON session (meter_id, started_at);
+-- A meter is in one session at a time, whichever collector asks; one whose collector died is closed first.
+CREATE UNIQUE INDEX session_open ON session (meter_id) WHERE outcome IS NULL;
 
 CREATE TABLE frame (
     session_id  bigint NOT NULL REFERENCES session,
@@ -114,11 +118,12 @@ CREATE TABLE meter_change (
 CREATE TABLE meter_parameters (
     session_id  bigint NOT NULL REFERENCES session,
     meter_id    bigint NOT NULL REFERENCES meter,
-    command     smallint NOT NULL,                    -- 0x20, 0x21, 0x22, 0x51, 0x80
+    command     smallint NOT NULL,                    -- 0x20, 0x21, 0x22, 0x51, 0x80; 0x39: what the meter lacks
     at          timestamptz NOT NULL,                 -- meter clock
     values      jsonb NOT NULL,
     PRIMARY KEY (session_id, command)
 );
+CREATE INDEX meter_parameters_meter ON meter_parameters (meter_id, command, at);
 
 -- Bad input keeps its place: nothing that came in is lost, nothing bad flows on.
 CREATE TABLE quarantine (
