@@ -169,7 +169,5 @@ def _beyond_milli(matrix: SeriesMatrix) -> list[int]:
 def _set_aside(matrix: SeriesMatrix, rows: list[int]) -> list[tuple[int, date, str, str, str]]:
     for row in rows:
         clear_row(matrix, row)
-    return [
-        (int(matrix.uc_id[row]), matrix.day_of(row), "arithmetic", Cause.ARITHMETIC.value, "{}")
-        for row in rows
-    ]
+    cause = Cause.ARITHMETIC.value
+    return [(int(matrix.uc_id[row]), matrix.day_of(row), "arithmetic", cause, "{}") for row in rows]
