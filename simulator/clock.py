@@ -1,10 +1,12 @@
-"""A meter's clock: wall time with an error that grows, until somebody sets it."""
+"""Clocks: a meter's own, which goes wrong, and the simulated time in which meters live."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
+from faults import DeveloperFault
 from simulator.grid import MARKET_ZONE, local_seconds
 
 
@@ -34,3 +36,27 @@ class ClockModel:
         """The aware instant at which the clock shows `meter_seconds`."""
         shown = meter_seconds - local_seconds(self.reference, self.zone) - self.offset_s
         return self.reference + timedelta(seconds=shown / (1.0 + self.drift_ppm * 1e-6))
+
+
+class SettableClock:
+    """Simulated time: an instant that can be set, and that runs on from there unless it stands still.
+
+    Safe to set from another thread than the one that reads it.
+    """
+
+    def __init__(self, instant: datetime, *, is_running: bool = True) -> None:
+        self._is_running = is_running
+        self._state = (instant, time.monotonic())
+        self.set(instant)
+
+    def __call__(self) -> datetime:
+        instant, since = self._state
+        return instant + timedelta(seconds=time.monotonic() - since) if self._is_running else instant
+
+    def set(self, instant: datetime) -> None:
+        """From now on it is `instant`, which must be aware."""
+        if instant.tzinfo is None:
+            raise DeveloperFault(
+                f"instant {instant} has no zone", where="simulated clock", remedy="add -03:00"
+            )
+        self._state = (instant, time.monotonic())

@@ -60,7 +60,8 @@ def _smooth(seed: int, stream: int, seconds: Ints, period_s: int) -> Floats:
     at = knot - knot[0]
     t = rest / period_s
     t *= t * (3.0 - 2.0 * t)
-    return values[at] + (values[at + 1] - values[at]) * t
+    out: Floats = values[at] + (values[at + 1] - values[at]) * t
+    return out
 
 
 @lru_cache(maxsize=64)

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from faults import DeveloperFault
 from simulator.fleet import DemoPoint
 from simulator.line import SimulatedClock, Station
 from simulator.meter import SimulatedMeter
 from simulator.server import LOOPBACK, TCP_ENQ_PERIOD_S, TcpMeterServer
-
-
-class FleetClock:
-    """Simulated time: an instant that can be set, and that runs on from there unless it stands still.
-
-    Safe to set from another thread than the one that reads it.
-    """
-
-    def __init__(self, instant: datetime, *, is_running: bool = True) -> None:
-        self._is_running = is_running
-        self._state = (instant, time.monotonic())
-        self.set(instant)
-
-    def __call__(self) -> datetime:
-        instant, since = self._state
-        return instant + timedelta(seconds=time.monotonic() - since) if self._is_running else instant
-
-    def set(self, instant: datetime) -> None:
-        """From now on it is `instant`, which must be aware."""
-        if instant.tzinfo is None:
-            raise DeveloperFault(f"instant {instant} has no zone", where="fleet clock", remedy="add -03:00")
-        self._state = (instant, time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -58,7 +33,7 @@ class FleetServer:
 
     Args:
         points: from `demo_fleet`.
-        clock: the simulated instant; see `FleetClock`.
+        clock: the simulated instant; see `SettableClock`.
         first_port: ports from here on, one a meter in order; 0: free ones.
         enq_period_s: time between two ENQ of an idle, connected meter.
     """

@@ -9,11 +9,13 @@ import socket
 import struct
 import termios
 import tty
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
+from faults import OperatorFault
 from protocols.nbr14522.profile import MeterProfile
 from simulator.faultplan import BITS_PER_OCTET, Sending
 from simulator.line import Line, Station
@@ -127,8 +129,26 @@ class _MeterProtocol(asyncio.Protocol):
             self._credit = 0.0
 
 
-class MeterServer:
+class MeterServer(ABC):
     """One meter on one line. Subclasses know the line; `url` says where it is once started."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @abstractmethod
+    async def start(self) -> Self: ...
+
+    @abstractmethod
+    async def stop(self) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
 
     def __init__(self, station: Station, enq_period_s: float | None = None) -> None:
         self.station = station
@@ -171,11 +191,22 @@ class TcpMeterServer(MeterServer):
         return f"tcp://{self.host}:{self.port}"
 
     async def start(self) -> Self:
-        """Listen; port 0 becomes the one that the system chose."""
+        """Listen; port 0 becomes the one that the system chose.
+
+        Raises:
+            OperatorFault: the port is taken, or the address is not ours.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _MeterProtocol(self), self.host, self.port, family=socket.AF_INET
-        )
+        try:
+            self._server = await loop.create_server(
+                lambda: _MeterProtocol(self), self.host, self.port, family=socket.AF_INET
+            )
+        except OSError as error:
+            raise OperatorFault(
+                f"cannot listen: {error.strerror or error}",
+                where=self.url,
+                remedy="choose another port, or 0",
+            ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -186,14 +217,6 @@ class TcpMeterServer(MeterServer):
             self.hang_up()
             await self._server.wait_closed()
             self._server = None
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
 
 class PtyMeterServer(MeterServer):
@@ -234,14 +257,6 @@ class PtyMeterServer(MeterServer):
         for descriptor in (self._master, self._slave):
             os.close(descriptor)
         self._master = self._slave = -1
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
 
 class _PtyTransport:
