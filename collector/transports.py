@@ -171,7 +171,7 @@ class _TcpStream(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport is not None:
-            self._transport.abort()
+            self._transport.close()
 
 
 async def _open_tcp(endpoint: Endpoint, receiver: Receiver) -> Stream:

@@ -1,0 +1,293 @@
+"""One session with one meter: a script of commands over a stream, each frame recorded as it goes and comes.
+
+The link layer is the protocol's (`ReaderLink`, sans-IO); this module gives it octets and time. It runs inside
+the callbacks of the event loop, without a task that waits for each frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from collector.sequences import Answered, Script
+from collector.transports import Endpoint, Stream, Timeouts, open_stream
+from faults import DeveloperFault, Fault, RetryFault
+from protocols.nbr14522.frames import NAK, Addressing
+from protocols.nbr14522.link import (
+    NEED_DATA,
+    AnswerComplete,
+    BlockReceived,
+    Event,
+    FrameReceived,
+    FrameSent,
+    LinkFailed,
+    ReaderLink,
+    SignalSent,
+    Skipped,
+    SkipReason,
+)
+from protocols.nbr14522.messages import Request, Response, decode_response
+from protocols.nbr14522.profile import MeterProfile
+
+# Executed twice, a demand reset closes two periods: after an unknown outcome it is never sent again.
+_NEVER_REPEATED = frozenset({0x20})
+# How often a session looks at its deadlines, at most: waking seldom is cheaper than keeping a timer exact
+# that every octet moves.
+_LOOK_S = 0.5
+_CODE_OFFSET = {Addressing.P0: 0, Addressing.P8: 5, Addressing.P2: 2}
+_ANSWER_OFFSET = {Addressing.P0: 0, Addressing.P8: 0, Addressing.P2: 2}
+
+
+class Recorder(Protocol):
+    """Takes each frame before anybody decodes it."""
+
+    def __call__(
+        self, at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """How a session ended. What it brought is in its frames.
+
+    Attributes:
+        outcome: complete; partial (the link failed after answers had come); failed (nothing came).
+        failed_stage: connect, synchronise, command 26, command 26 block 3.
+        skipped: octets passed over, first ones of each kind, for a person who looks for the failing layer.
+    """
+
+    outcome: str
+    failed_stage: str | None
+    fault: Fault | None
+    bytes_sent: int
+    bytes_received: int
+    retries: int
+    answers: int
+    skipped: tuple[tuple[SkipReason, int, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where a meter is and how it is spoken to."""
+
+    endpoint: Endpoint
+    profile: MeterProfile
+    meter_serial: str
+    reader_serial: str
+    timeouts: Timeouts
+
+
+async def read_meter(
+    line: Line,
+    script: Script,
+    record: Recorder,
+    now: Callable[[], datetime],
+    progress: Callable[[Response], None] | None = None,
+) -> SessionResult:
+    """Run a script against a meter and return how it went; raises nothing that a line or a meter can cause.
+
+    Args:
+        record: gets every frame, in order, before it is acted on.
+        now: reference time, for the evidence and the meter's drift.
+        progress: gets each good block.
+    Cancelling closes the connection; the frames recorded until then stay good.
+    """
+    conversation = _Conversation(line, script, record, now, progress)
+    try:
+        stream = await open_stream(line.endpoint, conversation, line.timeouts.connect_s)
+    except RetryFault as fault:
+        return SessionResult("failed", "connect", fault, 0, 0, 0, 0)
+    return await conversation.run(stream)
+
+
+class _Conversation:
+    """The receiver of a stream, between it and the link."""
+
+    __slots__ = (
+        "_answers",
+        "_done",
+        "_is_answered",
+        "_last_heard_s",
+        "_last_response",
+        "_line",
+        "_link",
+        "_loop",
+        "_now",
+        "_progress",
+        "_record",
+        "_request",
+        "_retries",
+        "_script",
+        "_skipped",
+        "_stream",
+        "_timer",
+        "_until_s",
+    )
+
+    def __init__(
+        self,
+        line: Line,
+        script: Script,
+        record: Recorder,
+        now: Callable[[], datetime],
+        progress: Callable[[Response], None] | None,
+    ) -> None:
+        self._line = line
+        self._link = ReaderLink(line.profile, line.meter_serial)
+        self._script = script
+        self._record = record
+        self._now = now
+        self._progress = progress
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[SessionResult] = self._loop.create_future()
+        self._stream: Stream | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._until_s = 0.0
+        self._last_heard_s = 0.0
+        self._request: Request | None = None
+        self._last_response: Response | None = None
+        self._is_answered = True
+        self._answers = 0
+        self._retries = 0
+        self._skipped: dict[SkipReason, tuple[int, bytes]] = {}
+
+    async def run(self, stream: Stream) -> SessionResult:
+        self._stream = stream
+        started = self._loop.time()
+        self._until_s = started + self._line.timeouts.total_s
+        self._last_heard_s = started
+        try:
+            self._next(None)
+            self._pump()
+            return await self._done
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._script.close()
+            stream.close()
+
+    # What the stream tells.
+
+    def data_received(self, data: bytes) -> None:
+        if self._done.done():
+            return
+        self._last_heard_s = self._loop.time()
+        self._link.receive(data, self._last_heard_s)
+        self._pump()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._done.done():
+            self._link.disconnected(self._loop.time())
+            self._pump()
+
+    # What time tells.
+
+    def _look(self) -> None:
+        self._timer = None
+        now_s = self._loop.time()
+        if now_s >= self._until_s or now_s >= self._last_heard_s + self._line.timeouts.idle_s:
+            self._link.abort(now_s)
+        self._link.advance(now_s)
+        self._pump()
+
+    def _arm(self) -> None:
+        deadline = self._link.next_deadline()
+        due = min(self._loop.time() + _LOOK_S, deadline if deadline is not None else self._until_s)
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._look)
+
+    # What the link tells.
+
+    def _pump(self) -> None:
+        link = self._link
+        try:
+            while not self._done.done() and (event := link.next_event()) is not NEED_DATA:
+                self._handle(event)
+        except Exception as error:  # a bug must end this session, not the loop that carries all the others
+            fault = DeveloperFault(f"{type(error).__name__}: {error}", where=self._line.endpoint.url)
+            fault.__cause__ = error
+            self._finish(self._stage(), fault)
+        self._write()
+        if not self._done.done():
+            self._arm()
+
+    def _write(self) -> None:
+        data = self._link.data_to_send()
+        if data and self._stream is not None:
+            self._stream.write(data)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case FrameReceived(octets, crc_ok):
+                command = octets[_ANSWER_OFFSET[self._line.profile.addressing]]
+                self._record(self._now(), False, command, crc_ok, octets)
+            case BlockReceived(content, number):
+                self._is_answered = True
+                self._answers += 1
+                if number is None:
+                    self._last_response = decode_response(content)
+                if self._progress is not None:
+                    self._progress(self._last_response or decode_response(content))
+            case SignalSent(signal):
+                self._retries += signal == NAK
+            case FrameSent(octets):
+                self._retries += not self._is_answered
+                self._is_answered = False
+                command = octets[_CODE_OFFSET[self._line.profile.addressing]]
+                self._record(self._now(), True, command, None, octets)
+            case AnswerComplete(_, _, blocks):
+                response, self._last_response = self._last_response, None
+                self._next(Answered(response, blocks))
+            case LinkFailed():
+                self._finish(event.stage, event.fault())
+            case Skipped(reason, count, octets):
+                known, sample = self._skipped.get(reason, (0, octets))
+                self._skipped[reason] = (known + count, sample)
+            case _:
+                pass  # signals that came, and answers nobody asked for
+
+    def _next(self, answered: Answered | None) -> None:
+        """Take the script's next request, or end."""
+        try:
+            request = next(self._script) if answered is None else self._script.send(answered)
+        except StopIteration:
+            self._finish(None, None)
+            return
+        except Fault as fault:
+            self._finish(fault.where, fault)
+            return
+        self._request = request
+        self._is_answered = True
+        self._link.send(
+            request.encode(self._line.reader_serial),
+            self._loop.time(),
+            may_repeat=request.CODE not in _NEVER_REPEATED,
+        )
+
+    def _stage(self) -> str:
+        return "session" if self._request is None else f"command {self._request.code:02X}"
+
+    def _finish(self, stage: str | None, fault: Fault | None) -> None:
+        if self._done.done():
+            return
+        self._write()  # the last ACK belongs to the traffic, too
+        outcome = "complete" if fault is None else "partial" if self._answers else "failed"
+        stream = self._stream
+        self._done.set_result(
+            SessionResult(
+                outcome=outcome,
+                failed_stage=stage,
+                fault=fault,
+                bytes_sent=stream.bytes_sent if stream else 0,
+                bytes_received=stream.bytes_received if stream else 0,
+                retries=self._retries,
+                answers=self._answers,
+                skipped=tuple((reason, count, sample) for reason, (count, sample) in self._skipped.items()),
+            )
+        )
