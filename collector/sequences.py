@@ -70,8 +70,8 @@ def script_for(goal: Goal, profile: MeterProfile) -> Script:
 
 def fixed(requests: Sequence[Request]) -> Script:
     """Exactly these requests, whatever is answered: for a person who names commands."""
-    for request in requests:
-        yield request  # noqa: UP028 -- a list's iterator cannot be sent the answers
+    for request in requests:  # noqa: UP028 -- a list's iterator cannot be sent the answers
+        yield request
 
 
 def _missing(goal: Goal, available: set[int]) -> Script:

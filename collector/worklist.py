@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from collector.decode import Decoded
 from collector.planning import (
     Goal,
     InstalledMeter,

@@ -62,8 +62,22 @@ class CollectorSettings:
     max_sessions: int = setting(2000, "sessions open at once in one process", minimum=1)
     per_cell_limit: int = setting(8, "sessions open at once in one radio cell", minimum=1)
     per_host_limit: int = setting(64, "sessions open at once towards one host", minimum=1)
+    reader_serial: str = setting(
+        "000001", "serial number we give as a reader; meters log it with each change", pattern=r"\d{6}"
+    )
     connect_timeout_s: float = setting(10.0, "patience for a connection", minimum=0.1)
+    idle_timeout_s: float = setting(
+        330.0,
+        "longest silence of a line; above the 305 s that a meter may take between two WAIT",
+        minimum=0.1,
+    )
     session_timeout_s: float = setting(900.0, "longest session before it is cut", minimum=1)
+    stop_grace_s: float = setting(
+        30.0, "time for running sessions to end when the service is stopped", minimum=0
+    )
+    poll_s: float = setting(2.0, "look into the queue at least so often, notified or not", minimum=0.05)
+    recovery_days: int = setting(7, "past days in which gaps are looked for", minimum=1)
+    recovery_every_s: float = setting(3600.0, "how often gaps are looked for", minimum=1)
     lease_s: float = setting(120.0, "a claim not renewed for so long is free again", minimum=1)
     backoff_base_s: float = setting(30.0, "wait before the first retry; doubles each time", minimum=0)
     backoff_max_s: float = setting(3600.0, "longest wait between retries", minimum=0)
