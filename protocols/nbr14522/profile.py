@@ -214,9 +214,6 @@ class MeterProfile:
     filler_word: int = setting(
         0, "C", "8.1", "Unused words of the last block; unused octets are 00 elsewhere."
     )
-    null_octet: int = setting(
-        0x00, "A", "1.3", "Unused octets: 00 on most meters; E550 G2 fills answer 14 with FF."
-    )
     block_after_999: int = setting(
         0,
         "C",
@@ -257,9 +254,6 @@ class MeterProfile:
         0x00, "B", "3.1", "o163: the norm as reported says 00 = active; some meters use the opposite."
     )
     sunday: int = setting(1, "A", "3.1", "Weekday 1 is Sunday: a real frame and two vectors agree.")
-    answers_are_current: bool = setting(
-        True, "B", "6.2", "Answers to writes carry what is now in force, one octet later than sent."
-    )
 
     def __post_init__(self) -> None:
         if self.enq_required not in (0, 1, 2):
