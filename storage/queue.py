@@ -87,8 +87,8 @@ def enqueue_many(conn: psycopg.Connection[Any], requests: Sequence[Request]) -> 
         "SELECT kind, requested_by, meter_id, parameters, dedup_key, priority, coalesce(not_before, now()), "
         "max_attempts, approved_by "
         "FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::jsonb[], %s::text[], %s::smallint[], "
-        "%s::timestamptz[], %s::int[], %s::text[]) AS r (kind, requested_by, meter_id, parameters, dedup_key, "
-        "priority, not_before, max_attempts, approved_by) "
+        "%s::timestamptz[], %s::int[], %s::text[]) AS r (kind, requested_by, meter_id, parameters, "
+        "dedup_key, priority, not_before, max_attempts, approved_by) "
         "ON CONFLICT (dedup_key) WHERE state IN ('queued', 'running') DO NOTHING RETURNING id",
         [
             [r.kind for r in requests],

@@ -1,0 +1,428 @@
+"""Derived series by layer: written by UC-day with all that explains them, read back by layer."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import polars as pl
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from faults import DeveloperFault
+from storage.bulk import array_literal, copy_frame, read_frame
+from storage.database import Database
+from storage.locks import lock_ucs
+
+ACTIVE_ENERGY = 1
+
+
+class Layer(IntEnum):
+    """Layers of `series_day`; each is made from the one before."""
+
+    PRIMARY = 1
+    VALIDATED = 2
+    ESTIMATED = 3
+    ADJUSTED = 4
+    CCEE = 5
+
+
+# What a layer's frame has when it is written, one row per UC-day. PRIMARY also has `input_version` (Int32, of
+# the reading_day it was made from); the other layers come from the layer below of the same version.
+WRITE_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "uc_id": pl.Int64,
+    "day": pl.Date,
+    "interval_s": pl.Int32,
+    "denominator": pl.Int64,
+    "numerators": pl.List(pl.Int64),
+    "origin": pl.Binary,
+    "reason": pl.Binary,
+    "derivation_id": pl.Int64,
+}
+READ_SCHEMA = {**WRITE_SCHEMA, "version": pl.Int32, "input_version": pl.Int32}
+
+# Tables with the latest word on a UC-day; their frames have these columns (detail: JSON as String, may be
+# left out).
+_LATEST_TABLES = {
+    "verdict": ("uc_id", "day", "rule", "first_slot", "last_slot", "result", "detail"),
+    "musd_hour": ("uc_id", "day", "hour", "energy_kwh", "musd_kw", "limit_kwh", "is_rejected"),
+    "uc_day_outcome": (
+        "uc_id", "day", "state", "cause", "measured", "backup", "estimated", "edited", "missing",
+        "energy_kwh", "detail",
+    ),
+}  # fmt: skip
+_ESTIMATE = ("first_slot", "last_slot", "strategy", "method", "detail", "approved_by")
+
+Octets = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class UcDays:
+    """All there is to say about a chunk of UC-days; what is left out, the UC-days do not have.
+
+    Attributes:
+        layers: frames of `WRITE_SCHEMA`.
+        estimates: uc_id, day, first_slot, last_slot, strategy, method, detail, approved_by.
+        verdicts, musd_hours, outcomes: columns of tables verdict, musd_hour, uc_day_outcome, without run
+        and time.
+    """
+
+    layers: Mapping[Layer, pl.DataFrame]
+    outcomes: pl.DataFrame
+    estimates: pl.DataFrame = field(default_factory=pl.DataFrame)
+    verdicts: pl.DataFrame = field(default_factory=pl.DataFrame)
+    musd_hours: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What became of the UC-days of a chunk.
+
+    Attributes:
+        versions: uc_id, day, version, action (insert, replace, append, keep) of those that have series now.
+        removed: UC-days without submission whose series went, since there is none any more.
+    """
+
+    versions: pl.DataFrame
+    removed: int
+
+    def count(self, action: str) -> int:
+        return int((self.versions["action"] == action).sum())
+
+    @property
+    def written(self) -> int:
+        return self.versions.height - self.count("keep")
+
+
+def derivation(
+    conn: psycopg.Connection[Any], layer: str, code_version: str, parameters: Mapping[str, Any]
+) -> int:
+    """Id of the row that names this layer, code and parameters; made on first need."""
+    content = orjson.dumps([layer, code_version, dict(parameters)], option=orjson.OPT_SORT_KEYS, default=str)
+    mark = hashlib.sha256(content).digest()
+    conn.execute(
+        "INSERT INTO derivation (layer, code_version, parameters, hash) VALUES (%s, %s, %s, %s) "
+        "ON CONFLICT (hash) DO NOTHING",
+        [layer, code_version, Jsonb(orjson.loads(content)[2]), mark],
+    )
+    row = conn.execute("SELECT id FROM derivation WHERE hash = %s", [mark]).fetchone()
+    if row is None:
+        raise DeveloperFault("the derivation is not visible", where="storage.series.derivation")
+    return int(row[0])
+
+
+def write_uc_days(
+    conn: psycopg.Connection[Any],
+    batch: UcDays,
+    *,
+    run_id: str,
+    at: dt.datetime,
+    quantity: int = ACTIVE_ENERGY,
+) -> WriteResult:
+    """Write a chunk of UC-days in the caller's transaction.
+
+    All layers of a UC-day share a version. Content equal to the latest version: nothing is written, whoever
+    ran. Different, and the UC-day has no submission: replaced in place. Different and submitted: a new
+    version beside the old. Verdicts, MUSD hours and outcomes are the latest word and are replaced where
+    they differ. Writers of the same UC wait for each other.
+    """
+    layers = {layer: _with_hash(frame, layer) for layer, frame in sorted(batch.layers.items())}
+    keys = _keys([*layers.values(), batch.outcomes])
+    if keys.is_empty():
+        return WriteResult(keys.with_columns(version=pl.lit(0), action=pl.lit("")), 0)
+    lock_ucs(conn, keys["uc_id"].unique().to_list())
+    plan, removed = _plan(conn, layers, keys, quantity)
+    gone = pl.concat([plan.filter(action="replace").select("uc_id", "day", "version"), removed])
+    _delete_versions(conn, gone, quantity)
+    fresh = plan.filter(pl.col("action") != "keep").select("uc_id", "day", "version")
+    stamp = pl.lit(at, pl.Datetime("us", "UTC"))
+    for layer, frame in layers.items():
+        # Upper layers are made from the layer below, which has their own version.
+        source = pl.col("input_version" if layer is Layer.PRIMARY else "version").cast(pl.Int32)
+        rows = frame.join(fresh, on=["uc_id", "day"]).with_columns(
+            input_version=source,
+            layer=pl.lit(int(layer), pl.Int16),
+            quantity=pl.lit(quantity, pl.Int16),
+            run_id=pl.lit(run_id),
+            recorded_at=stamp,
+        )
+        copy_frame(conn, "series_day", rows)
+    if not batch.estimates.is_empty():
+        estimates = batch.estimates.select("uc_id", "day", *_ESTIMATE).join(fresh, on=["uc_id", "day"])
+        copy_frame(conn, "estimate", estimates)
+    for table, frame in zip(_LATEST_TABLES, (batch.verdicts, batch.musd_hours, batch.outcomes), strict=True):
+        extra = {"run_id": pl.lit(run_id), **({"updated_at": stamp} if table == "uc_day_outcome" else {})}
+        _replace_where_different(conn, table, frame, keys, extra)
+    return WriteResult(plan, removed.height)
+
+
+def read_layer(
+    db: Database,
+    layer: Layer,
+    first_day: dt.date,
+    last_day: dt.date,
+    shard: int = 0,
+    shards: int = 1,
+    *,
+    uc_ids: Sequence[int] | None = None,
+    quantity: int = ACTIVE_ENERGY,
+) -> pl.DataFrame:
+    """Latest version of a layer, in order of UC and day; columns of `READ_SCHEMA`.
+
+    Args:
+        shard, shards: UCs with `uc_id % shards == shard`.
+        uc_ids: only these (also the way to read the history of a few UCs over many days).
+    """
+    frame = read_frame(
+        db,
+        f"SELECT {', '.join('s.' + name for name in READ_SCHEMA)} {_LATEST}",
+        _latest_parameters(layer, first_day, last_day, shard, shards, uc_ids, quantity),
+    )
+    return frame.select(pl.col(name).cast(kind) for name, kind in READ_SCHEMA.items()).sort("uc_id", "day")
+
+
+def latest_versions(
+    db: Database,
+    layer: Layer,
+    first_day: dt.date,
+    last_day: dt.date,
+    shard: int = 0,
+    shards: int = 1,
+    *,
+    uc_ids: Sequence[int] | None = None,
+    quantity: int = ACTIVE_ENERGY,
+) -> pl.DataFrame:
+    """uc_id, day, version, content_hash of the latest versions, without the values."""
+    return read_frame(
+        db,
+        f"SELECT s.uc_id, s.day, s.version, s.content_hash {_LATEST} ORDER BY s.uc_id, s.day",
+        _latest_parameters(layer, first_day, last_day, shard, shards, uc_ids, quantity),
+    )
+
+
+_LATEST = (
+    "FROM series_day s WHERE s.layer = $1 AND s.quantity = $2 AND s.day BETWEEN $3 AND $4 "
+    "AND s.uc_id % $5 = $6 AND ($7 = '' OR s.uc_id = ANY($7::text::bigint[])) "
+    "AND NOT EXISTS (SELECT 1 FROM series_day n WHERE n.uc_id = s.uc_id AND n.quantity = s.quantity "
+    "AND n.layer = s.layer AND n.day = s.day AND n.day BETWEEN $3 AND $4 AND n.version > s.version)"
+)
+
+
+def _latest_parameters(
+    layer: Layer,
+    first_day: dt.date,
+    last_day: dt.date,
+    shard: int,
+    shards: int,
+    uc_ids: Sequence[int] | None,
+    quantity: int,
+) -> list[Any]:
+    wanted = "" if uc_ids is None else array_literal(uc_ids)
+    return [int(layer), quantity, first_day, last_day, shards, shard, wanted]
+
+
+def _keys(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    parts = [frame.select("uc_id", "day") for frame in frames if not frame.is_empty()]
+    return pl.concat(parts).unique().sort("uc_id", "day") if parts else pl.DataFrame(schema=_KEY_SCHEMA)
+
+
+_KEY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"uc_id": pl.Int64, "day": pl.Date}
+
+
+def _with_hash(frame: pl.DataFrame, layer: Layer) -> pl.DataFrame:
+    names = [*WRITE_SCHEMA, *(["input_version"] if layer is Layer.PRIMARY else [])]
+    chosen = frame.select(names).cast(WRITE_SCHEMA)  # type: ignore[arg-type]  # polars names a narrower mapping
+    if chosen.select("uc_id", "day").is_duplicated().any():
+        raise DeveloperFault(
+            f"a UC-day comes twice in layer {layer.name}", where="storage.series.write_uc_days"
+        )
+    return chosen.with_columns(content_hash=_content_hashes(chosen))
+
+
+def _content_hashes(frame: pl.DataFrame) -> pl.Series:
+    """SHA-256 of denominator, values, origin, reason, derivation and, where it has one, input version of
+    each row.
+    """
+    counts = frame["numerators"].list.len().to_numpy()
+    for name in ("origin", "reason"):
+        if (frame[name].bin.size().to_numpy() != counts).any():
+            raise DeveloperFault(f"{name} needs one octet per slot", where="storage.series.write_uc_days")
+    hashes = np.empty(frame.height, object)
+    for slots in np.unique(counts):
+        chosen = np.flatnonzero(counts == slots)
+        part = frame if len(chosen) == frame.height else frame[chosen]
+        matrix = _content_matrix(part, int(slots))
+        hashes[chosen] = [hashlib.sha256(row).digest() for row in matrix]
+    return pl.Series(hashes.tolist(), dtype=pl.Binary)
+
+
+def _content_matrix(frame: pl.DataFrame, slots: int) -> Octets:
+    rows = frame.height
+    values = frame["numerators"].explode(empty_as_null=False)
+    zero = pl.Series([0] * rows)
+    heads = [frame["denominator"], frame["interval_s"], frame["derivation_id"]]
+    heads.append(frame["input_version"] if "input_version" in frame.columns else zero)
+    head = np.stack([column.to_numpy().astype("<i8") for column in heads], axis=1)
+    return np.concatenate(
+        [
+            head.view(np.uint8).reshape(rows, -1),
+            values.fill_null(0)
+            .to_numpy()
+            .astype("<i8")
+            .reshape(rows, slots)
+            .view(np.uint8)
+            .reshape(rows, -1),
+            values.is_null().to_numpy().view(np.uint8).reshape(rows, slots),
+            np.frombuffer(b"".join(frame["origin"]), np.uint8).reshape(rows, slots),
+            np.frombuffer(b"".join(frame["reason"]), np.uint8).reshape(rows, slots),
+        ],
+        axis=1,
+    )
+
+
+def _plan(
+    conn: psycopg.Connection[Any], layers: Mapping[Layer, pl.DataFrame], keys: pl.DataFrame, quantity: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(uc_id, day, version, action) of UC-days with series, and (uc_id, day, version) of those that lose
+    theirs.
+    """
+    offered = pl.concat(
+        [
+            pl.DataFrame(schema={**_KEY_SCHEMA, "layer": pl.Int16, "content_hash": pl.Binary}),
+            *(
+                frame.select("uc_id", "day", pl.lit(int(layer), pl.Int16).alias("layer"), "content_hash")
+                for layer, frame in layers.items()
+            ),
+        ]
+    )
+    stored = _stored(conn, keys, quantity)
+    ours = offered.group_by("uc_id", "day").agg(pl.len().alias("offered"))
+    theirs = stored.group_by("uc_id", "day").agg(
+        pl.len().alias("stored"), pl.col("version").max().alias("latest")
+    )
+    same = (
+        offered.join(stored, on=["uc_id", "day", "layer", "content_hash"])
+        .group_by("uc_id", "day")
+        .agg(pl.len().alias("same"))
+    )
+    compared = (
+        keys.join(ours, on=["uc_id", "day"], how="left")
+        .join(theirs, on=["uc_id", "day"], how="left")
+        .join(same, on=["uc_id", "day"], how="left")
+        .join(_sealed(conn, keys), on=["uc_id", "day"], how="left")
+        .with_columns(
+            pl.col("offered", "stored", "same", "latest").fill_null(0), pl.col("sealed").fill_null(False)
+        )
+    )
+    is_same = (pl.col("same") == pl.col("offered")) & (pl.col("same") == pl.col("stored"))
+    decided = compared.with_columns(
+        action=pl.when(pl.col("stored") == 0)
+        .then(pl.lit("insert"))
+        .when(is_same)
+        .then(pl.lit("keep"))
+        .when("sealed")
+        .then(pl.lit("append"))
+        .otherwise(pl.lit("replace"))
+    ).with_columns(
+        version=(pl.col("latest") + pl.col("action").is_in(["insert", "append"]).cast(pl.Int32)).cast(
+            pl.Int32
+        )
+    )
+    plan = decided.filter(pl.col("offered") > 0).select("uc_id", "day", "version", "action")
+    removed = decided.filter((pl.col("offered") == 0) & (pl.col("stored") > 0) & ~pl.col("sealed"))
+    return plan, removed.select("uc_id", "day", "version")
+
+
+def _stored(conn: psycopg.Connection[Any], keys: pl.DataFrame, quantity: int) -> pl.DataFrame:
+    """uc_id, day, layer, version, content_hash of the latest version of each UC-day."""
+    cursor = conn.cursor(binary=True)
+    cursor.execute(
+        "SELECT uc_id, day, layer, version, content_hash FROM series_day "
+        "WHERE uc_id = ANY(%s) AND quantity = %s AND day BETWEEN %s AND %s",
+        [keys["uc_id"].unique().to_list(), quantity, keys["day"].min(), keys["day"].max()],
+    )
+    schema = {**_KEY_SCHEMA, "layer": pl.Int16, "version": pl.Int32, "content_hash": pl.Binary}
+    frame = pl.DataFrame(cursor.fetchall(), schema=schema, orient="row")
+    return frame.join(keys, on=["uc_id", "day"], how="semi").filter(
+        pl.col("version") == pl.col("version").max().over("uc_id", "day")
+    )
+
+
+def _sealed(conn: psycopg.Connection[Any], keys: pl.DataFrame) -> pl.DataFrame:
+    rows = conn.execute(
+        "SELECT DISTINCT uc_id, day, true FROM submission WHERE uc_id = ANY(%s) AND day BETWEEN %s AND %s",
+        [keys["uc_id"].unique().to_list(), keys["day"].min(), keys["day"].max()],
+    ).fetchall()
+    return pl.DataFrame(rows, schema={**_KEY_SCHEMA, "sealed": pl.Boolean}, orient="row")
+
+
+def _delete_versions(conn: psycopg.Connection[Any], gone: pl.DataFrame, quantity: int) -> None:
+    if gone.is_empty():
+        return
+    parameters = {
+        **{name: gone[name].to_list() for name in gone.columns},
+        "first": gone["day"].min(),
+        "last": gone["day"].max(),
+        "quantity": quantity,
+    }
+    for table, condition in (("series_day", "AND t.quantity = %(quantity)s"), ("estimate", "")):
+        # The bounds on day let TimescaleDB leave out chunks.
+        conn.execute(
+            f"DELETE FROM {table} t USING unnest(%(uc_id)s::bigint[], %(day)s::date[], %(version)s::int[]) "
+            "AS k (uc_id, day, version) WHERE t.uc_id = k.uc_id AND t.day = k.day AND t.version = k.version "
+            f"AND t.day BETWEEN %(first)s AND %(last)s {condition}",
+            parameters,
+        )
+
+
+def _replace_where_different(
+    conn: psycopg.Connection[Any],
+    table: str,
+    frame: pl.DataFrame,
+    keys: pl.DataFrame,
+    extra: Mapping[str, pl.Expr],
+) -> None:
+    """Make the rows of the UC-days `keys` those of `frame`; UC-days that have them already stay as they
+    are.
+    """
+    columns = _LATEST_TABLES[table]
+    pending = sql.Identifier(f"pending_{table}")
+    conn.execute(
+        sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+            pending, sql.Identifier(table)
+        )
+    )
+    conn.execute(sql.SQL("DELETE FROM {}").format(pending))
+    if not frame.is_empty():
+        if "detail" in columns and "detail" not in frame.columns:
+            frame = frame.with_columns(detail=pl.lit("{}"))
+        copy_frame(conn, f"pending_{table}", frame.select(columns).with_columns(**extra))
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    parameters = {"uc_id": keys["uc_id"].to_list(), "day": keys["day"].to_list()}
+    wanted = sql.SQL("unnest(%(uc_id)s::bigint[], %(day)s::date[]) AS k (uc_id, day)")
+    different = conn.execute(
+        sql.SQL(
+            "WITH stored AS (SELECT {names} FROM {table} JOIN {wanted} USING (uc_id, day)) "
+            "SELECT uc_id, day FROM (SELECT {names} FROM stored EXCEPT SELECT {names} FROM {pending}) a "
+            "UNION SELECT uc_id, day FROM (SELECT {names} FROM {pending} EXCEPT SELECT {names} FROM stored) b"
+        ).format(names=names, table=sql.Identifier(table), wanted=wanted, pending=pending),
+        parameters,
+    ).fetchall()
+    if not different:
+        return
+    parameters = {"uc_id": [uc_id for uc_id, _ in different], "day": [day for _, day in different]}
+    for statement in (
+        "DELETE FROM {table} t USING {wanted} WHERE t.uc_id = k.uc_id AND t.day = k.day",
+        "INSERT INTO {table} SELECT p.* FROM {pending} p JOIN {wanted} USING (uc_id, day)",
+    ):
+        conn.execute(
+            sql.SQL(statement).format(table=sql.Identifier(table), wanted=wanted, pending=pending), parameters
+        )
