@@ -131,16 +131,23 @@ class Reply:
         text = message if isinstance(message, str) else orjson.dumps(message).decode()
         return cls(status, code, f"{code} {text}".strip(), document)
 
+    def at(self, json_path: str) -> str | None:
+        """The value at a dotted path; of a list of one, inside its element."""
+        node = self._entity
+        for key in json_path.split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        return None if node is None else str(node)
+
     def receipt(self, json_path: str) -> str | None:
-        """The identifier at `json_path` (dotted), or under one of the usual names."""
-        node = self.document[0] if isinstance(self.document, list) and self.document else self.document
+        """The identifier at `json_path`, or under one of the usual names where no path is given."""
         if json_path:
-            for key in json_path.split("."):
-                node = node.get(key) if isinstance(node, dict) else None
-            return None if node is None else str(node)
-        if not isinstance(node, dict):
-            return None
-        return next((str(node[name]) for name in _RECEIPT_NAMES if node.get(name) is not None), None)
+            return self.at(json_path)
+        found = self._entity if isinstance(self._entity, dict) else {}
+        return next((str(found[name]) for name in _RECEIPT_NAMES if found.get(name) is not None), None)
+
+    @property
+    def _entity(self) -> Any:
+        return self.document[0] if isinstance(self.document, list) and self.document else self.document
 
 
 class _Agent:
@@ -182,7 +189,7 @@ class CceeClient:
         self._agents = {code: _Agent(pair, self._limits.max_parallel) for code, pair in credentials.items()}
         self._sleep = sleep
         self._clock = clock
-        self._wall = wall
+        self.wall = wall
         self._rng = rng or random.Random()
         self._http = httpx.AsyncClient(
             base_url=environment.base_url,
@@ -299,10 +306,10 @@ class CceeClient:
     async def _try(
         self, agent_code: int, agent: _Agent, body: bytes | None, path: str = ""
     ) -> tuple[Attempt, float | None]:
-        started_at = self._wall()
+        started_at = self.wall()
 
         def ended(outcome: Outcome, **more: Any) -> Attempt:
-            return Attempt(started_at=started_at, ended_at=self._wall(), outcome=outcome, **more)
+            return Attempt(started_at=started_at, ended_at=self.wall(), outcome=outcome, **more)
 
         try:
             token = await self._token(agent_code, agent)
@@ -314,7 +321,7 @@ class CceeClient:
             )
             return failed, refused.retry_after_s
         await self._pace(agent)
-        started_at = self._wall()
+        started_at = self.wall()
         try:
             status, headers, content = await self._exchange(agent_code, token, body, path)
         except httpx.TransportError as error:
@@ -322,12 +329,12 @@ class CceeClient:
             # str(error) of httpx names the failure, never the headers of the request.
             return ended(outcome, error=f"{type(error).__name__}: {error}".rstrip(": ")), None
         kept = {key: value for key, value in headers.items() if key.lower() not in _SECRET_HEADERS}
-        outcome, more = self._judged(status, headers, content)
+        outcome, more = self._judged(status, headers, content, is_status=body is None)
         if more.get("action") is Action.REFRESH_TOKEN and agent.token == token:
             # Only the token that was refused: another call may have fetched a new one meanwhile.
             agent.token = ""
         attempt = ended(outcome, http_status=status, reply_headers=kept, reply_body=content, **more)
-        return attempt, _retry_after_s(headers.get("retry-after"), self._wall())
+        return attempt, _retry_after_s(headers.get("retry-after"), self.wall())
 
     async def _exchange(
         self, agent_code: int, token: str, body: bytes | None, path: str
@@ -353,13 +360,25 @@ class CceeClient:
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no whole reply in {self._limits.timeout_s} s") from error
 
-    def _judged(self, status: int, headers: httpx.Headers, content: bytes) -> tuple[Outcome, dict[str, Any]]:
+    def _judged(
+        self, status: int, headers: httpx.Headers, content: bytes, *, is_status: bool
+    ) -> tuple[Outcome, dict[str, Any]]:
         reply = Reply.read(status, content)
         protocol = self.profile.protocol
         if status in self.profile.send.success_status:
             receipt = reply.receipt(protocol.json_path) or headers.get("location")
-            queued = status == 202 and protocol.mode == "ticket"
-            return (Outcome.PROCESSING if queued else Outcome.ACCEPTED), {"receipt": receipt}
+            if protocol.mode != "ticket" or (status != 202 and not is_status):
+                return Outcome.ACCEPTED, {"receipt": receipt}
+            situation = reply.at(protocol.situation_path) if is_status else protocol.situation_processing
+            if situation is None or situation == protocol.situation_processing:
+                return Outcome.PROCESSING, {"receipt": receipt}
+            if situation == protocol.situation_accepted:
+                return Outcome.ACCEPTED, {"receipt": receipt}
+            action = self.profile.action_for(status, "", reply.text)
+            return Outcome.REJECTED, {
+                "action": action,
+                "error": f"situation {situation}: {reply.text}"[:2000],
+            }
         if 200 <= status < 400:
             # Neither a success nor a refusal that the contract knows: what CCEE did with it is not known.
             return Outcome.UNKNOWN, {"error": f"status {status} is not in send.success_status"}
@@ -391,7 +410,7 @@ class CceeClient:
             raise _TokenRefusedError(None, f"{type(error).__name__}: {error}", None) from error
         read = Reply.read(reply.status_code, reply.content)
         if reply.status_code != 200:
-            wait_s = _retry_after_s(reply.headers.get("retry-after"), self._wall())
+            wait_s = _retry_after_s(reply.headers.get("retry-after"), self.wall())
             raise _TokenRefusedError(reply.status_code, read.text[:500], wait_s)
         document = read.document if isinstance(read.document, dict) else {}
         token, lifetime = document.get("access_token"), document.get("expires_in", 0)

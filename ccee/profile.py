@@ -7,6 +7,7 @@ or C of the reference) and why it has that value; parsing and the list of unveri
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -139,6 +140,9 @@ class Protocol:
     ]
     json_path: Annotated[str, About("C", "whether a protocol number comes back is not known")]
     status_path: Annotated[str, About("C", "whether a protocol number comes back is not known")]
+    situation_path: Annotated[str, About("C", "whether a protocol number comes back is not known")]
+    situation_processing: Annotated[str, About("C", "whether a protocol number comes back is not known")]
+    situation_accepted: Annotated[str, About("C", "whether a protocol number comes back is not known")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +257,13 @@ class Profile:
                 remedy="prove the contract in the sandbox, correct the profile, then set the flags",
             )
         return chosen
+
+    @property
+    def body_format(self) -> str:
+        """Name and digest of what shapes a body: with the same one, equal values give equal bytes."""
+        send = self.send
+        shape = (send.layout, send.decimals, send.rounding, send.stamp, send.offset, send.names, send.kinds)
+        return f"{self.name}@{hashlib.sha256(repr(shape).encode()).hexdigest()[:8]}"
 
     def limits(self, environment: Environment) -> Limits:
         """The sending limits that hold in that environment."""

@@ -1,0 +1,554 @@
+"""The append-only ledger: what CCEE was told, what it answered, and what is still to be told.
+
+A submission is one version of one UC-day, sealed by the hash of its body. Its state is its last event. The
+body itself is not stored: it is rendered again from the series version that the submission names, and checked
+against the hash, so the bytes of any receipt can be had at any time and nothing is kept twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+import polars as pl
+import psycopg
+
+from ccee.body import Body, refusals, render_batch
+from ccee.client import Attempt
+from ccee.profile import Profile
+from faults import DeveloperFault, OperatorFault
+from storage.bulk import array_literal, copy_frame, read_frame
+from storage.database import Database
+from storage.locks import lock_ucs
+from vee.calendars import slots_per_day
+from vee.frames import to_matrix
+from vee.quality import Origin
+from vee.rounding import MILLI
+
+CCEE_LAYER = 5
+# UC-days read and rendered at once: 2,048 bodies' values are about 10 MB.
+CHUNK_UCS = 2048
+
+
+class State(StrEnum):
+    """States of a submission (interface reference, section 12, plus the unknown outcome)."""
+
+    VALIDATED = "validado"
+    SENDING = "enviando"
+    ACCEPTED = "aceito"
+    PROCESSING = "em_processamento"
+    REJECTED_MUSD = "rejeitado_musd"
+    REJECTED_DATA = "rejeitado_dado"
+    TRANSIENT = "falha_transitoria"
+    UNKNOWN = "resultado_desconhecido"
+    FINAL = "definitivo"
+    LOST = "perdido"
+
+
+# May have reached CCEE without our knowing: only the same body may follow. A process killed between
+# `enviando` and the reply leaves the first of the two.
+IN_DOUBT = (State.SENDING, State.UNKNOWN)
+DELIVERED = (State.ACCEPTED, State.FINAL)
+REFUSED = (State.REJECTED_DATA, State.REJECTED_MUSD)
+
+
+class Cause(StrEnum):
+    """Why a version was made."""
+
+    FIRST = "first"
+    CONTENT_CHANGED = "content_changed"
+    MUSD_CHANGED = "musd_changed"
+
+
+class Verdict(StrEnum):
+    """What a survey says of one expected UC-day."""
+
+    NOT_EXPECTED = "not_expected"
+    SUSPENDED = "suspended"
+    NOT_READY = "not_ready"
+    HELD = "held"
+    UNCHANGED = "unchanged"
+    IN_DOUBT = "in_doubt"
+    PROCESSING = "processing"
+    REFUSED = "refused"
+    RETRY = "retry"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One version of one UC-day on its way to CCEE."""
+
+    id: int
+    agent_code: int
+    uc_id: int
+    uc_code: str
+    day: date
+    version: int
+    series_version: int
+    body_format: str
+    body_sha256: bytes
+    state: str
+    attempts: int = 0
+    ticket: str | None = None
+
+
+@dataclass
+class Recorded:
+    """What recording a day's new submissions came to: refused ones by UC code, with the reason."""
+
+    submissions: list[Submission] = field(default_factory=list)
+    unchanged: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of state to be appended."""
+
+    submission_id: int
+    state: State
+    at: datetime
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """A try to be appended."""
+
+    submission_id: int
+    number: int
+    attempt: Attempt
+
+
+# --- what is due ----------------------------------------------------------------------------------------
+
+_SURVEY = """
+SELECT o.uc_id, u.code AS uc_code, a.id AS agent_id, a.code AS agent_code, o.state AS outcome,
+       st.status, m.musd_kw::text AS musd_kw, h.hours AS rejected_hours,
+       (SELECT max(s.version) FROM series_day s
+         WHERE s.uc_id = o.uc_id AND s.quantity = 1 AND s.layer = 5 AND s.day = $1) AS series_version,
+       l.id AS submission_id, l.version, l.series_version AS sent_series_version, l.profile AS sent_format,
+       l.body_sha256, l.state, l.planned_musd_kw, l.attempts, l.receipt,
+       (SELECT s.body_sha256 FROM submission s
+         WHERE s.uc_id = o.uc_id AND s.day = $1 AND EXISTS (
+           SELECT 1 FROM submission_event e WHERE e.submission_id = s.id AND e.state = 'aceito')
+         ORDER BY s.version DESC LIMIT 1) AS accepted_sha256
+FROM uc_day_outcome o
+JOIN uc u ON u.id = o.uc_id
+JOIN agent a ON a.id = u.agent_id
+LEFT JOIN uc_status st ON st.uc_id = o.uc_id AND st.valid @> $1::date
+LEFT JOIN uc_musd m ON m.uc_id = o.uc_id AND m.valid @> $1::date
+LEFT JOIN (SELECT uc_id, string_agg(hour::text, ',' ORDER BY hour) AS hours
+             FROM musd_hour WHERE day = $1 AND is_rejected GROUP BY uc_id) h ON h.uc_id = o.uc_id
+LEFT JOIN LATERAL (
+  SELECT s.*, (SELECT e.state FROM submission_event e WHERE e.submission_id = s.id
+                ORDER BY e.id DESC LIMIT 1) AS state,
+         (SELECT e.detail ->> 'musd_kw' FROM submission_event e WHERE e.submission_id = s.id
+           ORDER BY e.id LIMIT 1) AS planned_musd_kw,
+         (SELECT max(t.attempt) FROM submission_attempt t WHERE t.submission_id = s.id) AS attempts,
+         (SELECT t.receipt FROM submission_attempt t WHERE t.submission_id = s.id AND t.receipt IS NOT NULL
+           ORDER BY t.attempt DESC LIMIT 1) AS receipt
+    FROM submission s WHERE s.uc_id = o.uc_id AND s.day = $1 ORDER BY s.version DESC LIMIT 1) l ON true
+WHERE o.day = $1
+ORDER BY o.uc_id
+"""
+
+
+def survey(db: Database, profile: Profile, day: date) -> pl.DataFrame:
+    """One row per expected UC-day: registry, series version, last submission, and a `verdict`.
+
+    Returns: the columns of the query above and `verdict` (Verdict), `cause` (Cause, for NEW). A UC-day that
+        is NEW by its series version may still turn out equal in content: `record` compares the hashes.
+    """
+    frame = read_frame(db, _SURVEY, [day])
+    changed = (pl.col("series_version") != pl.col("sent_series_version")) | (
+        pl.col("sent_format") != profile.body_format
+    )
+    can_send = ["ready", "incomplete"] if profile.send.allow_partial_day else ["ready"]
+    hold = (profile.musd.on_violation == "hold_day") & pl.col("rejected_hours").is_not_null()
+    # Nothing says that stored hours are judged again after a change of the register.
+    musd_changed = (
+        pl.lit(profile.musd.resend_on_change)
+        & pl.col("planned_musd_kw").is_not_null()
+        & (_exact("planned_musd_kw") != _exact("musd_kw").fill_null(profile.musd.default_kw))
+        & pl.col("state").is_in([*DELIVERED, State.REJECTED_MUSD])
+    )
+    verdict = (
+        pl.when(pl.col("state").is_in(IN_DOUBT))
+        .then(pl.lit(Verdict.IN_DOUBT))
+        .when(pl.col("state") == State.PROCESSING)
+        .then(pl.lit(Verdict.PROCESSING))
+        .when(pl.col("outcome") == "not_expected")
+        .then(pl.lit(Verdict.NOT_EXPECTED))
+        .when(pl.col("status").is_null() | (pl.col("status") != "active"))
+        .then(pl.lit(Verdict.SUSPENDED))
+        .when((pl.col("outcome") == "held") | hold)
+        .then(pl.lit(Verdict.HELD))
+        .when(~pl.col("outcome").is_in(can_send) | pl.col("series_version").is_null())
+        .then(pl.lit(Verdict.NOT_READY))
+        .when(pl.col("submission_id").is_null() | changed | musd_changed)
+        .then(pl.lit(Verdict.NEW))
+        .when(pl.col("state").is_in(DELIVERED))
+        .then(pl.lit(Verdict.UNCHANGED))
+        .when(pl.col("state").is_in(REFUSED))
+        .then(pl.lit(Verdict.REFUSED))
+        .otherwise(pl.lit(Verdict.RETRY))
+    )
+    cause = (
+        pl.when(pl.col("submission_id").is_null())
+        .then(pl.lit(Cause.FIRST))
+        .when(changed)
+        .then(pl.lit(Cause.CONTENT_CHANGED))
+        .otherwise(pl.lit(Cause.MUSD_CHANGED))
+    )
+    return frame.with_columns(verdict=verdict, cause=cause)
+
+
+def _exact(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.Decimal(38, 9))
+
+
+def submissions_of(rows: pl.DataFrame, day: date) -> list[Submission]:
+    """The last submissions named by rows of a survey."""
+    return [
+        Submission(
+            id=row["submission_id"],
+            agent_code=row["agent_code"],
+            uc_id=row["uc_id"],
+            uc_code=row["uc_code"],
+            day=day,
+            version=row["version"],
+            series_version=row["sent_series_version"],
+            body_format=row["sent_format"],
+            body_sha256=row["body_sha256"],
+            state=row["state"],
+            attempts=row["attempts"] or 0,
+            ticket=row["receipt"],
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+# --- recording ------------------------------------------------------------------------------------------
+
+
+def record(
+    db: Database,
+    conn: psycopg.Connection[Any],
+    profile: Profile,
+    day: date,
+    due: pl.DataFrame,
+    run_id: str,
+    now: datetime,
+) -> Recorded:
+    """Seal the due UC-days of one day as new submissions, in chunks of one transaction each.
+
+    Args:
+        conn: autocommit; due: NEW rows of a survey of that day.
+    Returns: the new submissions; those whose content turned out as delivered before are only counted.
+    """
+    done = Recorded()
+    if not due.height:
+        return done
+    with db.connect_arrow() as source:
+        for start in range(0, due.height, CHUNK_UCS):
+            chunk = due.slice(start, CHUNK_UCS)
+            with conn.transaction():
+                # Whoever derives may replace a series in place while nothing is submitted: not in between.
+                lock_ucs(conn, chunk["uc_id"].to_list(), shared=True)
+                _record_chunk(source, conn, profile, day, chunk, run_id, now, done)
+            # The reader's own transaction must not see an old state in the next chunk.
+            source.rollback()
+    return done
+
+
+def _record_chunk(
+    source: Any,
+    conn: psycopg.Connection[Any],
+    profile: Profile,
+    day: date,
+    due: pl.DataFrame,
+    run_id: str,
+    now: datetime,
+    done: Recorded,
+) -> None:
+    due = _with_series(source, day, due)
+    problems = _problems(profile, due, day)
+    _quarantine(conn, due, day, problems, done)
+    due = due.filter(pl.Series(problems, dtype=pl.String) == "")
+    digests = (
+        [(body.sha256, len(body.content)) for body in _rendered(profile, due, day)] if due.height else []
+    )
+    due = due.with_columns(
+        new_sha256=pl.Series([digest for digest, _ in digests], dtype=pl.Binary),
+        body_bytes=pl.Series([size for _, size in digests], dtype=pl.Int32),
+    )
+    # A refusal of the same bytes stays a refusal, and what CCEE has it need not be told again.
+    known = pl.col("new_sha256").eq_missing(pl.col("accepted_sha256")) | (
+        pl.col("state").is_in(REFUSED) & pl.col("new_sha256").eq_missing(pl.col("body_sha256"))
+    )
+    same = known & (pl.col("cause") != Cause.MUSD_CHANGED)
+    new = due.filter(~same)
+    done.unchanged += due.height - new.height
+    if not new.height:
+        return
+    ids = conn.execute(
+        "SELECT nextval(pg_get_serial_sequence('submission', 'id')) FROM generate_series(1, %s)", [new.height]
+    ).fetchall()
+    rows = new.select(
+        pl.Series("id", [number for (number,) in ids], dtype=pl.Int64),
+        "agent_id",
+        "uc_id",
+        pl.lit(day).alias("day"),
+        (pl.col("version").fill_null(0) + 1).alias("version"),
+        "series_version",
+        pl.lit(profile.body_format).alias("profile"),
+        pl.col("new_sha256").alias("body_sha256"),
+        "body_bytes",
+        "cause",
+        pl.lit(run_id).alias("run_id"),
+        pl.lit(now).alias("created_at"),
+    )
+    copy_frame(conn, "submission", rows)
+    default_kw = str(profile.musd.default_kw)
+    details = [
+        _planned_detail(hours, musd_kw or default_kw)
+        for hours, musd_kw in new.select("rejected_hours", "musd_kw").iter_rows()
+    ]
+    copy_frame(
+        conn,
+        "submission_event",
+        rows.select(
+            pl.col("id").alias("submission_id"),
+            pl.lit(now).alias("at"),
+            pl.lit(State.VALIDATED).alias("state"),
+            pl.Series("detail", details, dtype=pl.String),
+        ),
+    )
+    codes = new.select("uc_code", "agent_code")
+    done.submissions += [
+        Submission(
+            id=row["id"],
+            agent_code=agent_code,
+            uc_id=row["uc_id"],
+            uc_code=uc_code,
+            day=day,
+            version=row["version"],
+            series_version=row["series_version"],
+            body_format=row["profile"],
+            body_sha256=row["body_sha256"],
+            state=State.VALIDATED,
+        )
+        for row, (uc_code, agent_code) in zip(rows.iter_rows(named=True), codes.iter_rows(), strict=True)
+    ]
+
+
+def _quarantine(
+    conn: psycopg.Connection[Any], due: pl.DataFrame, day: date, problems: Sequence[str], done: Recorded
+) -> None:
+    """Set aside what cannot become a body, so that the others flow."""
+    for (uc_id, uc_code), problem in zip(due.select("uc_id", "uc_code").iter_rows(), problems, strict=True):
+        if problem:
+            done.refused[uc_code] = problem
+            conn.execute(
+                "INSERT INTO quarantine (stage, reason, uc_id, day, dedup_key) "
+                "VALUES ('body', %s, %s, %s, %s) "
+                "ON CONFLICT (dedup_key) DO NOTHING",
+                [problem, uc_id, day, f"body:{uc_id}:{day}:{problem}"],
+            )
+
+
+def _planned_detail(rejected_hours: str | None, musd_kw: str) -> str:
+    """The MUSD that a version was made under is kept only where it decides about hours."""
+    if rejected_hours is None:
+        return "{}"
+    hours = [int(hour) for hour in rejected_hours.split(",")]
+    return orjson.dumps({"musd_kw": musd_kw, "rejected_hours": hours}).decode()
+
+
+def append(conn: psycopg.Connection[Any], records: Sequence[Event | AttemptRecord]) -> None:
+    """Append events and tries in the order given, durable when this returns."""
+    events = [
+        (item.submission_id, item.at, item.state.value, orjson.dumps(item.detail).decode())
+        for item in records
+        if isinstance(item, Event)
+    ]
+    attempts = [_attempt_row(item) for item in records if isinstance(item, AttemptRecord)]
+    with conn.transaction(), conn.cursor() as cursor:
+        if attempts:
+            cursor.executemany(
+                "INSERT INTO submission_attempt (submission_id, attempt, started_at, ended_at, http_status, "
+                "reply_headers, reply_body, receipt, error, outcome) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                attempts,
+            )
+        if events:
+            cursor.executemany(
+                "INSERT INTO submission_event (submission_id, at, state, detail) VALUES (%s, %s, %s, %s)",
+                events,
+            )
+
+
+def _attempt_row(item: AttemptRecord) -> tuple[Any, ...]:
+    attempt = item.attempt
+    headers = None if attempt.reply_headers is None else orjson.dumps(dict(attempt.reply_headers)).decode()
+    return (
+        item.submission_id,
+        item.number,
+        attempt.started_at,
+        attempt.ended_at,
+        attempt.http_status,
+        headers,
+        attempt.reply_body,
+        attempt.receipt,
+        # PostgreSQL's text cannot hold the octet zero, which a broken reply can.
+        None if attempt.error is None else attempt.error.replace("\x00", "\ufffd"),
+        attempt.outcome.value,
+    )
+
+
+def take_agent(conn: psycopg.Connection[Any], agent_id: int) -> bool:
+    """Become the one sender of an agent for as long as the connection lives; False where another is."""
+    found = conn.execute("SELECT pg_try_advisory_lock(%s, %s)", [_SENDER_LOCK, agent_id]).fetchone()
+    return bool(found and found[0])
+
+
+# Any number of our own, apart from those of storage.locks.
+_SENDER_LOCK = 0x534D10
+
+
+# --- bodies ---------------------------------------------------------------------------------------------
+
+
+def bodies(
+    source: Database | Any, profile: Profile, submissions: Sequence[Submission]
+) -> Iterator[tuple[Submission, Body | None]]:
+    """The bodies of submissions of one day, rendered again from the versions they name.
+
+    Yields: None for the body where the bytes would differ from those sealed, which `why_not` explains.
+    """
+    for start in range(0, len(submissions), CHUNK_UCS):
+        chunk = submissions[start : start + CHUNK_UCS]
+        day = chunk[0].day
+        rows = pl.DataFrame(
+            {
+                "position": range(len(chunk)),
+                "uc_id": [item.uc_id for item in chunk],
+                "series_version": [item.series_version for item in chunk],
+                "uc_code": [item.uc_code for item in chunk],
+                "agent_code": [item.agent_code for item in chunk],
+            }
+        )
+        rows = _with_series(source, day, rows)
+        rows = rows.filter(pl.Series(_problems(profile, rows, day), dtype=pl.String) == "")
+        rendered = _rendered(profile, rows, day) if rows.height else iter(())
+        by_position = dict(zip(rows["position"].to_list(), rendered, strict=True))
+        for position, item in enumerate(chunk):
+            body = by_position.get(position)
+            yield item, body if body is not None and body.sha256 == item.body_sha256 else None
+
+
+def why_not(profile: Profile, item: Submission) -> str:
+    """Why a body cannot be had again as it was sealed."""
+    if item.body_format != profile.body_format:
+        return f"made with contract {item.body_format}, which is not the one in force ({profile.body_format})"
+    return f"series version {item.series_version} no longer gives the bytes that were sealed"
+
+
+def find(db: Database, uc_code: str, day: date, version: int | None = None) -> Submission:
+    """A submission by UC and day: the version given, or the last. Raises: OperatorFault: there is none."""
+    frame = read_frame(
+        db,
+        "SELECT s.id AS submission_id, a.code AS agent_code, s.uc_id, u.code AS uc_code, s.version, "
+        "s.series_version AS sent_series_version, s.profile AS sent_format, s.body_sha256, s.state, "
+        "(SELECT max(attempt) FROM submission_attempt t WHERE t.submission_id = s.id) AS attempts, "
+        "NULL::text AS receipt "
+        "FROM submission_state s JOIN uc u ON u.id = s.uc_id JOIN agent a ON a.id = s.agent_id "
+        "WHERE (u.code = $1 OR $1 = ANY(u.aliases)) AND s.day = $2 ORDER BY s.version DESC",
+        [uc_code, day],
+    )
+    if version is not None:
+        frame = frame.filter(pl.col("version") == version)
+    if frame.is_empty():
+        which = "nothing" if version is None else f"no version {version}"
+        raise OperatorFault(
+            f"{which} was submitted",
+            where=f"UC {uc_code}, {day}",
+            remedy=f"see `smf ccee ledger --day {day}`; `smf ccee deliver --day {day}` submits what is due",
+        )
+    return submissions_of(frame.head(1), day)[0]
+
+
+def body_of(db: Database, profile: Profile, item: Submission) -> bytes:
+    """The exact bytes of a submission. Raises: DeveloperFault, OperatorFault: they cannot be had again."""
+    ((_, body),) = bodies(db, profile, [item])
+    if body is not None:
+        return body.content
+    where = f"UC {item.uc_code}, {item.day}, version {item.version}"
+    if item.body_format != profile.body_format:
+        raise OperatorFault(
+            why_not(profile, item),
+            where=where,
+            remedy="name that contract profile (setting ccee.profile_path)",
+        )
+    raise DeveloperFault(
+        why_not(profile, item),
+        where=where,
+        remedy="a sealed series was changed: compare with the audit trail",
+    )
+
+
+def _with_series(source: Database | Any, day: date, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the values of the CCEE layer in their `series_version`, in the same order."""
+    found = read_frame(
+        source,
+        "SELECT uc_id, version AS series_version, denominator, numerators, origin, reason FROM series_day "
+        "WHERE layer = $1 AND quantity = 1 AND day = $2 AND uc_id = ANY($3::text::bigint[])",
+        [CCEE_LAYER, day, array_literal(rows["uc_id"].unique())],
+    )
+    joined = rows.join(found, on=["uc_id", "series_version"], how="inner", maintain_order="left")
+    return joined.with_columns(day=pl.lit(day))
+
+
+def _problems(profile: Profile, rows: pl.DataFrame, day: date) -> list[str]:
+    """For each row why it cannot become a body; empty where it can."""
+    slots = slots_per_day(day, profile.send.offset)
+    lengths = rows["numerators"].list.len().to_list()
+    found = [
+        f"{length} intervals stored, the day has {slots}"
+        if length != slots
+        else ("" if denominator == MILLI else f"denominator {denominator}, the CCEE layer has {MILLI}")
+        for length, denominator in zip(lengths, rows["denominator"].to_list(), strict=True)
+    ]
+    good = [row for row, problem in enumerate(found) if not problem]
+    matrix = to_matrix(rows[good])
+    for row, problem in refusals(profile, matrix.numerators, ~matrix.known).items():
+        found[good[row]] = problem
+    return found
+
+
+def _rendered(profile: Profile, rows: pl.DataFrame, day: date) -> Iterator[Body]:
+    matrix = to_matrix(rows)
+    return render_batch(
+        profile,
+        day,
+        rows["uc_code"].to_list(),
+        rows["agent_code"].to_list(),
+        matrix.numerators,
+        matrix.origin != Origin.MEASURED,
+        ~matrix.known,
+    )
+
+
+def drafts(db: Database, profile: Profile, day: date, due: pl.DataFrame) -> Iterator[tuple[str, Body]]:
+    """What would be sent for rows of a survey, without recording it."""
+    for start in range(0, due.height, CHUNK_UCS):
+        rows = _with_series(db, day, due.slice(start, CHUNK_UCS))
+        rows = rows.filter(pl.Series(_problems(profile, rows, day), dtype=pl.String) == "")
+        if rows.height:
+            yield from zip(rows["uc_code"].to_list(), _rendered(profile, rows, day), strict=True)

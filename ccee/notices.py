@@ -1,0 +1,155 @@
+"""Messages to the connected agent about its deliveries, in Portuguese, once per event."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+
+MUSD_REJECTED = "ccee_musd"
+DATA_REFUSED = "ccee_recusa"
+AGENT_STOPPED = "ccee_agente_parado"
+MONTH_LOST = "ccee_mes_perdido"
+
+
+def musd_hours(
+    conn: psycopg.Connection[Any], day: date, uc_ids: list[int], register_closing: date, *, is_held: bool
+) -> int:
+    """Tell of each unit's hours above the limit; returns how many messages are new.
+
+    Our own check is the only sure notice to the agent: no notification channel of CCEE is known (PdC 1.8,
+    3.32, asks that the agent be told).
+    """
+    rows = conn.execute(
+        "SELECT h.uc_id, u.code, u.agent_id, h.hour, h.energy_kwh, h.musd_kw, h.limit_kwh "
+        "FROM musd_hour h JOIN uc u ON u.id = h.uc_id "
+        "WHERE h.day = %s AND h.is_rejected AND h.uc_id = ANY(%s) ORDER BY h.uc_id, h.hour",
+        [day, uc_ids],
+    ).fetchall()
+    by_uc: dict[int, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        by_uc.setdefault(row[0], []).append(row)
+    return sum(_musd_notice(conn, day, hours, register_closing, is_held) for hours in by_uc.values())
+
+
+def _musd_notice(
+    conn: psycopg.Connection[Any], day: date, hours: list[tuple[Any, ...]], closing: date, is_held: bool
+) -> int:
+    uc_id, code, agent_id, _, _, musd_kw, limit_kwh = hours[0]
+    total = sum((row[4] for row in hours), Decimal(0))
+    lines = [f"  hora {hour}: {_number(kwh)} kWh" for _, _, _, hour, kwh, _, _ in hours]
+    # The same hours with the same energy and the same limit are the same event, whatever run finds them.
+    digest = hashlib.sha256(repr([row[3:] for row in hours]).encode()).hexdigest()[:16]
+    fate = (
+        "O dia está retido à espera de decisão e ainda não foi enviado à CCEE."
+        if is_held
+        else "Na CCEE essas horas contam como zero, sem estimativa, até que sejam corrigidas."
+    )
+    return post(
+        conn,
+        kind=MUSD_REJECTED,
+        dedup_key=f"musd:{uc_id}:{day}:{is_held}:{digest}",
+        subject=f"UC {code}: consumo acima de 125% do MUSD em {_day(day)}",
+        body=(
+            f"A UC {code} teve em {_day(day)} horas com consumo acima do limite de {_number(limit_kwh)} kWh "
+            f"(MUSD cadastrado de {_number(musd_kw)} kW):\n" + "\n".join(lines) + "\n"
+            f"Energia atingida: {_number(total)} kWh. {fate}\n"
+            f"Se o dado estiver certo, corrija o MUSD no cadastro da CCEE até {_day(closing)}; os dias "
+            "atingidos serão reenviados. Se o dado estiver errado, corrija a medição; ela será reenviada como ajustada."
+        ),
+        agent_id=agent_id,
+        uc_id=uc_id,
+        day=day,
+    )
+
+
+def data_refused(conn: psycopg.Connection[Any], submission_id: int, reason: str) -> int:
+    """Tell of a body that CCEE refused."""
+    found = conn.execute(
+        "SELECT s.uc_id, u.code, s.agent_id, s.day, s.version FROM submission s JOIN uc u ON u.id = s.uc_id "
+        "WHERE s.id = %s",
+        [submission_id],
+    ).fetchone()
+    if found is None:
+        return 0
+    uc_id, code, agent_id, day, version = found
+    return post(
+        conn,
+        kind=DATA_REFUSED,
+        dedup_key=f"refused:{submission_id}",
+        subject=f"UC {code}: a CCEE recusou a medição de {_day(day)}",
+        body=(
+            f"A CCEE recusou a versão {version} da medição de {_day(day)} da UC {code}: {reason}\n"
+            "O envio não será repetido com o mesmo conteúdo. Corrija o cadastro ou a medição."
+        ),
+        agent_id=agent_id,
+        uc_id=uc_id,
+        day=day,
+    )
+
+
+def agent_stopped(conn: psycopg.Connection[Any], agent_id: int, reason: str, run_id: str) -> int:
+    """Tell that nothing more is sent for an agent."""
+    return post(
+        conn,
+        kind=AGENT_STOPPED,
+        dedup_key=f"stopped:{agent_id}:{run_id}",
+        subject="Envios à CCEE interrompidos: credencial recusada",
+        body=(
+            f"A CCEE recusou a credencial deste agente ({reason}). Os envios foram interrompidos e continuam "
+            "pendentes. Verifique a credencial e o perfil do agente; o próximo ciclo tentará de novo."
+        ),
+        agent_id=agent_id,
+    )
+
+
+def month_lost(
+    conn: psycopg.Connection[Any], agent_id: int, month: date, codes: list[str], closing: date
+) -> int:
+    """Tell of the UC-days of a closed month that were not accepted."""
+    return post(
+        conn,
+        kind=MONTH_LOST,
+        dedup_key=f"lost:{agent_id}:{month}:{len(codes)}",
+        subject=f"Mês {month:%m/%Y} encerrado com medições não aceitas",
+        body=(
+            f"O prazo de {_day(closing)} passou e {len(codes)} dias de UC não foram aceitos pela CCEE: "
+            f"{', '.join(codes[:50])}{' e outros' if len(codes) > 50 else ''}.\n"
+            "Resta pedir a recontabilização."
+        ),
+        agent_id=agent_id,
+    )
+
+
+def post(
+    conn: psycopg.Connection[Any],
+    *,
+    kind: str,
+    dedup_key: str,
+    subject: str,
+    body: str,
+    agent_id: int | None = None,
+    uc_id: int | None = None,
+    day: date | None = None,
+) -> int:
+    """Write a message unless the same event has one; returns 1 when it is new."""
+    return conn.execute(
+        "INSERT INTO notification (agent_id, uc_id, day, kind, subject, body, dedup_key) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (dedup_key) DO NOTHING",
+        [agent_id, uc_id, day, kind, subject, body, dedup_key],
+    ).rowcount
+
+
+def _number(value: Decimal) -> str:
+    """A number as written in Brazil, without zeros at its end."""
+    text = f"{value:,f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text.translate(str.maketrans(",.", ".,"))
+
+
+def _day(day: date) -> str:
+    return f"{day:%d/%m/%Y}"
