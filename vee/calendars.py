@@ -28,12 +28,13 @@ MINUTE_S = 60
 HOUR_S = 3600
 ONE_DAY = timedelta(days=1)
 
-# Which calendars each one adds to: `ccee` stands alone, its list is complete by itself.
+# What each calendar is made of. `ccee` builds on the national days, so that a file with a single date moved
+# by notice does not make all others working days.
 INCLUDES: Mapping[str, tuple[str, ...]] = {
     "nacional": ("nacional",),
     "bancario": ("nacional", "bancario"),
     "bancario_sp": ("nacional", "bancario", "bancario_sp"),
-    "ccee": ("ccee",),
+    "ccee": ("nacional", "ccee"),
 }
 # The right calendar for deadlines, and the one that serves while a year of it is not loaded: `nacional`
 # gives the earliest date of all candidates, so working to it is harmless (vee_rules.md section 7, [C]).
