@@ -55,10 +55,19 @@ def batch(
     return UcDays(
         layers=layers if with_series else {},
         estimates=pl.DataFrame(key).with_columns(
-            first_slot=pl.lit(1), last_slot=pl.lit(2), strategy=pl.lit("s"), method=pl.lit("A"), detail=detail, approved_by=pl.lit(None, pl.String)
+            first_slot=pl.lit(1),
+            last_slot=pl.lit(2),
+            strategy=pl.lit("s"),
+            method=pl.lit("A"),
+            detail=detail,
+            approved_by=pl.lit(None, pl.String),
         ),
         verdicts=pl.DataFrame(key).with_columns(
-            first_slot=pl.lit(0), last_slot=pl.lit(0), rule=pl.lit("V01"), result=pl.lit("missing"), detail=detail
+            first_slot=pl.lit(0),
+            last_slot=pl.lit(0),
+            rule=pl.lit("V01"),
+            result=pl.lit("missing"),
+            detail=detail,
         ),
         musd_hours=pl.DataFrame({**key, "energy_kwh": kwh}).with_columns(
             hour=pl.lit(1), musd_kw=pl.lit("10"), limit_kwh=pl.lit("12.5"), is_rejected=pl.lit(False)

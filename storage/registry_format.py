@@ -1,0 +1,476 @@
+"""The registry as tables: which sheets there are, what each column may hold, and the SQL behind each.
+
+One sheet is one workbook sheet, or one CSV file of the same name. Everything is named by its own code,
+never by our numbers. Dated facts have `valid_from` (empty: since ever) and `valid_to` (the first moment it
+holds no more; empty: open). Canonical text, in which file and database are compared, is what `parse`
+returns.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: how its text is read.
+
+    Attributes:
+        kind: text, integer, decimal, boolean, date, time, choice or codes.
+        required: an empty cell is an error.
+        default: of an empty or left-out cell.
+        choices: of kind choice.
+        minimum, above, below: bounds of numbers (at least, more than, less than).
+        refers: (sheet, column) whose codes it must be one of.
+        pattern: of a text.
+        help_line: for the template and for the remedy of an error.
+    """
+
+    name: str
+    help_line: str
+    kind: str = "text"
+    required: bool = False
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    above: int | None = None
+    below: int | None = None
+    refers: tuple[str, str] | None = None
+    pattern: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet and its table.
+
+    Attributes:
+        key: columns that name a row.
+        owner: for dated facts, the columns that name whose timeline it is; a file gives whole timelines.
+        select: SQL of all its rows as canonical text, columns in order.
+        insert: SQL that takes rows of temporary table `pending` (all text) into the table.
+        delete: for dated facts, SQL that removes the timelines named in `pending`.
+    """
+
+    name: str
+    help_line: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    select: str
+    insert: str
+    owner: tuple[str, ...] = ()
+    delete: str = ""
+    no_overlap: tuple[tuple[str, ...], ...] = field(default=())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+
+_DATES = (
+    Column("valid_from", "first day it holds; empty: since ever", "date"),
+    Column("valid_to", "first day it holds no more; empty: open", "date"),
+)
+_FROM_TO = "lower({0}.valid)::text, upper({0}.valid)::text"
+_RANGE = "daterange(p.valid_from::date, p.valid_to::date)"
+
+
+def _uc(required: bool = True) -> Column:
+    return Column("uc_code", "code of the UC, with leading zeros", required=required, refers=("ucs", "code"))
+
+
+def _point() -> Column:
+    return Column("point_code", "code of the metering point", required=True, refers=("points", "code"))
+
+
+def _uc_facts(
+    name: str, table: str, help_line: str, columns: tuple[Column, ...], shown: str, taken: str
+) -> Sheet:
+    """A timeline of a UC; `shown` and `taken` are the SQL of its own columns out of and into the table."""
+    names = ", ".join(column.name for column in columns)
+    return Sheet(
+        name=name,
+        help_line=help_line,
+        columns=(_uc(), *columns, *_DATES),
+        key=("uc_code", "valid_from"),
+        owner=("uc_code",),
+        no_overlap=(("uc_code",),),
+        select=f"SELECT u.code, {shown}, {_FROM_TO.format('t')} FROM {table} t JOIN uc u ON u.id = t.uc_id",
+        insert=f"INSERT INTO {table} (uc_id, {names}, valid) SELECT u.id, {taken}, {_RANGE} "
+        "FROM pending p JOIN uc u ON u.code = p.uc_code",
+        delete=f"DELETE FROM {table} t USING uc u, pending p WHERE u.code = p.uc_code AND t.uc_id = u.id",
+    )
+
+
+def _point_facts(name: str, table: str, help_line: str, columns: tuple[Column, ...], shown: str, taken: str,
+                 separate: tuple[str, ...] = ()) -> Sheet:  # fmt: skip
+    names = ", ".join(column.name for column in columns)
+    return Sheet(
+        name=name,
+        help_line=help_line,
+        columns=(_point(), *columns, *_DATES),
+        key=("point_code", *separate, "valid_from"),
+        owner=("point_code",),
+        no_overlap=(("point_code", *separate),),
+        select=f"SELECT o.code, {shown}, {_FROM_TO.format('t')} FROM {table} t JOIN point o ON o.id = t.point_id",
+        insert=f"INSERT INTO {table} (point_id, {names}, valid) SELECT o.id, {taken}, {_RANGE} "
+        "FROM pending p JOIN point o ON o.code = p.point_code",
+        delete=f"DELETE FROM {table} t USING point o, pending p "
+        "WHERE o.code = p.point_code AND t.point_id = o.id",
+    )
+
+
+# Parents before children: the order of loading.
+SHEETS: tuple[Sheet, ...] = (
+    Sheet(
+        name="distributors",
+        help_line="Distributors",
+        columns=(
+            Column("code", "our code of the distributor", required=True),
+            Column("name", "name", required=True),
+            Column("tax_id", "CNPJ, digits only", pattern=r"\d{14}|[0-9A-Z]{12}\d{2}"),
+        ),
+        key=("code",),
+        select="SELECT code, name, tax_id FROM distributor",
+        insert="INSERT INTO distributor (code, name, tax_id) SELECT code, name, tax_id FROM pending "
+        "ON CONFLICT (code) DO UPDATE SET name = excluded.name, tax_id = excluded.tax_id",
+    ),
+    Sheet(
+        name="agents",
+        help_line="Agents at CCEE (connected agent)",
+        columns=(
+            Column("code", "CCEE's code of the agent", "integer", required=True, minimum=1),
+            Column("name", "name", required=True),
+            Column("distributor_code", "its distributor", required=True, refers=("distributors", "code")),
+        ),
+        key=("code",),
+        select="SELECT a.code::text, a.name, d.code FROM agent a JOIN distributor d ON d.id = a.distributor_id",
+        insert="INSERT INTO agent (code, name, distributor_id) SELECT p.code::int, p.name, d.id "
+        "FROM pending p JOIN distributor d ON d.code = p.distributor_code "
+        "ON CONFLICT (code) DO UPDATE SET name = excluded.name, distributor_id = excluded.distributor_id",
+    ),
+    Sheet(
+        name="customers",
+        help_line="Customers",
+        columns=(
+            Column("code", "our code of the customer", required=True),
+            Column("name", "name", required=True),
+            Column("tax_id", "CNPJ or CPF", pattern=r"[0-9A-Z]{11,14}"),
+        ),
+        key=("code",),
+        select="SELECT code, name, tax_id FROM customer",
+        insert="INSERT INTO customer (code, name, tax_id) SELECT code, name, tax_id FROM pending "
+        "ON CONFLICT (code) DO UPDATE SET name = excluded.name, tax_id = excluded.tax_id",
+    ),
+    Sheet(
+        name="ucs",
+        help_line="Consumer units",
+        columns=(
+            Column("code", "code with leading zeros, digits only", required=True, pattern=r"\d{1,15}"),
+            Column("name", "name", required=True),
+            Column(
+                "agent_code", "CCEE's code of its agent", "integer", required=True, refers=("agents", "code")
+            ),
+            Column("customer_code", "its customer", refers=("customers", "code")),
+            Column("cea_date", "day of the call-up by CCEE", "date"),
+            Column("aliases", "codes it had before, separated by spaces", "codes"),
+        ),
+        key=("code",),
+        select="SELECT u.code, u.name, a.code::text, c.code, u.cea_date::text, "
+        "nullif(array_to_string(u.aliases, ' '), '') "
+        "FROM uc u JOIN agent a ON a.id = u.agent_id LEFT JOIN customer c ON c.id = u.customer_id",
+        insert="INSERT INTO uc (code, name, agent_id, customer_id, cea_date, aliases) "
+        "SELECT p.code, p.name, a.id, c.id, p.cea_date::date, string_to_array(coalesce(p.aliases, ''), ' ') "
+        "FROM pending p JOIN agent a ON a.code = p.agent_code::int "
+        "LEFT JOIN customer c ON c.code = p.customer_code "
+        "ON CONFLICT (code) DO UPDATE SET name = excluded.name, agent_id = excluded.agent_id, "
+        "customer_id = excluded.customer_id, cea_date = excluded.cea_date, aliases = excluded.aliases",
+    ),
+    _uc_facts(
+        "status",
+        "uc_status",
+        "Whether a UC is expected to be delivered",
+        (
+            Column(
+                "status",
+                "state at CCEE",
+                "choice",
+                True,
+                None,
+                ("active", "suspended", "inactive", "captive"),
+            ),
+            Column("note", "remark", default=""),
+        ),
+        "t.status, t.note",
+        "p.status, coalesce(p.note, '')",
+    ),
+    _uc_facts(
+        "contracts",
+        "uc_contract",
+        "Tariff and contracted demand",
+        (
+            Column("tariff_subgroup", "A1, A2, A3, A3a, A4, AS, B1 ...", required=True),
+            Column("tariff_modality", "verde, azul, branca ...", default=""),
+            Column("contracted_demand_kw", "kW", "decimal", minimum=0),
+            Column("supply_voltage_kv", "kV", "decimal", above=0),
+        ),
+        "t.tariff_subgroup, t.tariff_modality, trim_scale(t.contracted_demand_kw)::text, "
+        "trim_scale(t.supply_voltage_kv)::text",
+        "p.tariff_subgroup, coalesce(p.tariff_modality, ''), p.contracted_demand_kw::numeric, "
+        "p.supply_voltage_kv::numeric",
+    ),
+    _uc_facts(
+        "musd",
+        "uc_musd",
+        "MUSD as declared to CCEE",
+        (
+            Column("musd_kw", "kW; empty: not declared", "decimal", above=0),
+            Column("confirmed_on", "day it was last compared with CCEE's register", "date"),
+        ),
+        "trim_scale(t.musd_kw)::text, t.confirmed_on::text",
+        "p.musd_kw::numeric, p.confirmed_on::date",
+    ),
+    _uc_facts(
+        "estimation",
+        "uc_estimation",
+        "Strategy that fills gaps",
+        (Column("strategy", "name of an estimation strategy (ccee-pdc-1.8-r1, chain-e)", required=True),),
+        "t.strategy",
+        "p.strategy",
+    ),
+    Sheet(
+        name="points",
+        help_line="Metering points, one per UC",
+        columns=(
+            Column("code", "code of the point", required=True),
+            _uc(),
+            Column("name", "name", default=""),
+        ),
+        key=("code",),
+        select="SELECT o.code, u.code, o.name FROM point o JOIN uc u ON u.id = o.uc_id",
+        insert="INSERT INTO point (code, uc_id, name) SELECT p.code, u.id, coalesce(p.name, '') "
+        "FROM pending p JOIN uc u ON u.code = p.uc_code "
+        "ON CONFLICT (code) DO UPDATE SET uc_id = excluded.uc_id, name = excluded.name",
+    ),
+    _point_facts(
+        "losses",
+        "point_loss",
+        "Losses between meter and supply point",
+        (
+            Column("kind", "which loss", "choice", True, None, ("transformation", "line")),
+            Column("percent", "percent, exact", "decimal", required=True, minimum=0, below=100),
+            Column(
+                "compensated_at", "who applies it", "choice", False, "platform", ("platform", "meter", "none")
+            ),
+        ),
+        "t.kind, trim_scale(t.percent)::text, t.compensated_at",
+        "p.kind, p.percent::numeric, p.compensated_at",
+        ("kind",),
+    ),
+    _point_facts(
+        "schedules",
+        "point_schedule",
+        "How often a point is read",
+        (Column("kind", "interval of reading", "choice", True, None, ("daily", "hourly", "quarter_hourly")),),
+        "t.kind",
+        "p.kind",
+    ),
+    Sheet(
+        name="meter_models",
+        help_line="Meter models",
+        columns=(
+            Column("code", "code of the model", required=True),
+            Column("maker", "maker", default=""),
+            Column("profile", "name of a protocol profile", required=True),
+        ),
+        key=("code",),
+        select="SELECT code, maker, profile FROM meter_model",
+        insert="INSERT INTO meter_model (code, maker, profile) SELECT code, coalesce(maker, ''), profile FROM pending "
+        "ON CONFLICT (code) DO UPDATE SET maker = excluded.maker, profile = excluded.profile",
+    ),
+    Sheet(
+        name="meters",
+        help_line="Meters",
+        columns=(
+            Column("serial", "serial as the meter says it, 8 digits for NBR 14522", required=True),
+            Column("model_code", "its model", required=True, refers=("meter_models", "code")),
+        ),
+        key=("serial",),
+        select="SELECT m.serial, k.code FROM meter m JOIN meter_model k ON k.id = m.model_id",
+        insert="INSERT INTO meter (serial, model_id) SELECT p.serial, k.id "
+        "FROM pending p JOIN meter_model k ON k.code = p.model_code "
+        "ON CONFLICT (serial) DO UPDATE SET model_id = excluded.model_id",
+    ),
+    Sheet(
+        name="units",
+        help_line="Telemetry units",
+        columns=(
+            Column("code", "code of the unit", required=True),
+            Column("url", "tcp://host:port or serial:///dev/...", required=True, pattern=r"[a-z0-9+]+://.+"),
+            Column("cell", "radio cell; sessions per cell are limited", default=""),
+            Column(
+                "monthly_plan_bytes", "traffic plan, bytes a month", "integer", default="20971520", minimum=0
+            ),
+        ),
+        key=("code",),
+        select="SELECT code, url, cell, monthly_plan_bytes::text FROM unit",
+        insert="INSERT INTO unit (code, url, cell, monthly_plan_bytes) "
+        "SELECT code, url, coalesce(cell, ''), monthly_plan_bytes::bigint FROM pending "
+        "ON CONFLICT (code) DO UPDATE SET url = excluded.url, cell = excluded.cell, "
+        "monthly_plan_bytes = excluded.monthly_plan_bytes",
+    ),
+    Sheet(
+        name="installations",
+        help_line="Which meter is at which point, with its constants",
+        columns=(
+            Column("meter_serial", "serial of the meter", required=True, refers=("meters", "serial")),
+            _point(),
+            Column("unit_code", "telemetry unit that reaches it", refers=("units", "code")),
+            Column("role", "main or backup", "choice", True, None, ("main", "backup")),
+            Column("active_channel", "channel of active energy, direct", "integer", default="1", minimum=1),
+            Column("pulse_energy_num", "kWh per pulse, numerator", "integer", required=True, minimum=1),
+            Column("pulse_energy_den", "kWh per pulse, denominator", "integer", required=True, minimum=1),
+            Column("tp_ratio", "ratio of the voltage transformer", "decimal", default="1", above=0),
+            Column("tc_ratio", "ratio of the current transformer", "decimal", default="1", above=0),
+            Column(
+                "constant_includes_ratios", "true: kWh per pulse is at primary", "boolean", default="true"
+            ),
+            Column("element_count", "elements of the meter", "choice", False, "3", ("1", "2", "3")),
+            Column("interval_s", "interval of its memory, s", "integer", default="300", minimum=1),
+            Column("valid_from", "moment of installation, market time; empty: since ever", "time"),
+            Column("valid_to", "moment of removal, market time; empty: open", "time"),
+        ),
+        key=("meter_serial", "valid_from"),
+        owner=("meter_serial",),
+        no_overlap=(("meter_serial",), ("point_code", "role")),
+        select="SELECT m.serial, o.code, n.code, i.role, i.active_channel::text, i.pulse_energy_num::text, "
+        "i.pulse_energy_den::text, trim_scale(i.tp_ratio)::text, trim_scale(i.tc_ratio)::text, "
+        "i.constant_includes_ratios::text, i.element_count::text, i.interval_s::text, "
+        "to_char(lower(i.valid) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"'), "
+        "to_char(upper(i.valid) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"') "
+        "FROM installation i JOIN meter m ON m.id = i.meter_id JOIN point o ON o.id = i.point_id "
+        "LEFT JOIN unit n ON n.id = i.unit_id",
+        insert="INSERT INTO installation (meter_id, point_id, unit_id, role, active_channel, pulse_energy_num, "
+        "pulse_energy_den, tp_ratio, tc_ratio, constant_includes_ratios, element_count, interval_s, valid) "
+        "SELECT m.id, o.id, n.id, p.role, p.active_channel::smallint, p.pulse_energy_num::bigint, "
+        "p.pulse_energy_den::bigint, p.tp_ratio::numeric, p.tc_ratio::numeric, "
+        "p.constant_includes_ratios::boolean, p.element_count::smallint, p.interval_s::int, "
+        "tstzrange(p.valid_from::timestamptz, p.valid_to::timestamptz) "
+        "FROM pending p JOIN meter m ON m.serial = p.meter_serial JOIN point o ON o.code = p.point_code "
+        "LEFT JOIN unit n ON n.code = p.unit_code",
+        delete="DELETE FROM installation i USING meter m, pending p "
+        "WHERE m.serial = p.meter_serial AND i.meter_id = m.id",
+    ),
+)
+BY_NAME = {sheet.name: sheet for sheet in SHEETS}
+
+
+def parse(column: Column, text: str, zone: dt.tzinfo) -> str:
+    """Canonical text of a cell.
+
+    Numbers may have a decimal comma; dates are 2026-11-20 or 20/11/2026 (day first); times are a date, with
+    hours or not, in market time unless they name an offset.
+
+    Raises:
+        ValueError: what is wrong, in words.
+    """
+    value = _READERS[column.kind](text, column, zone)
+    if column.pattern and not re.fullmatch(column.pattern, value):
+        raise ValueError(f"{text!r} does not have the form needed")
+    return value
+
+
+def _bounded(number: Decimal, column: Column) -> None:
+    if column.minimum is not None and number < column.minimum:
+        raise ValueError(f"{number} is less than {column.minimum}")
+    if column.above is not None and number <= column.above:
+        raise ValueError(f"{number} must be more than {column.above}")
+    if column.below is not None and number >= column.below:
+        raise ValueError(f"{number} must be less than {column.below}")
+
+
+def _number(text: str, column: Column) -> Decimal:
+    plain = text.replace(",", ".") if re.fullmatch(r"-?\d+,\d+", text) else text
+    try:
+        number = Decimal(plain)
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not number.is_finite():
+        raise ValueError(f"{text!r} is not a number")
+    _bounded(number, column)
+    return number
+
+
+def _decimal(text: str, column: Column, _: dt.tzinfo) -> str:
+    number = _number(text, column)
+    return f"{number.normalize():f}" if number else "0"
+
+
+def _integer(text: str, column: Column, _: dt.tzinfo) -> str:
+    number = _number(text, column)
+    if number != number.to_integral_value():
+        raise ValueError(f"{text!r} is not a whole number")
+    if number.copy_abs() >= 2**63:
+        raise ValueError(f"{text!r} is too large")
+    return str(int(number))
+
+
+def _boolean(text: str, _: Column, __: dt.tzinfo) -> str:
+    known = {"true": "true", "1": "true", "yes": "true", "sim": "true"}
+    known |= {"false": "false", "0": "false", "no": "false", "não": "false", "nao": "false"}
+    if text.lower() not in known:
+        raise ValueError(f"{text!r} is not true or false")
+    return known[text.lower()]
+
+
+def _choice(text: str, column: Column, _: dt.tzinfo) -> str:
+    if text not in column.choices:
+        raise ValueError(f"{text!r} is not one of {', '.join(column.choices)}")
+    return text
+
+
+def _codes(text: str, _: Column, __: dt.tzinfo) -> str:
+    return " ".join(re.split(r"[\s;,]+", text))
+
+
+def _moment(text: str) -> dt.datetime:
+    if found := re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})(.*)", text):
+        text = f"{found[3]}-{found[2]:0>2}-{found[1]:0>2}{found[4]}"
+    return dt.datetime.fromisoformat(text)
+
+
+def _date(text: str, _: Column, __: dt.tzinfo) -> str:
+    try:
+        moment = _moment(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a date (2026-11-20 or 20/11/2026)") from None
+    # A workbook's dates come with hours.
+    if moment.time() != dt.time():
+        raise ValueError(f"{text!r} is a time, not a date")
+    return moment.date().isoformat()
+
+
+def _time(text: str, _: Column, zone: dt.tzinfo) -> str:
+    try:
+        moment = _moment(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time (2026-11-20 or 2026-11-20 14:35)") from None
+    if moment.microsecond:
+        raise ValueError(f"{text!r} has a fraction of a second")
+    known = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    return known.astimezone(dt.UTC).isoformat(timespec="seconds")
+
+
+_READERS: dict[str, Callable[[str, Column, dt.tzinfo], str]] = {
+    "text": lambda text, _, __: text,
+    "integer": _integer,
+    "decimal": _decimal,
+    "boolean": _boolean,
+    "choice": _choice,
+    "codes": _codes,
+    "date": _date,
+    "time": _time,
+}
