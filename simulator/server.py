@@ -205,7 +205,7 @@ class TcpMeterServer(MeterServer):
             raise OperatorFault(
                 f"cannot listen: {error.strerror or error}",
                 where=self.url,
-                remedy="choose another port, or 0",
+                remedy="choose a free port, or 0",
             ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         return self

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.nbr14522.frames import build_command
 from protocols.nbr14522.memory import payloads_to_words, split_channels
 from protocols.nbr14522.messages import (
     LimitUnit,
@@ -51,6 +52,9 @@ class Reader:
 
     def ask(self, code: int, **values: Any) -> Any:
         return decode_response(self.blocks(code, **values)[0])
+
+    def raw(self, frame: bytes) -> Any:
+        return decode_response(self._talk.answer(decode_request(frame), self.now)[0])
 
     def blocks(self, code: int, **values: Any) -> list[bytes]:
         request = decode_request(request_for(code, **values).encode("000003"))
@@ -263,7 +267,10 @@ def test_occurrences_stand_in_the_way_until_cleared() -> None:
 def test_refusals_name_the_parameter() -> None:
     reader = Reader(make())
     assert (reader.ask(0x21, group=1).code, reader.ask(0x21, group=1).occurrence) == (0x40, 0x46)
-    assert reader.ask(0x29).detail == 0x14
+    for code in (0x29, 0x30):
+        for octets in (b"\x32\x13\x26", b"\x00\x00\x00", b"\xaa\xbb\xcc")[: 3 if code == 0x29 else 1]:
+            refused = reader.raw(build_command(code, "000003", octets))
+            assert (refused.code, refused.occurrence, refused.detail) == (0x40, 0x46, 0x14)
     empty = replace(DEFAULT, empty_memory=EmptyMemory.OCCURRENCE)
     for profile, code in ((DEFAULT, 0x27), (empty, 0x40)):
         fresh = Reader(make(profile=profile, automatic_reset_day=None))
