@@ -24,7 +24,7 @@ SITE = "auditoria"
 DENOMINATOR = 1000
 UC_CODE_LONGEST = 15
 
-# Columns the suite judges, made by `checking.ccee_days`.
+# Columns the suite judges, made by `checking.ready_days`.
 SCHEMA: dict[str, Any] = {
     "uc_code": pl.String,
     "day": pl.String,

@@ -128,7 +128,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "last_day": window.last_day.isoformat(),
                     "shard": window.shard,
                     "shards": window.shards,
-                    "market_offset": partitions.zone,
                 }
                 yield from dbt.cli(
                     ["build", "--vars", orjson.dumps(variables).decode()], context=context

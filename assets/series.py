@@ -26,7 +26,7 @@ LAYERS = ("series_primary", "series_validated", "series_estimated", "series_adju
 DESCRIPTIONS = {
     "series_primary": "Energia por intervalo, exata: pulsos × constante, medidor principal e de retaguarda.",
     "series_validated": "Depois da análise crítica (V01 a V22): o que foi recusado ou retido fica sem valor.",
-    "series_estimated": "Faltas preenchidas pela estratégia da UC (anexo 7.2 do PdC 1.8), cada uma explicada.",
+    "series_estimated": "Faltas preenchidas pela estratégia da UC (PdC 1.8, anexo 7.2), cada uma explicada.",
     "series_adjusted": "Série com as perdas de transformação e de linha aplicadas, ainda sem arredondamento.",
     "series_ccee": "Série pronta para a CCEE: arredondada uma vez, meio para cima, em milésimos de kWh.",
 }

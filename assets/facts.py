@@ -1,0 +1,236 @@
+"""What the database knows of some UCs and days, in the frames that the rules take.
+
+What belongs here: reading for one chunk of UCs, so that memory follows the chunk. What does not: judging any
+of it (`vee`), writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+
+from assets.layers import Facts, Lookups
+from storage.bulk import array_literal, read_frame
+from storage.database import Database
+from storage.series import Layer
+from vee.frames import SERIES_SCHEMA, empty_series
+from vee.validation import DUPLICATE_CONFLICT, INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
+
+_KEY = ["uc_id", "day"]
+# Statuses that make a day expected; another day is looked at only where readings came for it.
+_EXPECTED = ("active", "suspended")
+# Sessions of this purpose went back for memory that the routine read had not brought.
+RECOVERY = "recovery"
+# The months before migration that the distributor keeps (PdC 1.8, annex 7.1).
+PRIOR = timedelta(days=366)
+
+_UCS = "SELECT id AS uc_id FROM uc WHERE id % $1::bigint = $2::bigint ORDER BY id"
+
+_REGISTRY = """
+    SELECT u.id AS uc_id, d.day::date AS day, u.code AS uc_code, a.code::bigint AS agent_code, st.status,
+           m.musd_kw::text AS musd_kw, m.confirmed_on AS musd_confirmed_on
+    FROM uc u
+    JOIN agent a ON a.id = u.agent_id
+    CROSS JOIN unnest($1::text::date[]) AS d (day)
+    LEFT JOIN uc_status st ON st.uc_id = u.id AND st.valid @> d.day
+    LEFT JOIN uc_musd m ON m.uc_id = u.id AND m.valid @> d.day
+    WHERE u.id = ANY($2::text::bigint[])
+    ORDER BY d.day, u.id
+"""
+
+_INSTALLATIONS = """
+    SELECT p.uc_id, i.meter_id, i.role, lower(i.valid) AS valid_from, upper(i.valid) AS valid_to,
+           i.active_channel, i.pulse_energy_num, i.pulse_energy_den, i.tp_ratio::text AS tp_ratio,
+           i.tc_ratio::text AS tc_ratio, i.constant_includes_ratios
+    FROM installation i
+    JOIN point p ON p.id = i.point_id
+    WHERE p.uc_id = ANY($3::text::bigint[])
+      AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
+    ORDER BY p.uc_id, i.role, lower(i.valid)
+"""
+
+_READINGS = """
+    SELECT r.meter_id, r.channel, r.day, r.version, r.quantity_code, r.interval_s, r.pulses,
+           r.source_starts, r.source_sessions
+    FROM reading_day r
+    WHERE r.day = ANY($1::text::date[])
+      AND (r.meter_id, r.channel) IN (
+        SELECT i.meter_id, i.active_channel FROM installation i JOIN point p ON p.id = i.point_id
+        WHERE p.uc_id = ANY($2::text::bigint[])
+      )
+      AND NOT EXISTS (
+        SELECT 1 FROM reading_day n
+        WHERE n.meter_id = r.meter_id AND n.channel = r.channel AND n.day = r.day AND n.version > r.version
+      )
+"""
+
+_OUTAGES = """
+    SELECT DISTINCT p.uc_id, o.started_at, o.ended_at
+    FROM outage o
+    JOIN installation i ON i.meter_id = o.meter_id AND i.role = 'main'
+        AND i.valid && tstzrange(o.started_at, o.ended_at, '[]')
+    JOIN point p ON p.id = i.point_id
+    WHERE p.uc_id = ANY($3::text::bigint[])
+      AND o.ended_at > market_day_start($1::date) AND o.started_at < market_day_start($2::date + 1)
+    ORDER BY p.uc_id, o.started_at
+"""
+
+# What the merge kept out because a slot already had another value (rule V03).
+_CONFLICTS = """
+    SELECT DISTINCT p.uc_id, q.day, s.slot::smallint AS slot
+    FROM quarantine q
+    CROSS JOIN LATERAL jsonb_array_elements_text(q.detail -> 'slots') AS s (slot)
+    JOIN installation i ON i.meter_id = q.meter_id AND i.role = 'main'
+        AND i.active_channel = (q.detail ->> 'channel')::smallint
+        AND i.valid && tstzrange(market_day_start(q.day), market_day_start(q.day + 1))
+    JOIN point p ON p.id = i.point_id
+    WHERE q.stage = 'merge' AND jsonb_typeof(q.detail -> 'slots') = 'array'
+      AND q.day = ANY($1::text::date[]) AND p.uc_id = ANY($2::text::bigint[])
+    ORDER BY p.uc_id, q.day, slot
+"""
+
+_RECOVERIES = "SELECT id FROM session WHERE purpose = $1 AND id = ANY($2::text::bigint[])"
+
+_STRATEGIES = """
+    SELECT e.uc_id, d.day::date AS day, e.strategy
+    FROM uc_estimation e CROSS JOIN unnest($1::text::date[]) AS d (day)
+    WHERE e.valid @> d.day AND e.uc_id = ANY($2::text::bigint[])
+"""
+
+_APPROVALS = """
+    SELECT uc_id, day, method, approved_by FROM estimate_approval
+    WHERE day = ANY($1::text::date[]) AND uc_id = ANY($2::text::bigint[])
+    ORDER BY uc_id, day, method
+"""
+
+_LOSSES = """
+    SELECT p.uc_id, l.kind, lower(l.valid) AS valid_from, upper(l.valid) AS valid_to,
+           l.percent::text AS percent, l.compensated_at
+    FROM point_loss l JOIN point p ON p.id = l.point_id
+    WHERE p.uc_id = ANY($3::text::bigint[]) AND l.valid && daterange($1::date, $2::date, '[]')
+    ORDER BY p.uc_id, l.kind, lower(l.valid)
+"""
+
+# The last word of the main meter since the day began; a session that failed explains an empty day.
+_CAUSES = """
+    SELECT p.uc_id, d.day::date AS day, 'link_failed' AS cause
+    FROM unnest($1::text::date[]) AS d (day)
+    JOIN installation i ON i.role = 'main'
+        AND i.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
+    JOIN point p ON p.id = i.point_id
+    CROSS JOIN LATERAL (
+        SELECT outcome FROM session
+        WHERE meter_id = i.meter_id AND started_at >= market_day_start(d.day) AND outcome IS NOT NULL
+        ORDER BY started_at DESC LIMIT 1
+    ) s
+    WHERE p.uc_id = ANY($2::text::bigint[]) AND s.outcome IN ('failed', 'aborted')
+"""
+
+_EARLIER = """
+    SELECT s.uc_id, s.day, s.denominator, s.numerators, s.origin, s.reason
+    FROM series_day s
+    WHERE s.layer = $1 AND s.quantity = 1 AND s.day = ANY($2::text::date[])
+      AND s.uc_id = ANY($3::text::bigint[])
+      AND NOT EXISTS (
+        SELECT 1 FROM series_day n
+        WHERE n.uc_id = s.uc_id AND n.quantity = 1 AND n.layer = s.layer AND n.day = s.day
+          AND n.version > s.version
+      )
+    ORDER BY s.uc_id, s.day
+"""
+
+_BEFORE_MIGRATION = """
+    SELECT s.uc_id, s.day, s.denominator, s.numerators, s.origin, s.reason
+    FROM series_latest s
+    JOIN (SELECT uc_id, min(lower(valid)) AS since FROM uc_status WHERE status = 'active' GROUP BY uc_id) a
+        ON a.uc_id = s.uc_id
+    WHERE s.layer = $1 AND s.quantity = 1 AND s.day BETWEEN a.since - $2::int AND a.since - 1
+      AND s.uc_id = ANY($3::text::bigint[])
+    ORDER BY s.uc_id, s.day
+"""
+
+
+class FactReader:
+    """Reads through one Arrow connection; use `open_reader`."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def uc_ids(self, shard: int, shards: int) -> list[int]:
+        """All UCs of a shard, in order."""
+        return self._read(_UCS, shards, shard)["uc_id"].to_list()
+
+    def facts(self, uc_ids: list[int], days: list[date]) -> Facts:
+        """What is known of these UCs on these days; `registry` names the UC-days to be derived."""
+        ucs, dates, first, last = array_literal(uc_ids), _dates(days), min(days), max(days)
+        installations = self._read(_INSTALLATIONS, first, last, ucs)
+        readings = self._read(_READINGS, dates, ucs).sort("meter_id", "channel", "day")
+        registry = self._read(_REGISTRY, dates, ucs).with_columns(pl.col("musd_kw").cast(pl.Decimal(38, 9)))
+        came = readings.select("meter_id", "day").unique()
+        with_readings = came.join(installations.select("uc_id", "meter_id"), on="meter_id").select(_KEY)
+        is_expected = pl.col("status").is_in(_EXPECTED).fill_null(False)
+        wanted = pl.concat(
+            [
+                registry.filter(is_expected),
+                registry.filter(~is_expected).join(with_readings.unique(), on=_KEY, how="semi"),
+            ]
+        ).sort("day", "uc_id")
+        conflicts = self._read(_CONFLICTS, dates, ucs).with_columns(kind=pl.lit(DUPLICATE_CONFLICT))
+        return Facts(
+            registry=wanted.select(list(REGISTRY_SCHEMA)),
+            readings=readings,
+            installations=installations,
+            outages=self._read(_OUTAGES, first, last, ucs).cast(OUTAGE_SCHEMA),  # type: ignore[arg-type]  # polars names a narrower mapping
+            incidents=conflicts.select(list(INCIDENT_SCHEMA)).cast(INCIDENT_SCHEMA),  # type: ignore[arg-type]  # as above
+            recovery_sessions=self._recoveries(readings),
+        )
+
+    def lookups(self, uc_ids: list[int], days: list[date]) -> Lookups:
+        """What estimation, losses and the outcome look up."""
+        ucs, dates = array_literal(uc_ids), _dates(days)
+        return Lookups(
+            strategies=self._read(_STRATEGIES, dates, ucs),
+            approvals=self._read(_APPROVALS, dates, ucs),
+            losses=self._read(_LOSSES, min(days), max(days), ucs),
+            collection_causes=self._read(_CAUSES, dates, ucs),
+        )
+
+    def history(self, needs: pl.DataFrame) -> pl.DataFrame:
+        """Layer 3, latest version, of the UC-days in `needs` (`uc_id, needed_day`)."""
+        wanted = needs.select("uc_id", pl.col("needed_day").alias("day")).unique()
+        days = _dates(wanted["day"].unique().sort().to_list())
+        ucs = array_literal(wanted["uc_id"].unique().sort())
+        return self._series(_EARLIER, days, ucs).join(wanted, on=_KEY, how="semi", maintain_order="left")
+
+    def prior(self, uc_ids: list[int]) -> pl.DataFrame:
+        """Layer 3 of the days before these UCs became active."""
+        return self._series(_BEFORE_MIGRATION, PRIOR.days, array_literal(uc_ids))
+
+    def _series(self, query: str, *parameters: Any) -> pl.DataFrame:
+        found = self._read(query, int(Layer.ESTIMATED), *parameters)
+        if found.is_empty():
+            return empty_series()
+        return found.select(pl.col(name).cast(kind) for name, kind in SERIES_SCHEMA.items())
+
+    def _recoveries(self, readings: pl.DataFrame) -> list[int]:
+        sources = readings["source_sessions"].explode(empty_as_null=False).unique()
+        if sources.is_empty():
+            return []
+        return self._read(_RECOVERIES, RECOVERY, array_literal(sources))["id"].to_list()
+
+    def _read(self, query: str, *parameters: Any) -> pl.DataFrame:
+        return read_frame(self._connection, query, parameters)
+
+
+@contextmanager
+def open_reader(db: Database) -> Iterator[FactReader]:
+    with db.connect_arrow() as connection:
+        yield FactReader(connection)
+
+
+def _dates(days: list[date]) -> str:
+    return "{" + ",".join(day.isoformat() for day in days) + "}"
