@@ -87,6 +87,21 @@ class Summary:
         counts = np.zeros((CHANNELS, SEGMENTS), dtype=np.int64)
         return Summary(counts, counts, np.zeros(SEGMENTS), np.zeros(SEGMENTS))
 
+    @staticmethod
+    def of_days(days: int) -> Summary:
+        """Of so many days without a pulse, the day being the first axis of each field."""
+        counts = np.zeros((days, CHANNELS, SEGMENTS), dtype=np.int64)
+        return Summary(counts, counts, np.zeros((days, SEGMENTS)), np.zeros((days, SEGMENTS)))
+
+    def before(self, later: Summary) -> Summary:
+        """These days followed by later ones."""
+        return Summary(
+            np.concatenate([self.totals, later.totals]),
+            np.concatenate([self.maxima, later.maxima]),
+            np.concatenate([self.dmcr, later.dmcr]),
+            np.concatenate([self.ufer, later.ufer]),
+        )
+
     def then(self, later: Summary) -> Summary:
         """Of this run and of the one after it."""
         return Summary(
@@ -118,12 +133,14 @@ class Counter:
         self._reactive = reactive
         self._dead = tuple(dead)
         self._per_day = DAY_S // self.interval_s
-        self._days: dict[int, Summary] = {}
+        # Whole days counted so far: a run of days, each field with the day as its first axis.
+        self._days = Summary.of_days(0)
+        self._first_day = 0
 
     def add_dead(self, dead: Dead) -> None:
         """Time that the meter will not count. Days already summed up are summed again."""
         self._dead = (*self._dead, dead)
-        self._days.clear()
+        self._days = Summary.of_days(0)
 
     def pulses(self, first: int, stop: int) -> Ints:
         """Words of intervals `first` .. `stop - 1`, shape (n, 3). Outages read zero, their edges partial."""
@@ -149,13 +166,9 @@ class Counter:
         first_day, last_day = -(-first // self._per_day), stop // self._per_day
         if first_day >= last_day:
             return self._sum(first, stop)
-        self._fill(first_day, last_day)
-        days = [self._days[day] for day in range(first_day, last_day)]
+        days = self._whole_days(first_day, last_day)
         middle = Summary(
-            np.sum([day.totals for day in days], axis=0),
-            np.max([day.maxima for day in days], axis=0),
-            np.max([day.dmcr for day in days], axis=0),
-            np.sum([day.ufer for day in days], axis=0),
+            days.totals.sum(axis=0), days.maxima.max(axis=0), days.dmcr.max(axis=0), days.ufer.sum(axis=0)
         )
         return (
             self._sum(first, first_day * self._per_day)
@@ -169,16 +182,27 @@ class Counter:
         out: Ints = self.pulses(max(end - self.per_demand, self.first), end).sum(axis=0)
         return out
 
-    def _fill(self, first_day: int, last_day: int) -> None:
-        missing = [day for day in range(first_day, last_day) if day not in self._days]
-        if not missing:
-            return
-        low, days = missing[0], missing[-1] + 1 - missing[0]
+    def _whole_days(self, first_day: int, last_day: int) -> Summary:
+        """Days `first_day` .. `last_day - 1`; what the cache lacks at either end is counted first."""
+        if not len(self._days.totals):
+            self._first_day = first_day
+        end = self._first_day + len(self._days.totals)
+        if first_day < self._first_day:
+            self._days = self._count_days(first_day, self._first_day).before(self._days)
+            self._first_day = first_day
+        if last_day > end:
+            self._days = self._days.before(self._count_days(end, last_day))
+        rows = slice(first_day - self._first_day, last_day - self._first_day)
+        days = self._days
+        return Summary(days.totals[rows], days.maxima[rows], days.dmcr[rows], days.ufer[rows])
+
+    def _count_days(self, low: int, high: int) -> Summary:
+        days = high - low
         first, count = low * self._per_day, days * self._per_day
         counts = self.pulses(first, first + count)
         segment = self._segments(first, count)
         totals = np.zeros((days, CHANNELS, SEGMENTS), dtype=np.int64)
-        maxima = np.zeros((days, CHANNELS, SEGMENTS), dtype=np.int64)
+        maxima = np.zeros_like(totals)
         demands = counts.reshape(-1, self.per_demand, CHANNELS).sum(axis=1)
         for s in Segment:
             mine = (segment == s)[:, None]
@@ -190,8 +214,7 @@ class Counter:
             hourly = segment[:: HOUR_S // self.interval_s] == s
             dmcr[:, s] = (value * hourly).reshape(days, -1).max(axis=1)
             ufer[:, s] = (excess * hourly).reshape(days, -1).sum(axis=1)
-        for i in range(days):
-            self._days[low + i] = Summary(totals[i], maxima[i], dmcr[i], ufer[i])
+        return Summary(totals, maxima, dmcr, ufer)
 
     def segment(self, interval: int) -> int:
         """Segment of one interval."""

@@ -28,7 +28,8 @@ class FaultPlan:
         bad_crc_probability: chance of damage for every block, by `seed`.
         wait_count: times that each command is put off with WAIT and then asked for again by ENQ, before it
             is answered (plain line only: addressed ones have no WAIT); `wait_s` passes each time.
-        baud: pace of a serial line at 8N1; None: as fast as TCP goes.
+        baud: pace of what the meter sends, a serial line at 8N1; None: as fast as TCP goes. Below 300 a block
+            takes longer than the relaxed wait for its ACK.
         hello: octets that arrive at connect, before anything else.
         effective_from: simulated instant from which connection faults (silence, refusing, dropping) count.
         seed: of the chances.

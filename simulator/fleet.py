@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from typing import Any
 
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P8_GENERIC
@@ -249,8 +250,8 @@ class _Draft:
         """Aware 00:00 of the day, or of another."""
         return self.at(0, days=days).replace(tzinfo=MARKET_ZONE)
 
-    def change_spec(self, **changes: object) -> None:
-        self.meter = replace(self.meter, spec=replace(self.meter.spec, **changes))  # type: ignore[arg-type]
+    def change_spec(self, **changes: Any) -> None:
+        self.meter = replace(self.meter, spec=replace(self.meter.spec, **changes))
 
     def change_clock(self, offset_s: float, drift_ppm: float) -> None:
         self.change_spec(clock=ClockModel(self.instant(), offset_s, drift_ppm))

@@ -83,7 +83,7 @@ def nbr14522(
         float, typer.Option(help="Fault: damages blocks at random.", max=1.0)
     ] = 0.0,
     wait: Annotated[int, typer.Option(help="Fault: puts each command off with WAIT so many times.")] = 0,
-    baud: Annotated[int | None, typer.Option(help="Fault: a slow line, bits per second.", min=50)] = None,
+    baud: Annotated[int | None, typer.Option(help="Fault: a slow line, bits per second.", min=300)] = None,
     telnet: Annotated[bool, typer.Option("--telnet", help="Fault: telnet options at connect.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -17,7 +17,7 @@ PER_DAY = 288
 
 
 def load(shape: str = "industry_1_shift", seed: int = 1, **changes: object) -> GeneratedLoad:
-    return GeneratedLoad(shape, 120.0, 0.036, seed, **changes)  # type: ignore[arg-type]
+    return GeneratedLoad(shape, 120.0, 0.036, seed, **changes)
 
 
 def day_kwh(source: GeneratedLoad, day: date) -> float:

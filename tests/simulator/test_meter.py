@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -28,6 +27,7 @@ from protocols.nbr14522.profile import ClockChange, EmptyMemory, LimitedCount
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH
 from simulator.answers import Conversation
 from simulator.clock import ClockModel
+from simulator.counting import Counter, ReactiveRule, SegmentTable
 from simulator.curves import GeneratedLoad, Ints
 from simulator.grid import MARKET_ZONE
 from simulator.meter import MeterSpec, Outage, SimulatedMeter
@@ -323,7 +323,10 @@ def close_to(value: float, wanted: float) -> bool:
 def test_the_fiscal_page_agrees_with_itself_and_with_the_load() -> None:
     reader = Reader(make(rated_kw=120.0), datetime(2026, 11, 18, 15, 2, tzinfo=MARKET_ZONE))
     page = reader.ask(0x14)
-    get: Callable[[str], float] = lambda name: getattr(page, name)  # noqa: E731 - reads as a table below
+
+    def get(name: str) -> float:
+        return float(getattr(page, name))
+
     for phase in "abc":
         apparent = get(f"apparent_power_rms_{phase}_va")
         assert close_to(get(f"voltage_{phase}_v") * get(f"current_{phase}_a"), apparent)
@@ -343,3 +346,20 @@ def test_registers_move_with_each_pulse_where_the_setting_says_so() -> None:
     first, last = (totals(Reader(live, at).ask(0x23))[0] for at in (early, late))
     border = totals(Reader(stepped, late).ask(0x23))[0]
     assert border <= first < last < totals(Reader(stepped, NOW.replace(minute=10)).ask(0x23))[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 1000))
+def test_sums_do_not_depend_on_what_was_asked_before(data: st.DataObject, seed: int) -> None:
+    source = GeneratedLoad("hospital", 90.0, 0.036, seed)
+    first = 20_700 * 288 + 37
+    rules = {"demand_interval_s": 900, "segments": SegmentTable(), "reactive": ReactiveRule()}
+    warm = Counter(source, first, **rules)
+    for _ in range(3):
+        begin = first + data.draw(st.integers(-500, 6_000)) // 3 * 3
+        stop = begin + data.draw(st.integers(0, 4_000))
+        asked, fresh = warm.summary(begin, stop), Counter(source, first, **rules).summary(begin, stop)
+        for name in ("totals", "maxima", "dmcr"):
+            assert np.array_equal(getattr(asked, name), getattr(fresh, name)), name
+        assert np.allclose(asked.ufer, fresh.ufer)
+        assert asked.totals.sum(axis=1).tolist() == warm.pulses(max(begin, first), stop).sum(axis=0).tolist()

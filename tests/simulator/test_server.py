@@ -94,7 +94,7 @@ def test_a_reader_gets_over_a_pty_what_the_meter_holds() -> None:
             assert len(await carrier.read()) <= 12
             session = Session(carrier, DEFAULT)
             assert (await session.ask(0x21)).meter_time == datetime(2026, 11, 21, 0, 10)
-            assert np.array_equal(await week(session), held(server))  # type: ignore[arg-type]
+            assert np.array_equal(await week(session), held(server))
             carrier.close()
             again = Session(SerialCarrier(server.path), DEFAULT)
             assert (await again.ask(0x23)).channels[0].total_pulses > 0

@@ -112,7 +112,7 @@ class Session:
 
     async def words(self, code: int, count: int | None) -> Ints:
         blocks: list[Response] = [decode_response(content) for content in await self.blocks(code)]
-        payloads = [block.payload for block in blocks]  # type: ignore[attr-defined]
+        payloads = [block.payload for block in blocks]
         return split_channels(payloads_to_words(payloads, count)).astype(np.int64)
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
