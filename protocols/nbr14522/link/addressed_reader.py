@@ -151,7 +151,8 @@ class AddressedReader(Reader):
         is_awaited = code == OCCURRENCE or (
             self._exchange is not None and self._exchange.is_answer_code(code)
         )
-        return is_awaited and self._known_serial.startswith(held[code_at + 1 : code_at + 5])
+        serial = held[code_at + 1 : code_at + 5]
+        return is_awaited and (not self._known_serial or self._known_serial.startswith(serial))
 
     def _frame_arrived(self, wire: bytes) -> None:
         is_good = self._crc(wire) == 0

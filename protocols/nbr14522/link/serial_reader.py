@@ -167,6 +167,9 @@ class SerialReader(Reader):
         self._buffer.clear()
         self._state = ReaderState.SENT
         self._deadline = self._now + self._timing.max_response_s
+        if self._running.blocks:
+            # A meter that missed our ACK calls ENQ only after its own TMAXRSP, which began before ours.
+            self._deadline += self._timing.max_enq_s
 
     def _signal(self, signal: int) -> None:
         self._send_signal(signal)

@@ -242,6 +242,7 @@ class FieldSpec:
     codec: Codec
     count: int
     blank: bytes | None
+    required: bool
 
     def slots(self) -> Iterator[tuple[int | None, int]]:
         """(index or None for a single value, 0-based offset) of each value."""
@@ -260,6 +261,7 @@ def at(
     *,
     default: Any = None,
     compare: bool = True,
+    required: bool = False,
 ) -> Any:
     """A field of a table.
 
@@ -269,10 +271,11 @@ def at(
         blank: octets of a value that is None in a fresh frame, where not the frame's own filling.
         default: the value of a fresh message.
         compare: whether two messages that differ only here are different.
+        required: a fresh message cannot be written without it: a clock is not set to zeros by omission.
     """
     if count:
         default = (default,) * count
-    where = {"octet": octet, "codec": codec, "count": count, "blank": blank}
+    where = {"octet": octet, "codec": codec, "count": count, "blank": blank, "required": required}
     return field(default=default, compare=compare, metadata=where)
 
 
@@ -288,11 +291,7 @@ _TABLES: dict[type[Table], tuple[FieldSpec, ...]] = {}
 
 
 def _build_table(kind: type[Table]) -> tuple[FieldSpec, ...]:
-    specs = [
-        FieldSpec(f.name, f.metadata["octet"], f.metadata["codec"], f.metadata["count"], f.metadata["blank"])
-        for f in fields(kind)
-        if "octet" in f.metadata
-    ]
+    specs = [FieldSpec(name=f.name, **f.metadata) for f in fields(kind) if "octet" in f.metadata]
     return tuple(sorted(specs, key=lambda spec: spec.octet))
 
 
@@ -340,6 +339,8 @@ class Table:
     def _slot_octets(self, spec: FieldSpec, value: Any, run: bytearray, offset: int) -> bytes:
         size = spec.codec.size
         if value is None:
+            if spec.required and not self.octets:
+                raise LocalProtocolError("a value is needed", where=f"{type(self).__name__}.{spec.name}")
             return (
                 spec.blank
                 if spec.blank is not None and not self.octets

@@ -130,8 +130,8 @@ class SetDateRequest(Request):
 
     CODE: ClassVar[int] = 0x29
 
-    day: date | None = at(5, Date())
-    weekday: int | None = at(8, Bcd(1))
+    day: date | None = at(5, Date(), required=True)
+    weekday: int | None = at(8, Bcd(1), required=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class SetTimeRequest(Request):
 
     CODE: ClassVar[int] = 0x30
 
-    clock: time | None = at(5, Clock(3))
+    clock: time | None = at(5, Clock(3), required=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ class ClearOccurrenceRequest(Request):
 
     CODE: ClassVar[int] = 0x37
 
-    occurrence: int | None = at(5, Octet())
+    occurrence: int | None = at(5, Octet(), required=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,17 +11,18 @@ from itertools import count
 from protocols.nbr14522.link import (
     NEED_DATA,
     AnswerComplete,
+    BlockReceived,
     CommandReceived,
     Event,
     LinkFailed,
     MeterLink,
     ReaderLink,
 )
-from protocols.nbr14522.memory import words_to_payloads
+from protocols.nbr14522.memory import payloads_to_words, words_to_payloads
 from protocols.nbr14522.messages import (
+    MemoryBlock,
     NotImplementedAnswer,
     Parameters,
-    Response,
     decode_request,
     decode_response,
     memory_blocks,
@@ -123,11 +124,13 @@ class Pair:
         self._ship("to reader", self.meter.data_to_send())
         self._ship("to meter", self.reader.data_to_send())
 
+    def _times(self) -> list[float]:
+        times = [t for t in (self.reader.next_deadline(), self.meter.next_deadline()) if t is not None]
+        return times + [item[0] for item in self._queue[:1]]
+
     def step(self) -> None:
         """Go to the next arrival or deadline."""
-        times = [t for t in (self.reader.next_deadline(), self.meter.next_deadline()) if t is not None]
-        if self._queue:
-            times.append(self._queue[0][0])
+        times = self._times()
         assert times, "nothing left to happen"
         self.now = max(self.now, min(times))
         if self._queue and self._queue[0][0] <= self.now:
@@ -149,9 +152,11 @@ class Pair:
         return self.reader_events[start:]
 
     def let_pass(self, seconds: float) -> None:
+        """Run for so long, whatever happens in it."""
         until = self.now + seconds
-        while self.now < until:
+        while min(self._times(), default=until) < until:
             self.step()
+        self.now = until
 
 
 def ending(events: Sequence[Event]) -> AnswerComplete | LinkFailed:
@@ -160,7 +165,8 @@ def ending(events: Sequence[Event]) -> AnswerComplete | LinkFailed:
     return ends[0]
 
 
-def first_response(events: Sequence[Event]) -> Response:
-    from protocols.nbr14522.link import BlockReceived
-
-    return next(decode_response(event.content) for event in events if isinstance(event, BlockReceived))
+def words_of(events: Sequence[Event]) -> list[int]:
+    """The words of all memory blocks delivered, filler included."""
+    blocks = [decode_response(event.content) for event in events if isinstance(event, BlockReceived)]
+    payloads = [block.payload for block in blocks if isinstance(block, MemoryBlock)]
+    return payloads_to_words(payloads).tolist()

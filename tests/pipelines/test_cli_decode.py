@@ -1,0 +1,90 @@
+"""`smf decode`: captures into JSON, errors with place and reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli.decode import app
+from protocols.nbr14522.frames import Addressing, wrap_response
+from protocols.nbr14522.memory import words_to_payloads
+from protocols.nbr14522.messages import NotImplementedAnswer, Parameters, memory_blocks
+
+pytestmark = pytest.mark.req("TR-5.5a")
+
+runner = CliRunner()
+
+CAPTURE = "99 55 00 00 52 14 94 50 68" + " 00" * 60 + " C1 5D"
+REFUSED = NotImplementedAnswer(refused_code=0x14).encode("32600760")
+
+
+def records(*words: str, stdin: str | None = None, exit_code: int = 0) -> list[dict[str, object]]:
+    result = runner.invoke(app, [*words, "--json"], input=stdin)
+    assert result.exit_code == exit_code, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_captured_command() -> None:
+    (record,) = records("nbr14522-command", "--hex", CAPTURE)
+    assert record["code"] == "14"
+    assert record["reader_serial"] == "945068"
+    assert record["name"] == "Grandezas instantâneas (página fiscal)"
+
+
+def test_responses_from_a_file_and_from_stdin(tmp_path: Path) -> None:
+    blocks = [Parameters(code=0x21, words_current=5985).encode("32600760"), REFUSED]
+    text = "\n".join(block.hex(" ") for block in blocks)
+    file = tmp_path / "capture.txt"
+    file.write_text(text)
+    for found in (
+        records("nbr14522-response", "--file", str(file)),
+        records("nbr14522-response", "--file", "-", stdin=text),
+        records("nbr14522-response", stdin=text),
+    ):
+        assert [(r["offset"], r["kind"]) for r in found] == [(0, "Parameters"), (258, "NotImplementedAnswer")]
+        assert found[0]["words_current"] == 5985
+
+
+def test_memory_words_by_profile() -> None:
+    block = memory_blocks(0x26, "32600760", words_to_payloads([558, 405, 0]))[0]
+    (plain,) = records("nbr14522-response", "--hex", block.hex())
+    assert plain["words"][:4] == [558, 405, 0, 0]
+    p2 = wrap_response(block, Addressing.P2).hex()
+    (addressed,) = records("nbr14522-response", "--profile", "p2-generic", "--hex", p2)
+    assert addressed["words"] == plain["words"]
+
+
+def test_errors_name_offset_and_reason_and_the_good_part_flows() -> None:
+    damaged = bytearray(REFUSED)
+    damaged[20] ^= 1
+    octets = b"\xff\xfb" + REFUSED + bytes(damaged) + REFUSED + b"\x21\x00"
+    found = records("nbr14522-response", "--hex", octets.hex(), exit_code=1)
+    assert [r["offset"] for r in found] == [0, 2, 260, 518, 776]
+    errors = [r["error"] for r in found if "error" in r]
+    assert [(e["count"], e["reason"]) for e in errors] == [
+        (2, "the CRC does not fit the octets"),
+        (258, "the CRC does not fit the octets"),
+        (2, "2 octets, a response has 258"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nbr14522-response", "--hex", "0g"),
+        ("nbr14522-response", "--hex", "012"),
+        ("nbr14522-response", "--hex", ""),
+        ("nbr14522-response", "--hex", "00", "--profile", "none"),
+        ("nbr14522-response", "--file", "no/such/file"),
+        ("nbr14522-command", "--hex", "00", "--file", "x"),
+    ],
+)
+def test_wrong_use_is_one_error_with_a_remedy(words: tuple[str, ...]) -> None:
+    result = runner.invoke(app, [*words, "--json"])
+    assert result.exit_code == 11
+    error = json.loads(result.stdout)["error"]
+    assert error["where"]
+    assert error["remedy"]
