@@ -144,6 +144,21 @@ def derive(
     return work.run(first_day, last_day, shard, shards, chunk_ucs, progress)
 
 
+def recompute(
+    db: Database, uc_id: int, day: date, *, as_of: datetime, parameters: Parameters | None = None
+) -> Layers:
+    """The layers of one UC-day made anew from what is stored now; nothing is written.
+
+    Args:
+        as_of: when the rows to compare with were made: later intervals were future then, and it decides
+            which months were closed history.
+    """
+    work = _Derivation(db, as_of, "", parameters or Parameters())
+    chunk = _Chunk([uc_id], [day], history_as_of(day, work.today, work.calendars))
+    with open_reader(db) as reader:
+        return work._compute(reader, chunk.uc_ids, chunk)
+
+
 @dataclass(frozen=True)
 class _Chunk:
     """Some UCs, and days that share one date of closed history."""

@@ -19,6 +19,7 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
+from assets.derivation import recompute
 from assets.partitions import fixed_offset
 from ccee.body import day_stamps, render
 from ccee.profile import Profile
@@ -67,8 +68,8 @@ class Delivery:
     attempts: list[Row]
     record: Row | None
     """The interval as it stands in the body."""
-    body_matches: bool
-    """The body made anew from layer 5 has the hash that the ledger keeps."""
+    body_sha256: bytes
+    """Of the body made anew from layer 5; equal to the ledger's where nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,8 @@ def trace(db: Database, profile: Profile, uc_code: str, at: datetime, *, version
     with db.connect() as conn:
         conn.row_factory = dict_row
         evidence = Evidence(conn)
-        found = _trace(conn, evidence, profile, uc_code, at, version)
-        inputs = [_trace(conn, evidence, profile, uc_code, end, None) for end in _input_ends(found)]
+        found = _trace(conn, db, evidence, profile, uc_code, at, version)
+        inputs = [_trace(conn, db, evidence, profile, uc_code, end, None) for end in _input_ends(found)]
     return replace(found, inputs=inputs)
 
 
@@ -197,6 +198,7 @@ def _input_ends(found: Trace) -> list[datetime]:
 
 def _trace(
     conn: psycopg.Connection[Any],
+    db: Database,
     evidence: Evidence,
     profile: Profile,
     uc_code: str,
@@ -245,7 +247,9 @@ def _trace(
     layers = _layers(conn, uc["id"], day, chosen, slot)
     registry = _registry(conn, uc["id"], day, start)
     delivery = _delivery(conn, profile, uc, day, chosen, slot, submissions)
-    reading = _reading(conn, evidence, registry, layers[0], at, day, slot)
+    # The backup meter's value enters at the estimated layer; the primary one is the main meter's.
+    is_backup = layers[2].origin == Origin.BACKUP.name.lower()
+    reading = _reading(conn, evidence, registry, layers[0], is_backup, at, day, slot)
     return Trace(
         uc_code=uc_code,
         uc_name=uc["name"],
@@ -272,7 +276,43 @@ def _trace(
         ),
         registry=registry,
         reading=reading,
+        checks=_checks(db, uc["id"], day, slot, layers, reading, delivery),
     )
+
+
+def _checks(
+    db: Database,
+    uc_id: int,
+    day: date,
+    slot: int,
+    layers: Sequence[LayerValue],
+    reading: Reading | None,
+    delivery: Delivery | None,
+) -> list[Check]:
+    """The value computed anew, step by step, beside what is stored."""
+    checks = []
+    if reading is not None and reading.session is not None:
+        word = "no word found" if reading.word is None else str(reading.word.pulses)
+        checks.append(Check("count in the frame's octets", str(reading.pulses), word))
+        decoded = str(reading.decoded_pulses)
+        checks.append(Check("count decoded from the session's frames", str(reading.pulses), decoded))
+    made = recompute(db, uc_id, day, as_of=layers[-1].recorded_at)
+    for stored, frame in zip(layers, made.in_order, strict=True):
+        row = frame.row(0, named=True)
+        numerator = row["numerators"][slot]
+        value = None if numerator is None else Fraction(numerator, row["denominator"])
+        computed = _state(value, Origin(row["origin"][slot]), Reason(row["reason"][slot]))
+        was = _state(stored.value_kwh, Origin[stored.origin.upper()], Reason[stored.reason.upper()])
+        checks.append(Check(f"layer {stored.layer} {stored.name}", was, computed))
+    if delivery is not None:
+        told = bytes(delivery.submission["body_sha256"]).hex()
+        checks.append(Check("body", told, delivery.body_sha256.hex()))
+    return checks
+
+
+def _state(value: Fraction | None, origin: Origin, reason: Reason) -> str:
+    shown = "missing" if value is None else f"{value.numerator}/{value.denominator} kWh"
+    return f"{shown}, {origin.name.lower()}, {reason.name.lower()}"
 
 
 def _rows(conn: psycopg.Connection[Any], query: str, parameters: Sequence[Any] | Row) -> list[Row]:
@@ -408,7 +448,7 @@ def _delivery(
             [submission["id"]],
         ),
         record=_record(orjson.loads(body), profile, day, slot),
-        body_matches=hashlib.sha256(body).digest() == submission["body_sha256"],
+        body_sha256=hashlib.sha256(body).digest(),
     )
 
 
@@ -442,12 +482,13 @@ def _reading(
     evidence: Evidence,
     registry: Row,
     primary: LayerValue,
+    is_backup: bool,
     at: datetime,
     day: date,
     slot: int,
 ) -> Reading | None:
     """The stored pulses of the meter that gave the value, and where in which frame they stand."""
-    role = "backup" if primary.origin == Origin.BACKUP.name.lower() else "main"
+    role = "backup" if is_backup else "main"
     meter = next((row for row in registry["installations"] if row["role"] == role), None)
     if meter is None:
         return None

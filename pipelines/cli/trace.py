@@ -107,12 +107,10 @@ def _delivery(root: Tree, found: Trace) -> None:
             f"attempt {attempt['attempt']} at {attempt['started_at']:%H:%M:%S}: {answer} "
             f"{attempt['outcome']}, receipt [bold]{escape(str(attempt['receipt'] or '–'))}[/]"
         )
-    matches = (
-        "rendered anew, same hash" if found.delivery.body_matches else "[red]RENDERED ANEW, OTHER HASH[/]"
-    )
-    node.add(
-        f"body of {told['body_bytes']} octets, SHA-256 {bytes(told['body_sha256']).hex()[:16]}…: {matches}"
-    )
+    told_hash = bytes(told["body_sha256"])
+    same = told_hash == found.delivery.body_sha256
+    verdict = "rendered anew, same hash" if same else "[red]RENDERED ANEW, OTHER HASH[/]"
+    node.add(f"body of {told['body_bytes']} octets, SHA-256 {told_hash.hex()[:16]}…: {verdict}")
     if found.delivery.record is not None:
         node.add(escape(str(found.delivery.record)))
 
