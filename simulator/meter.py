@@ -88,6 +88,12 @@ class MeterSpec:
                 where=f"meter {self.serial}",
                 remedy="choose whole multiples that divide the day",
             )
+        if self.automatic_reset_day is not None and not 1 <= self.automatic_reset_day <= 28:
+            raise DeveloperFault(
+                f"automatic reset on day {self.automatic_reset_day}",
+                where=f"meter {self.serial}",
+                remedy="choose 1 to 28: a day that every month has",
+            )
 
 
 @dataclass(frozen=True)

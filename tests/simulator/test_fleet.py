@@ -73,7 +73,7 @@ def test_the_default_fleet_shows_every_scenario() -> None:
     assert demo_fleet(3, DAY, 1) != demo_fleet(3, DAY, 2)
 
 
-@pytest.mark.req("X-sim", "X-scale")
+@pytest.mark.req("X-sim")
 def test_a_large_fleet_repeats_scenarios_and_nothing_else() -> None:
     points = demo_fleet(500, DAY, 7)
     meters = [meter for point in points for meter in point.meters]
@@ -105,7 +105,7 @@ def test_values_are_lifelike(seed: int) -> None:
             assert highest > Fraction(1, 20)
 
 
-@pytest.mark.req("X-sim", "TR-2f")
+@pytest.mark.req("X-sim")
 @pytest.mark.parametrize("seed", range(12))
 def test_the_hour_above_125_percent_is_above_only_after_losses(seed: int) -> None:
     point = by_scenario(demo_fleet(8, DAY, seed))[Scenario.MUSD_EXCEEDED]
@@ -196,7 +196,7 @@ def test_a_flaky_link_fails_twice_on_the_day_of_collection() -> None:
     run(test)
 
 
-@pytest.mark.req("X-sim", "X-scale")
+@pytest.mark.req("X-sim")
 def test_two_thousand_meters_in_one_process() -> None:
     points = demo_fleet(1_920, DAY, 5)
     with fleet_in_thread(points, SettableClock(AFTER)) as server:

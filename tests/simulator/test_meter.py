@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faults import DeveloperFault
 from protocols.nbr14522.frames import build_command
 from protocols.nbr14522.memory import payloads_to_words, split_channels
 from protocols.nbr14522.messages import (
@@ -363,3 +364,10 @@ def test_sums_do_not_depend_on_what_was_asked_before(data: st.DataObject, seed: 
             assert np.array_equal(getattr(asked, name), getattr(fresh, name)), name
         assert np.allclose(asked.ufer, fresh.ufer)
         assert asked.totals.sum(axis=1).tolist() == warm.pulses(max(begin, first), stop).sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize("wrong", [{"demand_interval_s": 700}, {"automatic_reset_day": 31}])
+def test_a_meter_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(DeveloperFault) as refusal:
+        make(**wrong)
+    assert refusal.value.where == "meter 12345678"

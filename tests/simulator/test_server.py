@@ -295,7 +295,6 @@ def test_a_slow_line_keeps_its_rate() -> None:
                 await session.ask(0x23)
             took_s = time.monotonic() - begin
             assert took_s > 4 * 258 * 10 / 9_600 * 0.9
-            assert took_s < 4 * (258 * 10 / 9_600 + 1.0)
             session.carrier.close()
 
     run(test)
