@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from collector.sequences import Answered, Script
 from collector.transports import Endpoint, Stream, Timeouts, open_stream
@@ -41,12 +40,8 @@ _CODE_OFFSET = {Addressing.P0: 0, Addressing.P8: 5, Addressing.P2: 2}
 _ANSWER_OFFSET = {Addressing.P0: 0, Addressing.P8: 0, Addressing.P2: 2}
 
 
-class Recorder(Protocol):
-    """Takes each frame before anybody decodes it."""
-
-    def __call__(
-        self, at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes
-    ) -> None: ...
+Recorder = Callable[[datetime, bool, int, bool | None, bytes], None]
+"""Takes each frame before anybody decodes it: time, whether it was sent, command code, CRC good, octets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class Settled:
     request_id: int | None
     meter_id: int
     outcome: str
+    failed_stage: str | None
     fault: Fault | None
     decoded: Decoded
     touched: tuple[date, ...] = ()
@@ -158,10 +159,18 @@ class Settled:
 
 
 def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at: datetime) -> list[Settled]:
-    """Decode stored frames, merge what they say, and close the sessions, in the caller's transaction."""
+    """Decode stored frames, merge what they say, and close the sessions, in the caller's transaction.
+
+    Sessions that somebody else has closed or is closing are left out.
+    """
+    still_open = conn.execute(
+        "SELECT id FROM session WHERE id = ANY(%s) AND outcome IS NULL ORDER BY id FOR UPDATE SKIP LOCKED",
+        [[closing.session_id for closing in closings]],
+    )
+    ids = [row[0] for row in still_open]
+    closings = [closing for closing in closings if closing.session_id in set(ids)]
     if not closings:
         return []
-    ids = [closing.session_id for closing in closings]
     frames = read_frames(conn, ids)
     rows = conn.execute(
         "SELECT DISTINCT ON (s.id) s.id, s.request_id, s.meter_id, m.serial, mm.profile, "
@@ -194,6 +203,7 @@ def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at
             request_id=s.request_id,
             meter_id=s.context.meter_id,
             outcome=s.outcome,
+            failed_stage=s.closing.failed_stage,
             fault=s.fault,
             decoded=s.decoded,
             touched=tuple(touched.get(s.context.meter_id, ())),
@@ -371,3 +381,12 @@ def _quarantine(conn: Connection, settled: Sequence[_Settling], at: datetime) ->
             "session_id bigint, detail jsonb, dedup_key text) ON CONFLICT (dedup_key) DO NOTHING",
             [at, orjson.dumps(records, default=str).decode()],
         )
+
+
+def condemn(conn: Connection, closing: Closing, fault: Fault, at: datetime) -> None:
+    """Close a session whose frames could not be merged: they stay, and the fault says why."""
+    conn.execute(
+        "UPDATE session SET ended_at = %s, outcome = 'failed', failed_stage = 'merge', error = %s "
+        "WHERE id = %s",
+        [at, orjson.dumps(fault_json(fault, "merge")).decode(), closing.session_id],
+    )

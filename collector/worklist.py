@@ -54,8 +54,8 @@ class Assignment:
 
     request_id: int
     meter_id: int
+    priority: int
     attempts: int
-    max_attempts: int
     days: tuple[date, ...]
     target: Target | None = None
     goal: Goal | None = None
@@ -75,38 +75,29 @@ def targets(conn: Connection, meter_ids: Sequence[int]) -> dict[int, Target]:
 
 
 def assign(
-    conn: Connection,
-    claimed: Sequence[tuple[int, int | None, dict[str, Any], int, int]],
-    settings: Settings,
-    now: datetime,
+    conn: Connection, claimed: Sequence[queue.Job], settings: Settings, now: datetime
 ) -> list[Assignment]:
-    """What each claimed request means now: the target, and what of its days is still missing.
-
-    Args:
-        claimed: (request id, meter id, parameters, attempts, max attempts).
-    """
-    meter_ids = [meter_id for _, meter_id, *_ in claimed if meter_id is not None]
+    """What each claimed request means now: the target, and what of its days is still missing."""
+    meter_ids = [job.meter_id for job in claimed if job.meter_id is not None]
     known = targets(conn, meter_ids)
     absent = _absent_commands(conn, meter_ids)
-    days = sorted({day for _, _, parameters, *_ in claimed for day in _days(parameters)})
+    days = sorted({day for job in claimed for day in _days(job.parameters)})
     present = _present(conn, meter_ids, days) if days else {}
     busy_today = _read_today(conn, meter_ids, settings, now)
     zone = market_zone(settings)
     assignments = []
-    for request_id, meter_id, parameters, attempts, max_attempts in claimed:
-        wanted = _days(parameters)
-        blank = Assignment(request_id, meter_id or 0, attempts, max_attempts, wanted)
-        target = known.get(meter_id or 0)
+    for job in claimed:
+        wanted = _days(job.parameters)
+        blank = Assignment(job.id, job.meter_id or 0, job.priority, job.attempts, wanted)
+        target = known.get(job.meter_id or 0)
         try:
-            name = SequenceName(parameters.get("sequence", SequenceName.MISSING))
+            name = SequenceName(job.parameters.get("sequence", SequenceName.MISSING))
         except ValueError as error:
-            fault = OperatorFault(
-                str(error), where=f"request {request_id}", remedy="ask for a known sequence"
-            )
+            fault = OperatorFault(str(error), where=f"request {job.id}", remedy="ask for a known sequence")
             assignments.append(replace(blank, fault=fault))
             continue
         if target is None or target.url is None:
-            assignments.append(replace(blank, fault=_unreachable(meter_id, target)))
+            assignments.append(replace(blank, fault=_unreachable(job.meter_id, target)))
             continue
         spans = tuple(
             span

@@ -1,0 +1,573 @@
+"""The collector: works through the queue of read requests, many sessions at once, in one event loop.
+
+Claiming, limits, back-off and shutdown live here; what a session does is `session`, what it means is
+`decode`, what is written is `store`. Two worker threads with a connection each do all database work, in
+batches.
+
+It is made to be killed: everything it needs to go on is in the database, so an unexpected failure of the
+database ends it, and the next one to start closes what it left open. Retries of a line belong here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import secrets
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+import structlog
+
+from collector import store, worklist
+from collector.batching import Batcher, Connection, Worker
+from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
+from collector.sequences import script_for
+from collector.session import Line, SessionResult, read_meter
+from collector.store import Closing, Settled
+from collector.transports import Timeouts, parse_url
+from collector.worklist import Assignment, Target, market_zone
+from faults import DeveloperFault, Fault, OperatorFault, RetryFault
+from protocols.nbr14522.profiles import profile_named
+from storage import queue
+from storage.database import Database
+from storage.settings import CollectorSettings
+
+log = structlog.get_logger(__name__)
+
+_CLAIM_BATCH = 500
+_SETTLE_BATCH = 40
+# Frames wait at most so long, or so many, before they are stored: one COPY for all sessions.
+_FLUSH_S = 0.25
+_FLUSH_FRAMES = 2000
+# A request given back because its cell, host or meter is busy comes again after about so long.
+_BUSY_S = 2.0
+_SCHEDULE_S = 20.0
+_DEADLOCK_TRIES = 3
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters since the start, for metrics and progress."""
+
+    active: int = 0
+    waiting: int = 0
+    frames: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    sessions: Counter[str] = field(default_factory=Counter)
+
+
+class Gates:
+    """How many sessions may run at once: in one radio cell, towards one host or serial device."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._settings = settings
+        self._inside: Counter[str] = Counter()
+
+    def enter(self, target: Target) -> bool:
+        """Count a session in, unless one of its gates is full."""
+        keys = self._keys(target)
+        if any(self._inside[key] >= limit for key, limit in keys):
+            return False
+        self._inside.update(key for key, _ in keys)
+        return True
+
+    def leave(self, target: Target) -> None:
+        """Count it out."""
+        for key, _ in self._keys(target):
+            self._inside[key] -= 1
+            if not self._inside[key]:
+                del self._inside[key]
+
+    def _keys(self, target: Target) -> list[tuple[str, int]]:
+        endpoint = parse_url(target.url or "")
+        per_host = 1 if endpoint.scheme == "serial" else self._settings.per_host_limit
+        keys = [(endpoint.key, per_host)]
+        if target.cell:
+            keys.append((f"cell:{target.cell}", self._settings.per_cell_limit))
+        return keys
+
+
+class Collector:
+    """One collector process' work.
+
+    Args:
+        now: reference time: what meters' clocks are compared with, and what is expected of a day. The queue
+            itself goes by the database's clock.
+        only: nothing but these requests, and no schedules: for a run that ends.
+        on_settled: told of each session's end.
+        rng: of the jitter.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        only: Sequence[int] | None = None,
+        on_settled: Callable[[Settled], None] | None = None,
+        rng: random.Random | None = None,
+        windows: Windows | None = None,
+    ) -> None:
+        self._db = db
+        self._settings = db.settings.collector
+        self._now = now
+        self._only = only
+        self._on_settled = on_settled
+        self._rng = rng or random.Random()
+        self._windows = windows or Windows()
+        self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.stats = Stats()
+        self._gates = Gates(self._settings)
+        self._waiting: list[Assignment] = []
+        self._active: dict[int, asyncio.Task[None]] = {}
+        self._frames: deque[bytes] = deque()
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+        self._claims = Worker(db, "collector-claims")
+        self._writes = Worker(db, "collector-writes")
+        self._opening: Batcher[Assignment, int | None] = Batcher(self._open, self._claims, _CLAIM_BATCH)
+        self._settling: Batcher[tuple[Closing, Assignment], Settled | None] = Batcher(
+            self._settle, self._writes, _SETTLE_BATCH
+        )
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then let sessions end, cut the rest, and give back what is claimed.
+
+        Raises:
+            Fault: the database failed, or the software did; what was open is recovered at the next start.
+        """
+        _allow_many_sockets()
+        try:
+            await self._claims.call(store.proclaim, self.name)
+            await self._recover()
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                helpers = [group.create_task(work) for work in self._helpers(stop)]
+                await self._intake()
+                await self._wind_down()
+                for helper in helpers:
+                    helper.cancel()
+        except BaseExceptionGroup as failures:
+            raise _as_fault(failures) from failures
+        except psycopg.Error as error:
+            raise _as_fault(error) from error
+        finally:
+            if self._flush_timer is not None:
+                self._flush_timer.cancel()
+            self._claims.close()
+            self._writes.close()
+
+    # --- taking work ---------------------------------------------------------------------------------------
+
+    def _helpers(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+        helpers = [self._heed(stop), self._listen(), self._renew(), self._watch()]
+        if self._only is None:
+            helpers.append(self._schedule())
+        return helpers
+
+    async def _heed(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._is_stopping = True
+        self._wake.set()
+
+    async def _listen(self) -> None:
+        """Wake when a request is queued."""
+        loop = asyncio.get_running_loop()
+        with queue.listen(self._db) as conn:
+            heard = asyncio.Event()
+            loop.add_reader(conn.fileno(), heard.set)
+            try:
+                while True:
+                    await heard.wait()
+                    heard.clear()
+                    conn.pgconn.consume_input()
+                    while conn.pgconn.notifies() is not None:
+                        self._wake.set()
+            finally:
+                loop.remove_reader(conn.fileno())
+
+    async def _intake(self) -> None:
+        while not self._is_stopping:
+            self._wake.clear()
+            await self._claim()
+            await self._dispatch()
+            try:
+                async with asyncio.timeout(self._settings.poll_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _claim(self) -> None:
+        while not self._is_stopping:
+            room = self._settings.max_sessions - len(self._active) - len(self._waiting)
+            limit = min(room, _CLAIM_BATCH)
+            if limit <= 0:
+                return
+            taken, ready = await self._claims.call(self._take, limit)
+            self._waiting += ready
+            if taken < limit:
+                return
+
+    def _take(self, conn: Connection, limit: int) -> tuple[int, list[Assignment]]:
+        """Claim requests, and answer at once those that need no session."""
+        jobs = queue.claim(conn, self.name, limit=limit, lease_s=self._settings.lease_s, only=self._only)
+        ready = []
+        for assignment in worklist.assign(conn, jobs, self._db.settings, self._now()) if jobs else []:
+            fault = assignment.fault or _line_fault(assignment.target)
+            if fault is not None:
+                queue.fail(conn, self.name, assignment.request_id, fault, stage="registry")
+            elif assignment.goal is None:
+                queue.finish(conn, self.name, assignment.request_id, {"outcome": "present"})
+            else:
+                ready.append(assignment)
+        return len(jobs), ready
+
+    async def _dispatch(self) -> None:
+        """Start what the gates let in, most urgent first; a surplus goes back to the queue."""
+        assert self._group is not None
+        self._waiting.sort(key=lambda assignment: (assignment.priority, assignment.request_id))
+        held = []
+        for assignment in self._waiting:
+            if assignment.target is not None and self._gates.enter(assignment.target):
+                task = self._group.create_task(self._serve(assignment))
+                self._active[assignment.request_id] = task
+            else:
+                held.append(assignment)
+        # A full cell must not keep the others' requests out: only so many may wait here for a gate.
+        room = max(16, self._settings.max_sessions // 8)
+        self._waiting, surplus = held[:room], held[room:]
+        self._count()
+        if surplus:
+            await self._give_back([assignment.request_id for assignment in surplus], _BUSY_S)
+
+    async def _give_back(self, request_ids: list[int], after_s: float) -> None:
+        delay_s = after_s * (0.5 + self._rng.random())
+        await self._claims.call(queue.release, self.name, request_ids, delay_s)
+
+    # --- one session ---------------------------------------------------------------------------------------
+
+    async def _serve(self, assignment: Assignment) -> None:
+        target, goal = assignment.target, assignment.goal
+        assert target is not None
+        assert goal is not None
+        try:
+            session_id = await self._opening.submit(assignment)
+            if session_id is None:
+                await self._give_back([assignment.request_id], _BUSY_S)
+                return
+            line = self._line(target)
+            try:
+                result = await read_meter(
+                    line, script_for(goal, line.profile), self._recorder(session_id), self._now
+                )
+                closing = _closing(session_id, result)
+            except asyncio.CancelledError:
+                if not self._is_stopping and assignment.request_id in self._active:
+                    raise
+                closing = Closing(session_id)
+            settled = await self._settling.submit((closing, assignment))
+            if settled is not None:
+                self._note(settled)
+        finally:
+            self._gates.leave(target)
+            self._active.pop(assignment.request_id, None)
+            self._count()
+            self._wake.set()
+
+    def _line(self, target: Target) -> Line:
+        settings = self._settings
+        endpoint = parse_url(target.url or "")
+        defaults = Timeouts(settings.connect_timeout_s, settings.idle_timeout_s, settings.session_timeout_s)
+        return Line(
+            endpoint=endpoint,
+            profile=profile_named(target.profile),
+            meter_serial=target.serial,
+            reader_serial=settings.reader_serial,
+            timeouts=endpoint.timeouts(defaults),
+        )
+
+    def _recorder(self, session_id: int) -> Callable[[datetime, bool, int, bool | None, bytes], None]:
+        seq = 0
+
+        def record(at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes) -> None:
+            nonlocal seq
+            seq += 1
+            self._frames.append(store.encode_frame(session_id, seq, at, is_sent, command, crc_ok, payload))
+            self.stats.frames += 1
+            if self._flush_timer is None:
+                loop = asyncio.get_running_loop()
+                self._flush_timer = loop.call_later(_FLUSH_S, self._flush_soon)
+            elif len(self._frames) == _FLUSH_FRAMES:
+                self._flush_timer.cancel()
+                self._flush_soon()
+
+        return record
+
+    def _flush_soon(self) -> None:
+        self._flush_timer = None
+        if self._group is not None:
+            self._group.create_task(self._writes.run(self._flush))
+
+    # --- in the workers' threads ---------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Store the frames that wait. In one thread only: they are stored before what is settled later."""
+        rows = []
+        while self._frames:
+            rows.append(self._frames.popleft())
+        if rows:
+            self._writes.transact(store.write_frames, rows)
+
+    def _open(self, assignments: Sequence[Assignment]) -> list[int | None]:
+        opened = [
+            (a.request_id, a.target, a.goal.sequence.value)
+            for a in assignments
+            if a.target is not None and a.goal is not None
+        ]
+        return self._claims.transact(store.open_sessions, self.name, opened, self._now())
+
+    def _settle(self, items: Sequence[tuple[Closing, Assignment]]) -> list[Settled | None]:
+        self._flush()
+        closings = [closing for closing, _ in items]
+        assignments = {closing.session_id: assignment for closing, assignment in items}
+        settled = self._settle_safely(self._writes, closings, assignments)
+        return [settled.get(closing.session_id) for closing in closings]
+
+    def _settle_safely(
+        self, worker: Worker, closings: Sequence[Closing], assignments: dict[int, Assignment]
+    ) -> dict[int, Settled]:
+        """Settle a batch; if something in it cannot be merged, each alone: one must not stop the rest."""
+        try:
+            for _ in range(_DEADLOCK_TRIES):
+                try:
+                    found = worker.transact(self._settle_and_answer, closings, assignments)
+                except psycopg.errors.DeadlockDetected:
+                    continue
+                return {settled.session_id: settled for settled in found}
+            raise RetryFault("the database kept finding deadlocks", where="collector", remedy="start again")
+        except (psycopg.OperationalError, Fault):
+            raise
+        except Exception as error:  # made the outcome of the session that caused it
+            if len(closings) > 1:
+                result: dict[int, Settled] = {}
+                for closing in closings:
+                    result |= self._settle_safely(worker, [closing], assignments)
+                return result
+            bug = DeveloperFault(
+                f"{type(error).__name__}: {error}",
+                where=f"session {closings[0].session_id}",
+                remedy="report it; the frames are stored",
+            )
+            log.exception("session.unmergeable", session=closings[0].session_id)
+            worker.transact(self._condemn, closings[0], assignments.get(closings[0].session_id), bug)
+            return {}
+
+    def _settle_and_answer(
+        self, conn: Connection, closings: Sequence[Closing], assignments: dict[int, Assignment]
+    ) -> list[Settled]:
+        settled = store.settle(conn, closings, self._db.settings, self._now())
+        for one in settled:
+            assignment = assignments.get(one.session_id)
+            if assignment is not None:
+                self._answer(conn, one, assignment)
+        return settled
+
+    def _answer(self, conn: Connection, settled: Settled, assignment: Assignment) -> None:
+        """What the request gets: its result, another try later, or the reason why not."""
+        fault, target = settled.fault, assignment.target
+        if settled.outcome == "aborted":
+            queue.release(conn, self.name, [assignment.request_id], 0.0)
+        elif fault is None and target is not None:
+            exhausted = worklist.exhausted_days(
+                conn, settled.decoded, target, assignment.days, self._now(), self._db.settings
+            )
+            queue.finish(conn, self.name, assignment.request_id, _result(settled, exhausted))
+        elif fault is not None:
+            retry_after_s = self._backoff_s(assignment) if isinstance(fault, RetryFault) else None
+            queue.fail(
+                conn,
+                self.name,
+                assignment.request_id,
+                fault,
+                stage=settled.failed_stage or "",
+                retry_after_s=retry_after_s,
+            )
+
+    def _backoff_s(self, assignment: Assignment) -> float:
+        base_s, max_s = self._settings.backoff_base_s, self._settings.backoff_max_s
+        return queue.backoff_s(assignment.attempts, base_s, max_s) * (0.5 + self._rng.random())
+
+    def _condemn(self, conn: Connection, closing: Closing, assignment: Assignment | None, bug: Fault) -> None:
+        store.condemn(conn, closing, bug, self._now())
+        if assignment is not None:
+            queue.fail(conn, self.name, assignment.request_id, bug, stage="merge")
+
+    # --- housekeeping --------------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        """Close what collectors that are gone left open: their frames are decoded, their claims freed."""
+        gone, open_ids = await self._claims.call(self._find_gone)
+        for start in range(0, len(open_ids), _SETTLE_BATCH):
+            closings = [Closing(session_id) for session_id in open_ids[start : start + _SETTLE_BATCH]]
+            await self._claims.run(partial(self._settle_safely, self._claims, closings, {}))
+        freed = await self._claims.call(queue.release_expired, gone)
+        if gone or freed:
+            log.info("collector.recovered", collectors=len(gone), sessions=len(open_ids), requests=freed)
+            self._wake.set()
+
+    def _find_gone(self, conn: Connection) -> tuple[list[str], list[int]]:
+        gone = store.gone_collectors(conn, self.name)
+        return gone, store.open_sessions_of(conn, gone)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 2)
+            await self._recover()
+
+    async def _renew(self) -> None:
+        """Keep our claims; a session whose request was cancelled or taken away is cut."""
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 3)
+            ids = [*self._active, *(assignment.request_id for assignment in self._waiting)]
+            if not ids:
+                continue
+            held = await self._claims.call(queue.renew, self.name, ids, self._settings.lease_s)
+            self._waiting = [a for a in self._waiting if a.request_id in held]
+            for request_id in ids:
+                task = self._active.get(request_id)
+                if request_id not in held and task is not None:
+                    del self._active[request_id]
+                    task.cancel()
+
+    async def _schedule(self) -> None:
+        """Queue what becomes due by schedule, and now and then what is missing of the last days."""
+        zone = market_zone(self._db.settings)
+        loop = asyncio.get_running_loop()
+        last = to_local(self._now(), zone) - timedelta(days=1)
+        next_recovery_s = loop.time()
+        while True:
+            local = to_local(self._now(), zone)
+            await self._claims.call(self._enqueue_due, last, local)
+            if loop.time() >= next_recovery_s:
+                next_recovery_s = loop.time() + self._settings.recovery_every_s
+                await self._claims.call(self._enqueue_missing, local)
+            last = local
+            await asyncio.sleep(_SCHEDULE_S)
+
+    def _enqueue_due(self, conn: Connection, after: datetime, until: datetime) -> None:
+        installed = worklist.installed_meters(conn, self._now(), self._db.settings)
+        worklist.enqueue_reads(conn, due_reads(installed, after, until, self._windows), "schedule")
+
+    def _enqueue_missing(self, conn: Connection, local: datetime) -> None:
+        days = [local.date() - timedelta(days=n) for n in range(1, self._settings.recovery_days + 1)]
+        installed = worklist.installed_meters(conn, self._now(), self._db.settings)
+        known = worklist.known_days(conn, days)
+        planned = plan_reads(installed, known, days, local, Priority.RECOVERY)
+        worklist.enqueue_reads(conn, planned, "gap recovery")
+
+    async def _wind_down(self) -> None:
+        if self._waiting:
+            await self._give_back([a.request_id for a in self._waiting], 0.0)
+            self._waiting = []
+        if self._active:
+            await asyncio.wait(list(self._active.values()), timeout=self._settings.stop_grace_s)
+        for task in list(self._active.values()):
+            task.cancel()
+        if self._active:
+            await asyncio.wait(list(self._active.values()))
+        await self._writes.run(self._flush)
+
+    def _count(self) -> None:
+        self.stats.active, self.stats.waiting = len(self._active), len(self._waiting)
+
+    def _note(self, settled: Settled) -> None:
+        self.stats.sessions[settled.outcome] += 1
+        self.stats.bytes_sent += settled.bytes_sent
+        self.stats.bytes_received += settled.bytes_received
+        log.debug(
+            "session.settled",
+            session=settled.session_id,
+            meter=settled.meter_id,
+            outcome=settled.outcome,
+            blocks=settled.decoded.blocks,
+            stage=settled.failed_stage,
+            fault=None if settled.fault is None else str(settled.fault),
+        )
+        if self._on_settled is not None:
+            self._on_settled(settled)
+
+
+def _closing(session_id: int, result: SessionResult) -> Closing:
+    return Closing(
+        session_id=session_id,
+        outcome=result.outcome,
+        failed_stage=result.failed_stage,
+        fault=result.fault,
+        bytes_sent=result.bytes_sent,
+        bytes_received=result.bytes_received,
+        retries=result.retries,
+    )
+
+
+def _result(settled: Settled, exhausted: Sequence[date]) -> dict[str, object]:
+    clock = settled.decoded.clock
+    result: dict[str, object] = {
+        "outcome": settled.outcome,
+        "session_id": settled.session_id,
+        "bytes_sent": settled.bytes_sent,
+        "bytes_received": settled.bytes_received,
+        "blocks": settled.decoded.blocks,
+        "days_changed": [day.isoformat() for day in settled.touched],
+        "drift_s": round(clock.drift_s, 3) if clock else None,
+    }
+    if exhausted:
+        result["exhausted_days"] = [day.isoformat() for day in exhausted]
+    return result
+
+
+def _line_fault(target: Target | None) -> OperatorFault | None:
+    """Why no session can be begun with what the registry says, or nothing."""
+    if target is None:
+        return None
+    try:
+        parse_url(target.url or "")
+        profile_named(target.profile)
+    except OperatorFault as fault:
+        return fault
+    return None
+
+
+def _as_fault(error: BaseException) -> BaseException:
+    """The first failure of a group, as a fault that says who must act."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, psycopg.Error):
+        return RetryFault(
+            f"the database failed: {error}".strip(),
+            where="collector",
+            remedy="start the collector again once it answers; it recovers what was open",
+        )
+    return error
+
+
+def _allow_many_sockets() -> None:
+    """Each session is a descriptor; the usual soft limit of 1024 is too low, and raising it is free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
