@@ -187,7 +187,7 @@ class CceeClient:
         self.profile = profile
         self._limits = profile.limits(environment)
         self._agents = {code: _Agent(pair, self._limits.max_parallel) for code, pair in credentials.items()}
-        self._sleep = sleep
+        self.sleep = sleep
         self._clock = clock
         self.wall = wall
         self._rng = rng or random.Random()
@@ -256,7 +256,7 @@ class CceeClient:
                     self._stop(agent_code, agent, attempt)
                 if not again or number == self._limits.max_attempts:
                     break
-                await self._sleep(wait_s)
+                await self.sleep(wait_s)
         return SendResult(tuple(attempts), agent.stopped if not attempts else "")
 
     async def status(self, agent_code: int, ticket: str) -> Attempt:
@@ -300,7 +300,7 @@ class CceeClient:
         async with agent.pace_lock:
             wait_s = agent.next_start - self._clock()
             if wait_s > 0:
-                await self._sleep(wait_s)
+                await self.sleep(wait_s)
             agent.next_start = max(self._clock(), agent.next_start) + spacing_s
 
     async def _try(

@@ -24,12 +24,12 @@ from faults import DeveloperFault, OperatorFault
 from storage.bulk import array_literal, copy_frame, read_frame
 from storage.database import Database
 from storage.locks import lock_ucs
+from storage.series import ACTIVE_ENERGY, Layer
 from vee.calendars import slots_per_day
 from vee.frames import to_matrix
 from vee.quality import Origin
 from vee.rounding import MILLI
 
-CCEE_LAYER = 5
 # UC-days read and rendered at once: 2,048 bodies' values are about 10 MB.
 CHUNK_UCS = 2048
 
@@ -131,7 +131,7 @@ _SURVEY = """
 SELECT o.uc_id, u.code AS uc_code, a.id AS agent_id, a.code AS agent_code, o.state AS outcome,
        st.status, m.musd_kw::text AS musd_kw, h.hours AS rejected_hours,
        (SELECT max(s.version) FROM series_day s
-         WHERE s.uc_id = o.uc_id AND s.quantity = 1 AND s.layer = 5 AND s.day = $1) AS series_version,
+         WHERE s.uc_id = o.uc_id AND s.quantity = $2 AND s.layer = $3 AND s.day = $1) AS series_version,
        l.id AS submission_id, l.version, l.series_version AS sent_series_version, l.profile AS sent_format,
        l.body_sha256, l.state, l.planned_musd_kw, l.attempts, l.receipt,
        (SELECT s.body_sha256 FROM submission s
@@ -165,7 +165,7 @@ def survey(db: Database, profile: Profile, day: date) -> pl.DataFrame:
     Returns: the columns of the query above and `verdict` (Verdict), `cause` (Cause, for NEW). A UC-day that
         is NEW by its series version may still turn out equal in content: `record` compares the hashes.
     """
-    frame = read_frame(db, _SURVEY, [day])
+    frame = read_frame(db, _SURVEY, [day, ACTIVE_ENERGY, int(Layer.CCEE)])
     changed = (pl.col("series_version") != pl.col("sent_series_version")) | (
         pl.col("sent_format") != profile.body_format
     )
@@ -508,8 +508,8 @@ def _with_series(source: Database | Any, day: date, rows: pl.DataFrame) -> pl.Da
     found = read_frame(
         source,
         "SELECT uc_id, version AS series_version, denominator, numerators, origin, reason FROM series_day "
-        "WHERE layer = $1 AND quantity = 1 AND day = $2 AND uc_id = ANY($3::text::bigint[])",
-        [CCEE_LAYER, day, array_literal(rows["uc_id"].unique())],
+        "WHERE quantity = $1 AND layer = $2 AND day = $3 AND uc_id = ANY($4::text::bigint[])",
+        [ACTIVE_ENERGY, int(Layer.CCEE), day, array_literal(rows["uc_id"].unique())],
     )
     joined = rows.join(found, on=["uc_id", "series_version"], how="inner", maintain_order="left")
     return joined.with_columns(day=pl.lit(day))

@@ -58,7 +58,8 @@ def _musd_notice(
             f"(MUSD cadastrado de {_number(musd_kw)} kW):\n" + "\n".join(lines) + "\n"
             f"Energia atingida: {_number(total)} kWh. {fate}\n"
             f"Se o dado estiver certo, corrija o MUSD no cadastro da CCEE até {_day(closing)}; os dias "
-            "atingidos serão reenviados. Se o dado estiver errado, corrija a medição; ela será reenviada como ajustada."
+            "atingidos serão reenviados. Se o dado estiver errado, corrija a medição; ela será reenviada "
+            "como ajustada."
         ),
         agent_id=agent_id,
         uc_id=uc_id,

@@ -19,13 +19,10 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from ccee.body import SLOTS_PER_HOUR, Stamp, day_stamps
 from ccee.deadlines import closing_of
+from ccee.month import ABSENT, CONSISTENT, REJECTED
 from ccee.profile import Profile, Send
 from faults import OperatorFault
 from vee.calendars import Calendars, Period, parse_month, parse_zone
-
-CONSISTENT = "CONSISTIDA"
-REJECTED = "REJEITADA"
-ABSENT = "AUSENTE"
 
 REPLY_MODES = ("sync200", "created201_id", "created201_entity", "accepted202_ticket", "empty204")
 FAILURE_KINDS = ("status", "expire_token", "drop_before", "drop_after", "slow", "malformed")

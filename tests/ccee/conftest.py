@@ -14,6 +14,7 @@ import pytest
 
 from ccee.body import render
 from ccee.client import CceeClient, Credentials
+from ccee.delivery import deliver_day
 from ccee.profile import Profile, load_profile
 from ccee.standin import Serving, serve_in_thread
 from ccee.standin_rules import StandIn, Unit
@@ -74,3 +75,86 @@ def control(serving: Serving, **change) -> dict:
 
 def month_of(serving: Serving, uc: str, month: str = "2026-11") -> dict:
     return json.loads(httpx.get(f"{serving.base_url}/__contabilizacao/{uc}/{month}").content)
+
+
+# --- the database side -----------------------------------------------------------------------------------
+
+
+def register(db, codes=UCS, agent=AGENT, musd_kw=30) -> dict[str, int]:
+    """One distributor with one agent and active units; returns ids by code."""
+    with db.connect() as conn:
+        distributor = conn.execute(
+            "INSERT INTO distributor (code, name) VALUES (%s, 'D') RETURNING id", [f"D{agent}"]
+        ).fetchone()[0]
+        agent_id = conn.execute(
+            "INSERT INTO agent (code, name, distributor_id) VALUES (%s, 'A', %s) RETURNING id",
+            [agent, distributor],
+        ).fetchone()[0]
+        ids = {}
+        for code in codes:
+            uc_id = conn.execute(
+                "INSERT INTO uc (code, name, agent_id) VALUES (%s, 'U', %s) RETURNING id", [code, agent_id]
+            ).fetchone()[0]
+            conn.execute("INSERT INTO uc_status VALUES (%s, '[2025-01-01,)', 'active', '')", [uc_id])
+            conn.execute("INSERT INTO uc_musd VALUES (%s, '[2025-01-01,)', %s, NULL)", [uc_id, musd_kw])
+            ids[code] = uc_id
+    return ids
+
+
+def derive(
+    db, uc_id, values=1000, day=DAY, version=1, state="ready", adjusted=(), cause="", musd_kw=30
+) -> None:
+    """A CCEE layer and an outcome, as the derivation leaves them."""
+    milli = [values] * 288 if isinstance(values, int) else list(values)
+    origin = bytes(0 if value is None else 3 if slot in adjusted else 1 for slot, value in enumerate(milli))
+    with db.connect() as conn:
+        conn.execute(
+            "INSERT INTO series_day (uc_id, layer, day, version, interval_s, denominator, numerators, "
+            "origin, reason, input_version, derivation_id, run_id, content_hash) "
+            "VALUES (%s, 5, %s, %s, 300, 1000, %s, %s, %s, %s, 1, 'derive', %s)",
+            [uc_id, day, version, milli, origin, bytes(288), version, origin],
+        )
+        conn.execute(
+            "INSERT INTO uc_day_outcome (uc_id, day, state, cause, measured, backup, estimated, edited, "
+            "missing, energy_kwh, run_id) VALUES (%s, %s, %s, %s, 288, 0, 0, 0, 0, 0, 'derive') "
+            "ON CONFLICT (uc_id, day) DO UPDATE SET state = excluded.state, cause = excluded.cause",
+            [uc_id, day, state, cause],
+        )
+        conn.execute("DELETE FROM musd_hour WHERE uc_id = %s AND day = %s", [uc_id, day])
+        for hour in range(24):
+            kwh = Decimal(sum(value or 0 for value in milli[12 * hour : 12 * hour + 12])) / 1000
+            if kwh > musd_kw:
+                limit = Decimal(musd_kw) * Decimal("1.25")
+                conn.execute(
+                    "INSERT INTO musd_hour VALUES (%s, %s, %s, %s, %s, %s, %s, 'derive')",
+                    [uc_id, day, hour + 1, kwh, musd_kw, limit, kwh > limit],
+                )
+
+
+def client_factory(serving: Serving, profile: Profile | None = None, secret: str = SECRET):
+    def make(agent_code: int) -> CceeClient:
+        chosen = profile or load_profile()
+        environment = chosen.environment("standin", serving.base_url)
+        pair = Credentials(f"CONCESSIONARIA_{agent_code}", secret)
+        return CceeClient(chosen, environment, {agent_code: pair}, sleep=Waits(), rng=random.Random(1))
+
+    return make
+
+
+def deliver(db, serving, days=(DAY,), profile=None, now=NOW, run_id="run", **more):
+    secret = more.pop("secret", SECRET)
+    return deliver_day(
+        db,
+        list(days),
+        profile or load_profile(),
+        client_factory(serving, profile, secret),
+        load_calendars(),
+        now=now,
+        run_id=run_id,
+        **more,
+    )
+
+
+def rows(db, query, *parameters):
+    with db.connect() as conn:
+        return conn.execute(query, parameters or None).fetchall()

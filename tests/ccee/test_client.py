@@ -239,7 +239,7 @@ def test_calls_are_spaced_and_limited(standin):
 
     async def run():
         profile = load_profile()
-            environment = replace(
+        environment = replace(
             profile.environment("standin", standin.base_url), min_spacing_ms=200, max_parallel=2
         )
         pair = {AGENT: Credentials(f"CONCESSIONARIA_{AGENT}", SECRET)}
