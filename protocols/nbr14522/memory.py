@@ -54,18 +54,26 @@ def unpack_words(octets: bytes | NDArray[np.uint8], packing: Packing = Packing.S
             f"{flat.shape[-1]} octets are no whole groups of three", where="mass memory"
         )
     groups = flat.reshape(*flat.shape[:-1], -1, 3)
-    first, middle, last = (groups[..., i].astype(np.uint16) for i in range(3))
-    words = np.empty((*groups.shape[:-1], 2), dtype=np.uint16)
+    first, middle, last = (groups[..., i] for i in range(3))
+    # Written octet by octet into little-endian words: no wide temporaries, which cost more than the shifts.
+    words = np.empty((*groups.shape[:-1], 2), dtype="<u2")
+    halves = words.view(np.uint8)
     match packing:
         case Packing.S:
-            words[..., 0] = first | (middle & 0xF0) << 4
-            words[..., 1] = last | (middle & 0x0F) << 8
+            halves[..., 0] = first
+            halves[..., 1] = middle >> 4
+            halves[..., 2] = last
+            halves[..., 3] = middle & 0x0F
         case Packing.M:
-            words[..., 0] = first << 4 | middle >> 4
-            words[..., 1] = (middle & 0x0F) << 8 | last
+            halves[..., 0] = first << 4 | middle >> 4
+            halves[..., 1] = first >> 4
+            halves[..., 2] = last
+            halves[..., 3] = middle & 0x0F
         case Packing.L:
-            words[..., 0] = first | (middle & 0x0F) << 8
-            words[..., 1] = middle >> 4 | last << 4
+            halves[..., 0] = first
+            halves[..., 1] = middle & 0x0F
+            halves[..., 2] = middle >> 4 | last << 4
+            halves[..., 3] = last >> 4
     return words.reshape(*groups.shape[:-2], -1)
 
 
@@ -133,9 +141,11 @@ def split_channels(
         sign_bit: take bit 11 as a sign, -(w - 2048), as one parser does for reverse flow (section 8.2, B).
     """
     whole = words[..., : words.shape[-1] // channels * channels].astype(np.int32)
-    if sign_bit:
-        whole = np.where(whole >= SIGN_BIT, SIGN_BIT - whole, whole)
-    return whole.reshape(*whole.shape[:-1], -1, channels)
+    return _signed(whole, sign_bit).reshape(*whole.shape[:-1], -1, channels)
+
+
+def _signed(counts: NDArray[np.int32], sign_bit: bool) -> NDArray[np.int32]:
+    return np.where(counts >= SIGN_BIT, SIGN_BIT - counts, counts) if sign_bit else counts
 
 
 def decode_memory(
@@ -153,8 +163,14 @@ def decode_memory(
     if len({len(group) for group in groups}) > 1:
         raise LocalProtocolError("groups of one period differ in length", where="decode_memory")
     octets = np.frombuffer(b"".join(groups), dtype=np.uint8).reshape(len(groups), -1)
-    by_group = split_channels(unpack_words(octets, packing)[:, :word_count], sign_bit=sign_bit)
-    return np.ascontiguousarray(by_group.transpose(1, 0, 2)).reshape(by_group.shape[1], -1)
+    words = unpack_words(octets, packing)[:, :word_count]
+    intervals = words.shape[1] // CHANNELS_PER_GROUP
+    counts = np.empty((intervals, len(groups) * CHANNELS_PER_GROUP), dtype=np.int32)
+    # A strided copy for each channel: half the time of one transposing copy, whose inner axis has 3 items.
+    for column in range(counts.shape[1]):
+        group, channel = divmod(column, CHANNELS_PER_GROUP)
+        counts[:, column] = words[group, channel : intervals * CHANNELS_PER_GROUP : CHANNELS_PER_GROUP]
+    return _signed(counts, sign_bit)
 
 
 def interval_ends(last_end: datetime, interval_s: int, count: int) -> NDArray[np.datetime64]:
