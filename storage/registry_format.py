@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 
@@ -20,7 +20,7 @@ class Column:
     """A column: how its text is read.
 
     Attributes:
-        kind: text, integer, decimal, boolean, date, time, choice or codes.
+        kind: text, integer, interval, decimal, boolean, date, time, choice or codes.
         required: an empty cell is an error.
         default: of an empty or left-out cell.
         choices: of kind choice.
@@ -53,6 +53,8 @@ class Sheet:
         select: SQL of all its rows as canonical text, columns in order.
         insert: SQL that takes rows of temporary table `pending` (all text) into the table.
         delete: for dated facts, SQL that removes the timelines named in `pending`.
+        no_overlap: columns within which periods may not overlap.
+        unique: columns besides the key whose values may come once.
     """
 
     name: str
@@ -63,7 +65,8 @@ class Sheet:
     insert: str
     owner: tuple[str, ...] = ()
     delete: str = ""
-    no_overlap: tuple[tuple[str, ...], ...] = field(default=())
+    no_overlap: tuple[tuple[str, ...], ...] = ()
+    unique: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,8 +81,8 @@ _FROM_TO = "lower({0}.valid)::text, upper({0}.valid)::text"
 _RANGE = "daterange(p.valid_from::date, p.valid_to::date)"
 
 
-def _uc(required: bool = True) -> Column:
-    return Column("uc_code", "code of the UC, with leading zeros", required=required, refers=("ucs", "code"))
+def _uc() -> Column:
+    return Column("uc_code", "code of the UC, with leading zeros", required=True, refers=("ucs", "code"))
 
 
 def _point() -> Column:
@@ -115,7 +118,8 @@ def _point_facts(name: str, table: str, help_line: str, columns: tuple[Column, .
         key=("point_code", *separate, "valid_from"),
         owner=("point_code",),
         no_overlap=(("point_code", *separate),),
-        select=f"SELECT o.code, {shown}, {_FROM_TO.format('t')} FROM {table} t JOIN point o ON o.id = t.point_id",
+        select=f"SELECT o.code, {shown}, {_FROM_TO.format('t')} "
+        f"FROM {table} t JOIN point o ON o.id = t.point_id",
         insert=f"INSERT INTO {table} (point_id, {names}, valid) SELECT o.id, {taken}, {_RANGE} "
         "FROM pending p JOIN point o ON o.code = p.point_code",
         delete=f"DELETE FROM {table} t USING point o, pending p "
@@ -147,7 +151,8 @@ SHEETS: tuple[Sheet, ...] = (
             Column("distributor_code", "its distributor", required=True, refers=("distributors", "code")),
         ),
         key=("code",),
-        select="SELECT a.code::text, a.name, d.code FROM agent a JOIN distributor d ON d.id = a.distributor_id",
+        select="SELECT a.code::text, a.name, d.code "
+        "FROM agent a JOIN distributor d ON d.id = a.distributor_id",
         insert="INSERT INTO agent (code, name, distributor_id) SELECT p.code::int, p.name, d.id "
         "FROM pending p JOIN distributor d ON d.code = p.distributor_code "
         "ON CONFLICT (code) DO UPDATE SET name = excluded.name, distributor_id = excluded.distributor_id",
@@ -250,6 +255,7 @@ SHEETS: tuple[Sheet, ...] = (
             Column("name", "name", default=""),
         ),
         key=("code",),
+        unique=("uc_code",),
         select="SELECT o.code, u.code, o.name FROM point o JOIN uc u ON u.id = o.uc_id",
         insert="INSERT INTO point (code, uc_id, name) SELECT p.code, u.id, coalesce(p.name, '') "
         "FROM pending p JOIN uc u ON u.code = p.uc_code "
@@ -288,7 +294,8 @@ SHEETS: tuple[Sheet, ...] = (
         ),
         key=("code",),
         select="SELECT code, maker, profile FROM meter_model",
-        insert="INSERT INTO meter_model (code, maker, profile) SELECT code, coalesce(maker, ''), profile FROM pending "
+        insert="INSERT INTO meter_model (code, maker, profile) "
+        "SELECT code, coalesce(maker, ''), profile FROM pending "
         "ON CONFLICT (code) DO UPDATE SET maker = excluded.maker, profile = excluded.profile",
     ),
     Sheet(
@@ -339,7 +346,9 @@ SHEETS: tuple[Sheet, ...] = (
                 "constant_includes_ratios", "true: kWh per pulse is at primary", "boolean", default="true"
             ),
             Column("element_count", "elements of the meter", "choice", False, "3", ("1", "2", "3")),
-            Column("interval_s", "interval of its memory, s", "integer", default="300", minimum=1),
+            Column(
+                "interval_s", "interval of its memory, s; divides a day", "interval", default="300", minimum=1
+            ),
             Column("valid_from", "moment of installation, market time; empty: since ever", "time"),
             Column("valid_to", "moment of removal, market time; empty: open", "time"),
         ),
@@ -353,8 +362,9 @@ SHEETS: tuple[Sheet, ...] = (
         "to_char(upper(i.valid) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"') "
         "FROM installation i JOIN meter m ON m.id = i.meter_id JOIN point o ON o.id = i.point_id "
         "LEFT JOIN unit n ON n.id = i.unit_id",
-        insert="INSERT INTO installation (meter_id, point_id, unit_id, role, active_channel, pulse_energy_num, "
-        "pulse_energy_den, tp_ratio, tc_ratio, constant_includes_ratios, element_count, interval_s, valid) "
+        insert="INSERT INTO installation (meter_id, point_id, unit_id, role, active_channel, "
+        "pulse_energy_num, pulse_energy_den, tp_ratio, tc_ratio, constant_includes_ratios, element_count, "
+        "interval_s, valid) "
         "SELECT m.id, o.id, n.id, p.role, p.active_channel::smallint, p.pulse_energy_num::bigint, "
         "p.pulse_energy_den::bigint, p.tp_ratio::numeric, p.tc_ratio::numeric, "
         "p.constant_includes_ratios::boolean, p.element_count::smallint, p.interval_s::int, "
@@ -418,6 +428,13 @@ def _integer(text: str, column: Column, _: dt.tzinfo) -> str:
     return str(int(number))
 
 
+def _interval(text: str, column: Column, zone: dt.tzinfo) -> str:
+    seconds = _integer(text, column, zone)
+    if 86_400 % int(seconds):
+        raise ValueError(f"{seconds} s do not divide a day")
+    return seconds
+
+
 def _boolean(text: str, _: Column, __: dt.tzinfo) -> str:
     known = {"true": "true", "1": "true", "yes": "true", "sim": "true"}
     known |= {"false": "false", "0": "false", "no": "false", "não": "false", "nao": "false"}
@@ -468,6 +485,7 @@ _READERS: dict[str, Callable[[str, Column, dt.tzinfo], str]] = {
     "text": lambda text, _, __: text,
     "integer": _integer,
     "decimal": _decimal,
+    "interval": _interval,
     "boolean": _boolean,
     "choice": _choice,
     "codes": _codes,

@@ -106,6 +106,9 @@ class DagsterSettings:
         "first day that has a partition; a year is about 365 of them",
         pattern=r"\d{4}-\d{2}-\d{2}",
     )
+    collect_deadline_s: float = setting(
+        1800.0, "longest wait of a daily run for its reads; what comes later is late data", minimum=0
+    )
     shards: int = setting(1, "parts of the fleet that run as separate steps, by a hash of the UC", minimum=1)
 
 

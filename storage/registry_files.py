@@ -1,0 +1,293 @@
+"""Registry files: workbooks, folders of CSV files, single CSV files, and back."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastexcel
+import xlsxwriter
+
+from faults import OperatorFault
+from storage.registry_format import BY_NAME, SHEETS, Sheet
+
+Row = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What is wrong, or doubtful, in a file. `row` counts as a spreadsheet does: the heading is row 1."""
+
+    source: str
+    row: int | None
+    column: str | None
+    message: str
+    remedy: str
+    is_warning: bool = False
+
+    @property
+    def where(self) -> str:
+        parts = [self.source]
+        if self.row is not None:
+            parts.append(f"row {self.row}")
+        if self.column:
+            parts.append(f"column {self.column}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class RawSheet:
+    """Cells as text. `labels` are the headings in the file; in a flat file they are not the sheet's column
+    names.
+    """
+
+    sheet: Sheet
+    source: str
+    numbers: list[int]
+    cells: dict[str, list[str | None]]
+    labels: Mapping[str, str]
+    is_flat: bool = False
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A table as it stands in a file: headings, and rows with their numbers; empty cells are None."""
+
+    source: str
+    heading: list[str]
+    numbers: list[int]
+    rows: list[list[str | None]]
+
+    def column(self, name: str) -> list[str | None]:
+        at = self.heading.index(name)
+        return [row[at] if at < len(row) else None for row in self.rows]
+
+
+# One row per UC: column of the flat file -> where it goes. A sheet gets a row where its first column is
+# filled.
+_FLAT: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
+    ("distributors", {"code": "distributor_code", "name": "distributor_name"}, {}),
+    ("agents", {"code": "agent_code", "name": "agent_name", "distributor_code": "distributor_code"}, {}),
+    ("customers", {"code": "customer_code", "name": "customer_name", "tax_id": "customer_tax_id"}, {}),
+    (
+        "ucs",
+        {"code": "uc_code", "name": "uc_name", "agent_code": "agent_code", "customer_code": "customer_code",
+         "cea_date": "cea_date"},
+        {},
+    ),
+    ("status", {"status": "status", "uc_code": "uc_code", "valid_from": "valid_from"}, {}),
+    (
+        "contracts",
+        {"tariff_subgroup": "tariff_subgroup", "uc_code": "uc_code", "tariff_modality": "tariff_modality",
+         "contracted_demand_kw": "contracted_demand_kw", "supply_voltage_kv": "supply_voltage_kv",
+         "valid_from": "valid_from"},
+        {},
+    ),
+    ("musd", {"musd_kw": "musd_kw", "uc_code": "uc_code", "valid_from": "valid_from"}, {}),
+    ("estimation", {"strategy": "strategy", "uc_code": "uc_code", "valid_from": "valid_from"}, {}),
+    ("points", {"code": "point_code", "uc_code": "uc_code"}, {}),
+    (
+        "losses",
+        {"percent": "transformation_loss_percent", "point_code": "point_code", "valid_from": "valid_from"},
+        {"kind": "transformation"},
+    ),
+    (
+        "losses",
+        {"percent": "line_loss_percent", "point_code": "point_code", "valid_from": "valid_from"},
+        {"kind": "line"},
+    ),
+    ("schedules", {"kind": "schedule", "point_code": "point_code", "valid_from": "valid_from"}, {}),
+    ("meter_models", {"code": "meter_model", "profile": "meter_profile"}, {}),
+    ("meters", {"serial": "meter_serial", "model_code": "meter_model"}, {}),
+    ("units", {"code": "unit_code", "url": "unit_url", "cell": "unit_cell"}, {}),
+    (
+        "installations",
+        {"meter_serial": "meter_serial", "point_code": "point_code", "unit_code": "unit_code",
+         "active_channel": "active_channel", "pulse_energy_num": "pulse_energy_num",
+         "pulse_energy_den": "pulse_energy_den", "tp_ratio": "tp_ratio", "tc_ratio": "tc_ratio",
+         "constant_includes_ratios": "constant_includes_ratios", "element_count": "element_count",
+         "interval_s": "interval_s", "valid_from": "valid_from"},
+        {"role": "main"},
+    ),
+)  # fmt: skip
+
+
+def flat_columns() -> list[str]:
+    """Headings of the file with one row per UC, for the simple case: one meter, one period."""
+    return list(dict.fromkeys(label for _, labels, _ in _FLAT for label in labels.values()))
+
+
+def read(path: Path) -> tuple[list[RawSheet], list[Issue]]:
+    """Read a registry file into sheets of text.
+
+    Args:
+        path: a workbook (.xlsx), a folder of CSV files named after the sheets, one such file, or a CSV file
+        of any
+            other name with one row per UC (`flat_columns`).
+    Raises:
+        OperatorFault: no such file, or none of these.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("*.csv"))
+        grids = {file.stem: _read_csv(file) for file in files}
+    elif not path.is_file():
+        raise OperatorFault(
+            "no such file", where=str(path), remedy="name a workbook, a CSV file or a folder of them"
+        )
+    elif path.suffix.lower() == ".xlsx":
+        grids = _read_workbook(path)
+    elif path.suffix.lower() == ".csv" and path.stem in BY_NAME:
+        grids = {path.stem: _read_csv(path)}
+    elif path.suffix.lower() == ".csv":
+        return _read_flat(_read_csv(path))
+    else:
+        raise OperatorFault(
+            f"{path.suffix or 'a file without ending'} is not a registry",
+            where=str(path),
+            remedy="use .xlsx or .csv",
+        )
+    sheets: list[RawSheet] = []
+    issues: list[Issue] = []
+    for name, grid in grids.items():
+        if name in BY_NAME:
+            sheets.append(_named(BY_NAME[name], grid, issues))
+        else:
+            issues.append(
+                Issue(grid.source, None, None, "no such table in the registry", _nearest(name, list(BY_NAME)))
+            )
+    if not grids:
+        issues.append(
+            Issue(path.name, None, None, "nothing to load", "make a file with: smf registry template FILE")
+        )
+    return sheets, issues
+
+
+def write(path: Path, tables: Mapping[str, Sequence[Row]], zone: dt.tzinfo) -> None:
+    """Write sheets (all of them, empty ones too) to a workbook, or to a folder of CSV files."""
+    shown = {sheet.name: [_shown(sheet, row, zone) for row in tables.get(sheet.name, ())] for sheet in SHEETS}
+    try:
+        if path.suffix.lower() == ".xlsx":
+            _write_workbook(path, shown)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            for sheet in SHEETS:
+                with (path / f"{sheet.name}.csv").open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file, lineterminator="\n").writerows([sheet.names, *shown[sheet.name]])
+    except OSError as error:
+        raise OperatorFault(
+            f"cannot be written: {error.strerror}", where=str(path), remedy="name a file you may write"
+        ) from error
+
+
+def _shown(sheet: Sheet, row: Row, zone: dt.tzinfo) -> list[str]:
+    """Canonical times are UTC; people read market time."""
+    cells = []
+    for column, value in zip(sheet.columns, row, strict=True):
+        if value and column.kind == "time":
+            value = dt.datetime.fromisoformat(value).astimezone(zone).isoformat(" ")
+        cells.append(value or "")
+    return cells
+
+
+def _write_workbook(path: Path, shown: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    # All cells are text: a spreadsheet takes the zeros off the front of a number.
+    with xlsxwriter.Workbook(path, {"constant_memory": False, "strings_to_numbers": False}) as book:
+        bold, text = book.add_format({"bold": True}), book.add_format({"num_format": "@"})
+        for sheet in SHEETS:
+            page = book.add_worksheet(sheet.name)
+            page.freeze_panes(1, 0)
+            page.ignore_errors({"number_stored_as_text": "A1:Z1048576"})
+            page.set_column(0, len(sheet.columns) - 1, 20, text)
+            for at, column in enumerate(sheet.columns):
+                page.write_string(0, at, column.name, bold)
+                page.write_comment(0, at, f"{'required. ' if column.required else ''}{column.help_line}")
+            for number, row in enumerate(shown[sheet.name], 1):
+                for at, cell in enumerate(row):
+                    if cell:
+                        page.write_string(number, at, cell, text)
+
+
+def _read_workbook(path: Path) -> dict[str, _Grid]:
+    try:
+        book = fastexcel.read_excel(path)
+    except fastexcel.FastExcelError as error:
+        raise OperatorFault(
+            f"not a workbook: {error}".splitlines()[0], where=str(path), remedy="save it again as .xlsx"
+        ) from error
+    grids = {}
+    for name in book.sheet_names:
+        frame = book.load_sheet(name, header_row=None, skip_rows=0, dtypes="string").to_polars()
+        grids[name] = _grid(f"{path.name}, sheet {name}", [list(row) for row in frame.iter_rows()])
+    return grids
+
+
+def _read_csv(path: Path) -> _Grid:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OperatorFault(
+            f"not UTF-8 text (octet {error.start})", where=str(path), remedy="save it as CSV UTF-8"
+        ) from error
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    return _grid(
+        path.name, [list(row) for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter)]
+    )
+
+
+def _grid(source: str, rows: Sequence[Sequence[str | None]]) -> _Grid:
+    cleaned: list[list[str | None]] = [[(cell or "").strip() or None for cell in row] for row in rows]
+    heading = [cell or "" for cell in cleaned[0]] if cleaned else []
+    while heading and not heading[-1]:
+        heading.pop()
+    filled = [(number, row) for number, row in enumerate(cleaned[1:], 2) if any(row)]
+    return _Grid(source, heading, [number for number, _ in filled], [row for _, row in filled])
+
+
+def _named(sheet: Sheet, grid: _Grid, issues: list[Issue]) -> RawSheet:
+    known = {column.name: column.name for column in sheet.columns}
+    _check_heading(grid, list(known), {c.name for c in sheet.columns if c.required}, issues)
+    cells = {name: grid.column(name) for name in known if name in grid.heading}
+    return RawSheet(sheet, grid.source, grid.numbers, cells, known)
+
+
+def _read_flat(grid: _Grid) -> tuple[list[RawSheet], list[Issue]]:
+    issues: list[Issue] = []
+    _check_heading(grid, flat_columns(), {"uc_code"}, issues)
+    if issues:
+        return [], issues
+    sheets = []
+    for name, labels, constants in _FLAT:
+        first = next(iter(labels.values()))
+        if first not in grid.heading:
+            continue
+        chosen = [at for at, value in enumerate(grid.column(first)) if value]
+        cells: dict[str, list[str | None]] = {}
+        for column, label in labels.items():
+            if label in grid.heading:
+                values = grid.column(label)
+                cells[column] = [values[at] for at in chosen]
+        for column, value in constants.items():
+            cells[column] = [value] * len(chosen)
+        numbers = [grid.numbers[at] for at in chosen]
+        sheets.append(RawSheet(BY_NAME[name], grid.source, numbers, cells, labels, is_flat=True))
+    return sheets, issues
+
+
+def _check_heading(grid: _Grid, known: list[str], required: set[str], issues: list[Issue]) -> None:
+    for name in grid.heading:
+        if name not in known:
+            issues.append(Issue(grid.source, 1, name or "(empty)", "unknown column", _nearest(name, known)))
+        elif grid.heading.count(name) > 1:
+            issues.append(Issue(grid.source, 1, name, "the column comes twice", "keep one of them"))
+    for name in sorted(required - set(grid.heading)):
+        issues.append(Issue(grid.source, 1, name, "the column is missing", f"columns are {', '.join(known)}"))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
