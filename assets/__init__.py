@@ -6,5 +6,6 @@ rules of `vee` over stored readings in chunks (it does not know Dagster).
 
 What does not: rules of the field (`vee`), what CCEE is told and how (`ccee`), sockets (`collector`), SQL of a
 table (`storage`), jobs, schedules and the command line (`pipelines`). Nothing is built at import: each module
-has a function that takes the `Partitions` of partitions and returns definitions.
+has a function that takes the `Partitions` and returns definitions. Those modules do without
+`from __future__ import annotations`: Dagster reads the annotations of a step's arguments as objects.
 """

@@ -8,8 +8,6 @@ One pass over the rows judges all statements about layers, so they share a step.
 of ours (energy lost between layers, a gap turned into zero) stop the run before anything is sent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import date
 

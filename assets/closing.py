@@ -5,13 +5,11 @@ UC-day and each submission, so it depends on both; Dagster has no mapping from a
 shards, hence on all of their partitions.
 """
 
-from __future__ import annotations
-
 from datetime import date
 
 import dagster as dg
 
-from assets.metadata import FRESHNESS_REASON, OWNERS, sample, share
+from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, sample, share
 from assets.month import ClosingReport, closing_report, store_certificate
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
@@ -63,14 +61,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     actor=ACTOR,
                     action="closing.certificate",
                     object=f"month/{report.month}",
-                    after={"sha256": sha256, "run_id": context.run_id, "is_complete": report.is_complete},
+                    after={"sha256": sha256, "run_id": context.run.run_id, "is_complete": report.is_complete},
                 )
         return dg.MaterializeResult(metadata=_metadata(report, path.resolve().as_uri(), sha256))
 
     return closing_month
 
 
-def _metadata(report: ClosingReport, certificate_url: str, sha256: str) -> dict[str, dg.RawMetadataValue]:
+def _metadata(report: ClosingReport, certificate_url: str, sha256: str) -> Metadata:
     causes: dict[str, int] = {}
     for missing in report.missing:
         causes[missing.cause] = causes.get(missing.cause, 0) + 1

@@ -4,14 +4,11 @@ What belongs here: how dbt's project is found, prepared and run for a partition.
 dbt runs as a process of its own, reached through environment variables (dbt/profiles.yml).
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from dagster_dbt import (
     dbt_assets,
 )
 
-from assets.metadata import FRESHNESS_REASON, OWNERS
+from assets.metadata import FRESHNESS_REASON, OWNERS, fresh_by
 from assets.partitions import Partitions
 from assets.resources import Metering
 from faults import DeveloperFault
@@ -97,13 +94,7 @@ class Translator(DagsterDbtTranslator):
             return spec.merge_attributes(
                 metadata={FRESHNESS_REASON: "Visão: sempre tão atual quanto as tabelas que lê."}
             )
-        return spec.replace_attributes(
-            freshness_policy=dg.FreshnessPolicy.cron(
-                f"0 {FRESH_BY_HOUR} * * *",
-                lower_bound_delta=timedelta(hours=FRESH_BY_HOUR),
-                timezone=self._partitions.iana_zone,
-            )
-        )
+        return spec.replace_attributes(freshness_policy=fresh_by(FRESH_BY_HOUR, self._partitions))
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:

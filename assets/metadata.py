@@ -6,12 +6,18 @@ rows are kept for good, so metadata is counts, sums and at most `SAMPLE` keys, n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from fractions import Fraction
+from typing import Any
 
 import dagster as dg
 
+from assets.partitions import Partitions
+
+# What a materialisation may say under a name.
+Metadata = dict[str, Any]
 SAMPLE = 20
 OWNERS = ["team:medicao"]
 # Why an asset has no freshness policy, shown beside it; a test asks for one or the other.
@@ -28,7 +34,7 @@ class Column:
     sources: Sequence[tuple[str, str]] = ()
 
 
-def table(name: str, columns: Sequence[Column]) -> dict[str, dg.RawMetadataValue]:
+def table(name: str, columns: Sequence[Column]) -> Metadata:
     """Definition metadata of a table: name, schema and column lineage."""
     return {
         "dagster/table_name": name,
@@ -48,6 +54,13 @@ def table(name: str, columns: Sequence[Column]) -> dict[str, dg.RawMetadataValue
     }
 
 
+def fresh_by(hour: int, partitions: Partitions) -> dg.FreshnessPolicy:
+    """Made again every day before this hour of market time."""
+    return dg.FreshnessPolicy.cron(
+        f"0 {hour} * * *", lower_bound_delta=timedelta(hours=hour), timezone=partitions.iana_zone
+    )
+
+
 def sample(keys: Iterable[str]) -> list[str]:
     """The first few keys: enough to begin looking."""
     return sorted(keys)[:SAMPLE]
@@ -61,7 +74,3 @@ def kwh(energy: Fraction) -> float:
 def share(part: int, whole: int) -> float:
     """A part of a whole from 0 to 1; an empty whole is complete."""
     return round(part / whole, 6) if whole else 1.0
-
-
-def counts(values: Mapping[str, int]) -> dict[str, dg.RawMetadataValue]:
-    return {name: dg.MetadataValue.int(value) for name, value in values.items()}

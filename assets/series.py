@@ -7,15 +7,13 @@ One step, since a chunk's five layers are written in one transaction and a later
 rows in memory; five outputs, since each layer has its own readers, checks and freshness.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime
 
 import dagster as dg
 
 from assets.derivation import CODE_VERSION, DeriveSummary, derive
-from assets.metadata import OWNERS, Column, kwh, sample, share, table
+from assets.metadata import OWNERS, Column, Metadata, fresh_by, kwh, sample, share, table
 from assets.partitions import Partitions
 from assets.resources import Clock, Metering
 
@@ -32,6 +30,8 @@ DESCRIPTIONS = {
 }
 # The daily run is over by this hour, market time; D-1 is late after it.
 FRESH_BY_HOUR = 8
+# When the inputs were read: what is touched later is late (sensors.late_data).
+AS_OF = "as_of"
 
 
 def _columns(upstream: str, *, is_first: bool) -> list[Column]:
@@ -64,11 +64,6 @@ def _columns(upstream: str, *, is_first: bool) -> list[Column]:
 
 
 def layer_specs(partitions: Partitions) -> list[dg.AssetSpec]:
-    freshness = dg.FreshnessPolicy.cron(
-        f"0 {FRESH_BY_HOUR} * * *",
-        lower_bound_delta=timedelta(hours=FRESH_BY_HOUR),
-        timezone=partitions.iana_zone,
-    )
     specs = []
     for upstream, name in zip((READINGS, *LAYERS), LAYERS, strict=False):
         specs.append(
@@ -80,7 +75,7 @@ def layer_specs(partitions: Partitions) -> list[dg.AssetSpec]:
                 kinds={"polars", "postgres"},
                 description=DESCRIPTIONS[name],
                 code_version=CODE_VERSION,
-                freshness_policy=freshness,
+                freshness_policy=fresh_by(FRESH_BY_HOUR, partitions),
                 metadata=table(
                     f"series_day (layer {LAYERS.index(name) + 1})",
                     _columns(upstream, is_first=upstream == READINGS),
@@ -116,20 +111,21 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     window.shard,
                     window.shards,
                     as_of=as_of,
-                    run_id=context.run_id,
+                    run_id=context.run.run_id,
                 )
                 for window in partitions.windows(context.partition_keys)
             ]
-        yield from results(summaries)
+        yield from results(summaries, as_of)
 
     return series_layers
 
 
-def results(summaries: Iterable[DeriveSummary]) -> Iterator[dg.MaterializeResult[None]]:
+def results(summaries: Iterable[DeriveSummary], as_of: datetime) -> Iterator[dg.MaterializeResult[None]]:
     """One materialisation a layer, with what a person wants to know first."""
     total = DeriveSummary.total(summaries)
     for name, layer in zip(LAYERS, total.layers, strict=True):
-        metadata: dict[str, dg.RawMetadataValue] = {
+        metadata: Metadata = {
+            AS_OF: as_of.isoformat(),
             "dagster/partition_row_count": layer.uc_days,
             "uc_days_written": layer.written,
             "uc_days_unchanged": layer.uc_days - layer.written,

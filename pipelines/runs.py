@@ -10,8 +10,10 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from datetime import date
+from io import StringIO
 from typing import Any
 
 import dagster as dg
@@ -130,7 +132,8 @@ def _run(
 ) -> RunOutcome:
     job = (defs or build_defs()).resolve_job_def(job_name)
     run_id = str(uuid.uuid4())
-    with open_instance(db) as instance:
+    # dbt's own lines go to standard output, which belongs to us here; they are in its log as well.
+    with open_instance(db) as instance, redirect_stdout(StringIO()):
         end_dead_runs(instance)
         instance.add_event_listener(run_id, _listener(follow))
         result = job.execute_in_process(
@@ -154,14 +157,14 @@ def _run(
     )
 
 
-def _listener(follow: Follow) -> Callable[[dg.EventLogEntry, str], None]:
+def _listener(follow: Follow) -> Callable[[dg.EventLogEntry], None]:
     states = {
         dg.DagsterEventType.STEP_START: "started",
         dg.DagsterEventType.STEP_SUCCESS: "done",
         dg.DagsterEventType.STEP_FAILURE: "failed",
     }
 
-    def listen(entry: dg.EventLogEntry, cursor: str) -> None:
+    def listen(entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
         if event is not None and event.event_type in states:
             follow(StepState(event.step_key or "", states[event.event_type]))

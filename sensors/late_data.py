@@ -4,8 +4,6 @@ A gap at midnight is filled from the hours on both sides (rule B), so a day that
 before and after it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -45,7 +43,7 @@ def build(partitions: Partitions, job_name: str) -> dg.SensorDefinition:
         with metering.open() as db:
             touched = touched_days(db, after_seq, partitions.shards)
         settled = [row for row in touched if is_settled(row, now)]
-        wanted = {}
+        wanted: dict[str, TouchedDay] = {}
         for row in settled:
             for key in affected(partitions, row, now):
                 newest = wanted.get(key)

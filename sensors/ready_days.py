@@ -4,8 +4,6 @@ The daily run delivers what it derives. This sensor is for all else: late data, 
 again, and deliveries that failed. How a UC-day is sent, and how often, is the ledger's business (`ccee`).
 """
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 
 import dagster as dg

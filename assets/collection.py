@@ -1,0 +1,170 @@
+"""Collection as assets: what is missing of a day is asked for, and what came is counted.
+
+What belongs here: asking through the queue and saying what came of it. What does not: sessions, retries of a
+line, what a frame means (`collector`). Where a collector service lives it does the work; where none does, one
+runs here, in its own event loop, on the same queue, until these requests are done.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from assets.metadata import OWNERS, SAMPLE, Column, Metadata, fresh_by, sample, share, table
+from assets.partitions import Partitions, Window
+from assets.resources import Clock, Metering
+from collector.drain import ReadSummary, drain
+from collector.planning import Priority
+from collector.worklist import request_missing
+from storage.database import Database
+
+GROUP = "collection"
+SESSIONS, READINGS = "meter_sessions", "meter_readings"
+# One step at a time: a collector has its limits per process.
+POOL = "collector"
+FRESH_BY_HOUR = 8
+
+_SESSION_COLUMNS = [
+    Column("meter_id", "bigint", "Medidor", [("registry", "meter_id")]),
+    Column("started_at", "timestamptz", "Início da conversa"),
+    Column("outcome", "text", "complete, partial, failed, aborted"),
+    Column("failed_stage", "text", "Etapa em que falhou"),
+    Column("drift_s", "numeric", "Relógio do medidor menos a referência, s"),
+    Column("payload", "bytea", "Quadros como passaram na linha (tabela frame)"),
+]
+_READING_COLUMNS = [
+    Column("meter_id", "bigint", "Medidor", [(SESSIONS, "meter_id")]),
+    Column("channel", "smallint", "Canal", [(SESSIONS, "payload")]),
+    Column("day", "date", "Dia civil, horário do mercado", [(SESSIONS, "payload")]),
+    Column("version", "integer", "Versão: nova a cada mudança depois do primeiro envio"),
+    Column("interval_s", "integer", "Duração do intervalo, s", [(SESSIONS, "payload")]),
+    Column("pulses", "integer[]", "Pulsos por intervalo; NULL = falta", [(SESSIONS, "payload")]),
+    Column("source_sessions", "bigint[]", "De que sessão veio cada trecho", [(SESSIONS, "meter_id")]),
+]
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The assets `meter_sessions` and `meter_readings`, made by one step."""
+    freshness = fresh_by(FRESH_BY_HOUR, partitions)
+
+    @dg.multi_asset(
+        name="collection",
+        specs=[
+            dg.AssetSpec(
+                SESSIONS,
+                deps=["registry"],
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={"postgres", "tcp"},
+                code_version="1",
+                freshness_policy=freshness,
+                description="Conversas com os medidores, com os quadros guardados antes de decodificar.",
+                metadata=table("session, frame", _SESSION_COLUMNS),
+            ),
+            dg.AssetSpec(
+                READINGS,
+                deps=[SESSIONS],
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={"postgres"},
+                code_version="1",
+                freshness_policy=freshness,
+                description="Pulsos por medidor, canal e dia, um vetor por dia.",
+                metadata=table("reading_day", _READING_COLUMNS),
+            ),
+        ],
+        partitions_def=partitions.daily,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=POOL,
+    )
+    def collection(
+        context: dg.AssetExecutionContext, metering: Metering, clock: Clock
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        windows = partitions.windows(context.partition_keys)
+        days = sorted({day for window in windows for day in window.days})
+        with metering.open() as db:
+            requests = request_missing(
+                db, days, clock.now(), f"dagster run {context.run.run_id}", Priority.ROUTINE
+            )
+            reads = asyncio.run(
+                drain(db, requests, clock.now, deadline_s=db.settings.dagster.collect_deadline_s)
+            )
+            yield dg.MaterializeResult(
+                asset_key=SESSIONS, metadata={**read_metadata(reads), **session_metadata(db, days)}
+            )
+            yield dg.MaterializeResult(asset_key=READINGS, metadata=reading_metadata(db, windows))
+
+    return collection
+
+
+_TRAFFIC = """
+    SELECT count(*), count(DISTINCT meter_id), coalesce(sum(bytes_sent + bytes_received), 0)::bigint,
+           coalesce(sum(retries), 0)::bigint, max(abs(drift_s))::float8
+    FROM session
+    WHERE started_at >= market_day_start(%s) AND started_at < market_day_start(%s + 2)
+"""
+
+_VECTORS = """
+    SELECT count(DISTINCT i.meter_id), count(DISTINCT r.meter_id), count(r.meter_id),
+           coalesce(sum(cardinality(r.pulses)), 0)::bigint,
+           coalesce(sum(cardinality(array_positions(r.pulses, NULL))), 0)::bigint
+    FROM installation i
+    JOIN point p ON p.id = i.point_id AND p.uc_id %% %s = %s
+    LEFT JOIN reading_latest r ON r.meter_id = i.meter_id AND r.channel = i.active_channel
+        AND r.day BETWEEN %s AND %s
+    WHERE i.valid && tstzrange(market_day_start(%s), market_day_start(%s + 1))
+"""
+
+
+def read_metadata(reads: Sequence[ReadSummary]) -> Metadata:
+    """What became of the reads that this run asked for."""
+    failed = [read for read in reads if read.state != "done"]
+    by_cause = Counter(f"{read.stage or read.state}: {read.message}" for read in failed)
+    return {
+        "reads_asked": len(reads),
+        "reads_done": len(reads) - len(failed),
+        "reads_failed": len(failed),
+        "failed_by_cause": dict(by_cause.most_common(SAMPLE)),
+        "failed_sample": sample(f"{read.serial}: {read.message} ({read.remedy})" for read in failed),
+    }
+
+
+def session_metadata(db: Database, days: Sequence[date]) -> Metadata:
+    """Sessions since these days began, until a day after them."""
+    with db.connect() as conn:
+        sessions, meters, octets, retries, drift_s = _one(conn, _TRAFFIC, [days[0], days[-1]])
+    return {
+        "dagster/partition_row_count": sessions,
+        "meters": meters,
+        "octets": octets,
+        "retries": retries,
+        "largest_drift_s": drift_s or 0.0,
+    }
+
+
+def reading_metadata(db: Database, windows: Sequence[Window]) -> Metadata:
+    """What is there of the active energy channel of the installed meters."""
+    totals = [0] * 5
+    with db.connect() as conn:
+        for window in windows:
+            span = [window.first_day, window.last_day]
+            row = _one(conn, _VECTORS, [window.shards, window.shard, *span, *span])
+            totals = [total + value for total, value in zip(totals, row, strict=True)]
+    installed, read, vectors, intervals, missing = totals
+    return {
+        "dagster/partition_row_count": vectors,
+        "meters_installed": installed,
+        "meters_read": read,
+        "meters_without_reading": installed - read,
+        "intervals": intervals - missing,
+        "missing": missing,
+        "completeness": share(intervals - missing, intervals),
+    }
+
+
+def _one(conn: Any, query: str, parameters: Sequence[Any]) -> tuple[Any, ...]:
+    row: tuple[Any, ...] = conn.execute(query, parameters).fetchone()
+    return row

@@ -1,0 +1,85 @@
+"""Delivery to CCEE as an asset: what is ready is told, and what came back is kept.
+
+What belongs here: the asset and its metadata. What does not: what is sent, to whom and how often (`ccee`).
+"""
+
+import dagster as dg
+
+from assets.metadata import OWNERS, Column, Metadata, fresh_by, sample, table
+from assets.partitions import Partitions
+from assets.resources import CceeAccess, Clock, Metering
+from ccee.delivery import DeliverySummary, deliver_day
+from vee.calendars import load_calendars
+
+GROUP = "delivery"
+NAME = "ccee_submissions"
+# One step at a time: CCEE's limits are per agent, and the client sends in parallel by itself.
+POOL = "ccee_api"
+FRESH_BY_HOUR = 8
+
+_COLUMNS = [
+    Column("uc_id", "bigint", "Unidade consumidora", [("series_ccee", "uc_id")]),
+    Column("day", "date", "Dia civil, horário do mercado", [("series_ccee", "day")]),
+    Column("version", "integer", "Versão do que foi dito à CCEE sobre o UC-dia"),
+    Column("series_version", "integer", "Versão da série representada", [("series_ccee", "version")]),
+    Column(
+        "body_sha256",
+        "bytea",
+        "Resumo dos bytes exatos do corpo",
+        [("series_ccee", "numerators"), ("series_ccee", "origin"), ("registry", "uc_code")],
+    ),
+    Column("state", "text", "Último evento: aceito, rejeitado, resultado desconhecido ..."),
+    Column("receipt", "text", "Identificador da resposta, quando ela traz um"),
+]
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset `ccee_submissions`."""
+
+    @dg.asset(
+        name=NAME,
+        deps=["series_ccee", "registry"],
+        partitions_def=partitions.daily,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"postgres", "http"},
+        code_version="1",
+        pool=POOL,
+        freshness_policy=fresh_by(FRESH_BY_HOUR, partitions),
+        description="Envios à CCEE (livro de registro): corpo, versão, tentativas, recibos e rejeições.",
+        metadata=table("submission, submission_event, submission_attempt", _COLUMNS),
+    )
+    def ccee_submissions(
+        context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
+    ) -> dg.MaterializeResult[None]:
+        days = sorted({day for window in partitions.windows(context.partition_keys) for day in window.days})
+        with metering.open() as db:
+            summary = deliver_day(
+                db,
+                days,
+                ccee.profile(),
+                lambda agent_code: ccee.client(frozenset([agent_code])),
+                load_calendars(),
+                now=clock.now(),
+                run_id=context.run.run_id,
+            )
+        return dg.MaterializeResult(metadata=_metadata(summary))
+
+    return ccee_submissions
+
+
+def _metadata(summary: DeliverySummary) -> Metadata:
+    counted = (
+        "planned", "resent", "sent", "attempts", "accepted", "processing", "rejected", "transient", "unknown",
+        "receipts", "musd_hours", "notices", "unchanged", "refused", "not_ready", "held", "suspended",
+        "not_expected", "after_deadline",
+    )  # fmt: skip
+    return {
+        "summary": summary.sentence(),
+        **{name: getattr(summary, name) for name in counted},
+        "needs_attention": summary.needs_attention,
+        "blocked_sample": sample(f"{uc_code}: {reason}" for uc_code, reason in summary.blocked.items()),
+        "problems": sample(summary.problems),
+        "bodies": dg.MetadataValue.md("`smf ccee body UC DIA` mostra o JSON exato de um envio."),
+    }
