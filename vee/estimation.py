@@ -34,6 +34,7 @@ from vee.frames import (
     SeriesMatrix,
     as_fraction,
     empty_series,
+    in_order,
     set_values,
     split_by_slots,
     to_frame,
@@ -203,11 +204,11 @@ def estimate(
     scope = Scope(calendars, as_of, params)
     order = inputs.validated.filter(pl.col("day").is_in(list(days))).select("uc_id", "day")
     estimator = _Estimator(inputs, set(days), scope)
-    series = [empty_series()]
+    series: list[pl.DataFrame] = []
     for part in split_by_slots(inputs.validated):
         series.append(estimator.run(part))
     return EstimationResult(
-        estimated=order.join(pl.concat(series), on=["uc_id", "day"], how="left", maintain_order="left"),
+        estimated=in_order(order, series),
         estimates=_table(estimator.estimates, ESTIMATE_SCHEMA),
         unresolved=_table(estimator.unresolved, UNRESOLVED_SCHEMA),
         verdicts=_table(estimator.verdicts, VERDICT_SCHEMA),
@@ -386,7 +387,8 @@ class _Estimator:
         uc_id, day = int(matrix.uc_id[row]), matrix.day_of(row)
         if not set_values(matrix, row, values):
             reason = "estimated values have no common 64-bit denominator"
-            self.bad.append((uc_id, day, "arithmetic", reason, "{}"))
+            if day in self.days:
+                self.bad.append((uc_id, day, "arithmetic", reason, "{}"))
             return
         for fill in fills:
             slots = sorted(fill.values)

@@ -8,8 +8,8 @@ missing is null, never zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -100,17 +100,6 @@ class SeriesMatrix:
             return None
         return Fraction(int(self.numerators[row, slot]), int(self.denominator[row]))
 
-    def copy(self) -> SeriesMatrix:
-        """An independent copy of the parts that rules change."""
-        return replace(
-            self,
-            denominator=self.denominator.copy(),
-            numerators=self.numerators.copy(),
-            known=self.known.copy(),
-            origin=self.origin.copy(),
-            reason=self.reason.copy(),
-        )
-
     def take(self, rows: npt.NDArray[np.intp] | Mask) -> SeriesMatrix:
         """The given rows, in the given order."""
         return SeriesMatrix(
@@ -170,6 +159,19 @@ def _octets(column: pl.Series, n: int, slots: int) -> U8:
             f"{column.name} has {len(joined)} octets for {n} x {slots} slots", where="vee.frames.to_matrix"
         )
     return np.frombuffer(joined, dtype=np.uint8).reshape(n, slots).copy()
+
+
+def in_order(
+    uc_days: pl.DataFrame, parts: Sequence[pl.DataFrame], empty: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The rows of the parts in the order of `uc_days`; each part keeps that order within itself."""
+    filled = [part for part in parts if part.height]
+    # One part is the ordinary case, and already in order: gathering lists by a join costs more than a rule.
+    if len(filled) == 1 and filled[0].height == uc_days.height:
+        return filled[0]
+    rows = pl.concat([empty_series() if empty is None else empty, *filled])
+    key = ["uc_id", "day"]
+    return uc_days.select(key).join(rows, on=key, how="left", maintain_order="left")
 
 
 def octet_column(name: str, matrix: U8) -> pl.Series:

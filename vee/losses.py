@@ -14,7 +14,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from vee.frames import (
     SeriesMatrix,
     as_fraction,
     clear_row,
-    empty_series,
+    in_order,
     max_abs,
     set_values,
     split_by_slots,
@@ -80,61 +79,61 @@ def adjust(
             (Decimal, int or text), compensated_at ('meter' | 'platform' | 'none')`.
         compensating_ucs: UCs whose meter reports that it compensates losses itself.
     """
-    order = estimated.select("uc_id", "day")
     by_uc: dict[int, list[_Loss]] = {}
     for entry in losses.filter(pl.col("compensated_at") == "platform").iter_rows(named=True):
         by_uc.setdefault(entry["uc_id"], []).append(_Loss(entry))
-    series = [empty_series()]
+    series: list[pl.DataFrame] = []
     applied: list[tuple[int, date, int, int]] = []
     bad: list[tuple[int, date, str, str, str]] = []
     for part in split_by_slots(estimated):
         matrix = to_matrix(part)
-        rows_by_factor: dict[Fraction, list[int]] = {}
+        rows_by_percents: dict[tuple[str, str], list[int]] = {}
         for row, (uc_id, day) in enumerate(zip(matrix.uc_id.tolist(), matrix.day.tolist(), strict=True)):
-            factor = _factor_on(by_uc.get(uc_id, ()), day, mode)
+            if uc_id in by_uc:
+                rows_by_percents.setdefault(_percents_on(by_uc[uc_id], day), []).append(row)
+        for percents, rows in rows_by_percents.items():
+            factor = loss_factor(*percents, mode)
             if factor == 1:
                 continue
-            if uc_id in compensating_ucs:
-                bad.append((uc_id, day, "losses", Cause.COMPENSATED_TWICE.value, "{}"))
-                clear_row(matrix, row)
-                continue
-            rows_by_factor.setdefault(factor, []).append(row)
-            applied.append((uc_id, day, factor.numerator, factor.denominator))
-        for factor, rows in rows_by_factor.items():
-            bad += _set_aside(matrix, _multiply(matrix, np.array(rows), factor))
-        bad += _set_aside(matrix, _beyond_milli(matrix))
+            twice = [row for row in rows if int(matrix.uc_id[row]) in compensating_ucs]
+            bad += _set_aside(matrix, twice, "losses", Cause.COMPENSATED_TWICE)
+            once = [row for row in rows if int(matrix.uc_id[row]) not in compensating_ucs]
+            applied += [
+                (int(matrix.uc_id[row]), matrix.day_of(row), factor.numerator, factor.denominator)
+                for row in once
+            ]
+            overflow = _multiply(matrix, np.array(once, dtype=np.int64), factor)
+            bad += _set_aside(matrix, overflow, "arithmetic", Cause.ARITHMETIC)
+        bad += _set_aside(matrix, _beyond_milli(matrix), "arithmetic", Cause.ARITHMETIC)
         series.append(to_frame(matrix))
     factors = {"uc_id": pl.Int64, "day": pl.Date, "factor_num": pl.Int64, "factor_den": pl.Int64}
     return LossResult(
-        adjusted=order.join(pl.concat(series), on=["uc_id", "day"], how="left", maintain_order="left"),
+        adjusted=in_order(estimated, series),
         factors=pl.DataFrame(applied, schema=factors, orient="row"),
         quarantined=pl.DataFrame(bad, schema=QUARANTINE_SCHEMA, orient="row"),
     )
 
 
 class _Loss:
-    """One percentage and its dates."""
+    """One percentage, as text so that it groups rows and loses nothing, and its dates."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
         self.is_line = entry["kind"] == "line"
         self.begin: date = entry["valid_from"] or date.min
         self.end: date = entry["valid_to"] or date.max
-        self.percent = as_fraction(entry["percent"])
+        self.percent = str(entry["percent"])
 
 
-def _factor_on(entries: Sequence[_Loss], day: date, mode: str) -> Fraction:
-    transformation = line = Fraction(0)
+def _percents_on(entries: Sequence[_Loss], day: date) -> tuple[str, str]:
+    """Transformation and line percentage in force on a day."""
+    transformation = line = "0"
     for entry in entries:
         if entry.begin <= day < entry.end:
             if entry.is_line:
                 line = entry.percent
             else:
                 transformation = entry.percent
-    return _cached_factor(transformation, line, mode)
-
-
-# A handful of percentages serves a whole fleet.
-_cached_factor = lru_cache(maxsize=4096)(loss_factor)
+    return transformation, line
 
 
 def _multiply(
@@ -166,8 +165,9 @@ def _beyond_milli(matrix: SeriesMatrix) -> list[int]:
     return [int(row) for row in np.flatnonzero(too_big)]
 
 
-def _set_aside(matrix: SeriesMatrix, rows: list[int]) -> list[tuple[int, date, str, str, str]]:
+def _set_aside(
+    matrix: SeriesMatrix, rows: list[int], stage: str, cause: Cause
+) -> list[tuple[int, date, str, str, str]]:
     for row in rows:
         clear_row(matrix, row)
-    cause = Cause.ARITHMETIC.value
-    return [(int(matrix.uc_id[row]), matrix.day_of(row), "arithmetic", cause, "{}") for row in rows]
+    return [(int(matrix.uc_id[row]), matrix.day_of(row), stage, cause.value, "{}") for row in rows]

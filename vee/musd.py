@@ -20,9 +20,10 @@ from vee.calendars import HOUR_S
 from vee.frames import (
     DEFAULT_INTERVAL_S,
     I64,
+    SERIES_SCHEMA,
     SeriesMatrix,
     as_fraction,
-    empty_series,
+    in_order,
     split_by_slots,
     to_frame,
     to_matrix,
@@ -96,11 +97,11 @@ def check(ccee: pl.DataFrame, registry: pl.DataFrame, params: MusdParams | None 
         (uc_id, day): value for uc_id, day, value in registry.select("uc_id", "day", "musd_kw").iter_rows()
     }
     found: list[tuple[int, date, int, Decimal, Decimal, Decimal, bool]] = []
-    series = [empty_series()]
+    series: list[pl.DataFrame] = []
     for part in split_by_slots(ccee):
         matrix = to_matrix(part)
         found += _judge(matrix, musd, params)
-        series.append(to_frame(matrix) if params.policy == "omit_hours" else part.select(series[0].columns))
+        series.append(to_frame(matrix) if params.policy == "omit_hours" else part.select(list(SERIES_SCHEMA)))
     hours = pl.DataFrame(found, schema=HOUR_SCHEMA, orient="row").sort("uc_id", "day", "hour")
     lost = (
         hours.filter("is_rejected")
@@ -109,9 +110,7 @@ def check(ccee: pl.DataFrame, registry: pl.DataFrame, params: MusdParams | None 
     )
     held = lost.select("uc_id", "day")
     return MusdResult(
-        series=ccee.select("uc_id", "day").join(
-            pl.concat(series), on=["uc_id", "day"], how="left", maintain_order="left"
-        ),
+        series=in_order(ccee, series),
         hours=hours,
         lost=lost,
         held=held if params.policy == "hold_day" else held.clear(),

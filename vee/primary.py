@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from vee.frames import (
     as_fraction,
     clear_row,
     empty_series,
+    in_order,
     max_abs,
     to_frame,
 )
@@ -37,6 +39,7 @@ from vee.quality import Origin, Reason
 
 _FOREVER_S = 10**12
 _KEY = ["uc_id", "day"]
+_T = TypeVar("_T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,8 @@ def from_pulses(
             results.append(work.frame())
             bad.append(work.quarantined())
     schema_only = empty_series().with_columns(input_version=pl.lit(0, pl.Int32))
-    order = uc_days.select(_KEY)
     return PrimaryResult(
-        main=order.join(pl.concat([schema_only, *mains]), on=_KEY, how="left", maintain_order="left"),
+        main=in_order(uc_days, mains, schema_only),
         backup=pl.concat([schema_only, *backups]),
         quarantined=pl.concat(bad),
     )
@@ -165,9 +167,15 @@ class _Piece:
 
     def reason(self, measured: Reason) -> U8:
         split = Reason.SPLIT_INTERVAL if self.is_split else measured
-        code = np.where(self.late & (not self.is_split), Reason.LATE_RECOVERED, split)
-        absent = np.where(self.wrong_channel[:, None], Reason.WRONG_CHANNEL, Reason.NOT_RECEIVED)
-        return np.where(self.known, code, absent).astype(np.uint8)
+        late = split if self.is_split else Reason.LATE_RECOVERED
+        code = np.where(self.late, np.uint8(late), np.uint8(split))
+        absent = np.where(self.wrong_channel, Reason.WRONG_CHANNEL, Reason.NOT_RECEIVED).astype(np.uint8)
+        return np.where(self.known, code, absent[:, None])
+
+
+def _widen(matrix: npt.NDArray[_T], ratio: int) -> npt.NDArray[_T]:
+    """Each column `ratio` times: an interval of the meter over the slots it covers."""
+    return matrix if ratio == 1 else np.repeat(matrix, ratio, axis=1)
 
 
 class _Day:
@@ -258,13 +266,13 @@ class _Day:
         return _Piece(
             row=group["row"].to_numpy(),
             denominator=denominator,
-            numerators=np.repeat(numerators, ratio, axis=1),
-            known=np.repeat(known, ratio, axis=1),
-            inside=np.repeat(inside, ratio, axis=1),
-            touched=np.repeat(touched, ratio, axis=1),
+            numerators=_widen(numerators, ratio),
+            known=_widen(known, ratio),
+            inside=_widen(inside, ratio),
+            touched=_widen(touched, ratio),
             version=group["version"].fill_null(0).to_numpy().astype(np.int64),
             wrong_channel=wrong,
-            late=np.repeat(self._late(group, coarse), ratio, axis=1),
+            late=_widen(self._late(group, coarse), ratio),
             is_split=ratio > 1,
         )
 
@@ -272,7 +280,12 @@ class _Day:
         """Where the meter was installed for a whole slot, and where for a part."""
         begin = self._offset_s(group["valid_from"], -_FOREVER_S)
         until = self._offset_s(group["valid_to"], _FOREVER_S)
-        length_s = (self.end - self.start) / timedelta(seconds=1) / slots
+        day_s = (self.end - self.start) / timedelta(seconds=1)
+        if (begin <= 0).all() and (until >= day_s).all():
+            # Nearly every day: nobody installed or removed a meter.
+            everywhere = np.broadcast_to(np.True_, (group.height, slots))
+            return everywhere, everywhere
+        length_s = day_s / slots
         starts = np.arange(slots) * length_s
         ends = starts + length_s
         inside = (starts >= begin[:, None]) & (ends <= until[:, None])
@@ -298,9 +311,9 @@ class _Day:
         return pulses * num[:, None], np.where(too_big, 1, den * np.where(too_big, 1, parts))
 
     def _late(self, group: pl.DataFrame, slots: int) -> Mask:
-        late = np.zeros((group.height, slots), np.bool_)
         if not self.recovery or "source_sessions" not in group.columns:
-            return late
+            return np.broadcast_to(np.False_, (group.height, slots))
+        late = np.zeros((group.height, slots), np.bool_)
         touched = (
             group["source_sessions"].list.eval(pl.element().is_in(self.recovery)).list.any().fill_null(False)
         )
@@ -345,11 +358,15 @@ class _Day:
         full = Origin.BACKUP if self.is_backup else Origin.MEASURED
         if piece.is_split and not self.is_backup:
             full = self.params.split_origin
-        reason, origin = self.matrix.reason[at], self.matrix.origin[at]
-        cut = piece.touched & ~piece.inside & (reason == Reason.NO_INSTALLATION)
-        reason[cut] = Reason.METER_SWAP
-        reason[piece.inside] = piece.reason(measured)[piece.inside]
-        origin[piece.inside] = np.where(piece.known, full, Origin.MISSING)[piece.inside]
+        reason, origin = (
+            piece.reason(measured),
+            np.where(piece.known, np.uint8(full), np.uint8(Origin.MISSING)),
+        )
+        if not piece.inside.all():
+            before = self.matrix.reason[at]
+            cut = piece.touched & (before == Reason.NO_INSTALLATION)
+            reason = np.where(piece.inside, reason, np.where(cut, np.uint8(Reason.METER_SWAP), before))
+            origin = np.where(piece.inside, origin, self.matrix.origin[at])
         self.matrix.reason[at], self.matrix.origin[at] = reason, origin
         self.version[at] = np.maximum(self.version[at], piece.version)
         self.installed[at] = True

@@ -15,7 +15,7 @@ from faults import DeveloperFault
 from vee.frames import (
     INT64_MAX,
     SeriesMatrix,
-    empty_series,
+    in_order,
     max_abs,
     split_by_slots,
     to_frame,
@@ -40,13 +40,12 @@ def to_ccee(adjusted: pl.DataFrame) -> pl.DataFrame:
     Raises:
         DeveloperFault: a rounded value does not fit 64 bits; `losses.adjust` sets such UC-days aside.
     """
-    order = adjusted.select("uc_id", "day")
-    series = [empty_series()]
+    series: list[pl.DataFrame] = []
     for part in split_by_slots(adjusted):
         matrix = to_matrix(part)
         _round(matrix)
         series.append(to_frame(matrix))
-    return order.join(pl.concat(series), on=["uc_id", "day"], how="left", maintain_order="left")
+    return in_order(adjusted, series)
 
 
 def _round(matrix: SeriesMatrix) -> None:

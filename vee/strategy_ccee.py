@@ -7,6 +7,7 @@ come before and are common to all strategies (`estimation`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
 
@@ -166,12 +167,12 @@ class CceePdc18R1:
         return found
 
 
+@dataclass(frozen=True)
 class _Side:
     """Missing hours that continue a run on one side, and the (row, hour) that ends them, if collected."""
 
-    def __init__(self, missing: int, hour: tuple[int, int] | None) -> None:
-        self.missing = missing
-        self.hour = hour
+    missing: int
+    hour: tuple[int, int] | None
 
 
 def _is_future(work: Filling, row: int, hour: int) -> bool:

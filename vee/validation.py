@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from fractions import Fraction
+from operator import mul
 
 import numpy as np
 import orjson
@@ -24,7 +25,7 @@ from vee.frames import (
     Mask,
     SeriesMatrix,
     as_fraction,
-    empty_series,
+    in_order,
     runs,
     split_by_slots,
     to_frame,
@@ -172,7 +173,8 @@ def _v02_stamps(work: _Work) -> None:
 
 def _mark_incidents(work: _Work, rule: str, kinds: set[str]) -> None:
     """Refused records leave their reason where no other record filled the slot."""
-    for uc_id, day, slot, kind in work.inputs.incidents.filter(pl.col("kind").is_in(kinds)).iter_rows():
+    found = work.inputs.incidents.select(list(INCIDENT_SCHEMA)).filter(pl.col("kind").is_in(list(kinds)))
+    for uc_id, day, slot, kind in found.iter_rows():
         row = work.matrix.row_of(uc_id, day)
         if row is None or not 0 <= slot < work.matrix.slots or work.matrix.known[row, slot]:
             continue
@@ -183,7 +185,7 @@ def _mark_incidents(work: _Work, rule: str, kinds: set[str]) -> None:
 
 def _v03_duplicates(work: _Work) -> None:
     held: dict[int, Mask] = {}
-    for uc_id, day, slot, kind in work.inputs.incidents.iter_rows():
+    for uc_id, day, slot, kind in work.inputs.incidents.select(list(INCIDENT_SCHEMA)).iter_rows():
         row = work.matrix.row_of(uc_id, day)
         if row is None or not 0 <= slot < work.matrix.slots:
             continue
@@ -218,7 +220,7 @@ def _v20_outages(work: _Work) -> None:
     matrix, params = work.matrix, work.params
     zone = parse_zone(params.zone)
     starts_s = np.arange(matrix.slots) * params.interval_s
-    for uc_id, started_at, ended_at in work.inputs.outages.iter_rows():
+    for uc_id, started_at, ended_at in work.inputs.outages.select(list(OUTAGE_SCHEMA)).iter_rows():
         day = started_at.astimezone(zone).date()
         while day <= ended_at.astimezone(zone).date():
             row, origin = matrix.row_of(uc_id, day), day_start(day, params.zone)
@@ -344,8 +346,8 @@ def validate(
         as_of: aware instant of the validation; later intervals are future (V02).
     """
     params = params or ValidationParams()
-    order = inputs.primary.select("uc_id", "day")
-    series, verdicts = [empty_series()], []
+    series: list[pl.DataFrame] = []
+    verdicts: list[tuple[int, date, str, int, int, str, str]] = []
     entries = {(entry["uc_id"], entry["day"]): entry for entry in inputs.registry.iter_rows(named=True)}
     for part in split_by_slots(inputs.primary):
         matrix = to_matrix(part)
@@ -357,7 +359,7 @@ def validate(
         verdicts.extend(work.verdicts)
     table = pl.DataFrame(verdicts, schema=VERDICT_SCHEMA, orient="row")
     return ValidationResult(
-        validated=order.join(pl.concat(series), on=["uc_id", "day"], how="left", maintain_order="left"),
+        validated=in_order(inputs.primary, series),
         # Overlapping sources may name the same run twice; the first said stands.
         verdicts=table.unique(["uc_id", "day", "rule", "first_slot"], keep="first", maintain_order=True).sort(
             "uc_id", "day", "rule", "first_slot"
@@ -375,8 +377,8 @@ def check_digits(stem: str) -> str:
     '10'
     """
     digits = [int(digit) for digit in stem]
-    first = _digit(sum(w * d for w, d in zip(_WEIGHTS, digits, strict=True)))
-    second = _digit(sum(w * d for w, d in zip((11, *_WEIGHTS), [*digits, first], strict=True)))
+    first = _digit(sum(map(mul, _WEIGHTS, digits)))
+    second = _digit(sum(map(mul, (11, *_WEIGHTS), (*digits, first))))
     return f"{first}{second}"
 
 
