@@ -177,7 +177,6 @@ def test_an_end_off_the_grid_or_without_offset_is_refused() -> None:
         place_of_end(datetime(2025, 10, 10, 0, 5))  # naive on purpose
 
 
-@pytest.mark.req("TR-5.6d")
 def test_slots_of_a_day_are_computed() -> None:
     assert slots_per_day(date(2018, 11, 4)) == 288
     assert slots_per_day(date(2018, 11, 4), SAO_PAULO) == 276

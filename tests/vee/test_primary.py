@@ -175,7 +175,6 @@ def test_a_channel_that_is_not_active_energy_is_not_taken() -> None:
     assert set(reasons_of(result.main, 7, DAY)) == {Reason.WRONG_CHANNEL}
 
 
-@pytest.mark.req("TR-5.12a")
 def test_late_recovery_is_measured_and_says_so() -> None:
     late = reading(1, [1] * 288, source_starts=[0, 100, 112], source_sessions=[1, 9, 1])
     result = from_pulses(*frames([late], [installation(7, 1)]), uc_days(7), recovery_sessions={9})

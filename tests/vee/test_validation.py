@@ -113,7 +113,7 @@ def test_v15_blocks_what_is_not_active_and_forbids_filling_it(status: str | None
     assert reasons_of(result.validated, 1, DAY)[:2] == [Reason.OUTSIDE_ACTIVE_PERIOD, Reason.MEASURED_OK]
 
 
-@pytest.mark.req("TR-2b", "TR-5.8e")
+@pytest.mark.req("TR-2b")
 def test_v20_zeros_in_a_recorded_outage_are_measured() -> None:
     values: list[Any] = [*FULL]
     values[120:126] = [0] * 6
