@@ -23,7 +23,7 @@ import polars as pl
 import psycopg
 
 from assets.facts import FactReader, open_reader
-from assets.layers import Layers, Parameters, compute
+from assets.layers import Layers, Parameters, Settings, compute
 from faults import DeveloperFault, Fault, RetryFault
 from storage import series
 from storage.database import Database
@@ -245,18 +245,8 @@ class _Derivation:
         return made
 
     def _compute(self, reader: FactReader, uc_ids: list[int], chunk: _Chunk) -> Layers:
-        return compute(
-            reader.facts(uc_ids, chunk.days),
-            reader.lookups(uc_ids, chunk.days),
-            chunk.days,
-            calendars=self.calendars,
-            as_of=self.as_of,
-            history_as_of=chunk.history_as_of,
-            parameters=self.parameters,
-            read_facts=reader.facts,
-            read_history=reader.history,
-            read_prior=reader.prior,
-        )
+        settings = Settings(self.calendars, self.as_of, chunk.history_as_of, self.parameters)
+        return compute(reader.facts(uc_ids, chunk.days), chunk.days, settings, reader)
 
     def _write(self, conn: psycopg.Connection[Any], made: _Made) -> DeriveSummary:
         """Store a chunk in one transaction."""

@@ -13,9 +13,10 @@ from typing import Any
 
 import polars as pl
 
-from assets.layers import Facts, Lookups
+from assets.layers import Facts
 from storage.bulk import array_literal, read_frame
 from storage.database import Database
+from storage.registry import RegistrySnapshot, snapshot
 from storage.series import Layer
 from vee.frames import SERIES_SCHEMA, empty_series
 from vee.validation import DUPLICATE_CONFLICT, INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
@@ -29,29 +30,6 @@ RECOVERY = "recovery"
 PRIOR = timedelta(days=366)
 
 _UCS = "SELECT id AS uc_id FROM uc WHERE id % $1::bigint = $2::bigint ORDER BY id"
-
-_REGISTRY = """
-    SELECT u.id AS uc_id, d.day::date AS day, u.code AS uc_code, a.code::bigint AS agent_code, st.status,
-           m.musd_kw::text AS musd_kw, m.confirmed_on AS musd_confirmed_on
-    FROM uc u
-    JOIN agent a ON a.id = u.agent_id
-    CROSS JOIN unnest($1::text::date[]) AS d (day)
-    LEFT JOIN uc_status st ON st.uc_id = u.id AND st.valid @> d.day
-    LEFT JOIN uc_musd m ON m.uc_id = u.id AND m.valid @> d.day
-    WHERE u.id = ANY($2::text::bigint[])
-    ORDER BY d.day, u.id
-"""
-
-_INSTALLATIONS = """
-    SELECT p.uc_id, i.meter_id, i.role, lower(i.valid) AS valid_from, upper(i.valid) AS valid_to,
-           i.active_channel, i.pulse_energy_num, i.pulse_energy_den, i.tp_ratio::text AS tp_ratio,
-           i.tc_ratio::text AS tc_ratio, i.constant_includes_ratios
-    FROM installation i
-    JOIN point p ON p.id = i.point_id
-    WHERE p.uc_id = ANY($3::text::bigint[])
-      AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
-    ORDER BY p.uc_id, i.role, lower(i.valid)
-"""
 
 _READINGS = """
     SELECT r.meter_id, r.channel, r.day, r.version, r.quantity_code, r.interval_s, r.pulses,
@@ -95,24 +73,10 @@ _CONFLICTS = """
 
 _RECOVERIES = "SELECT id FROM session WHERE purpose = $1 AND id = ANY($2::text::bigint[])"
 
-_STRATEGIES = """
-    SELECT e.uc_id, d.day::date AS day, e.strategy
-    FROM uc_estimation e CROSS JOIN unnest($1::text::date[]) AS d (day)
-    WHERE e.valid @> d.day AND e.uc_id = ANY($2::text::bigint[])
-"""
-
 _APPROVALS = """
     SELECT uc_id, day, method, approved_by FROM estimate_approval
     WHERE day = ANY($1::text::date[]) AND uc_id = ANY($2::text::bigint[])
     ORDER BY uc_id, day, method
-"""
-
-_LOSSES = """
-    SELECT p.uc_id, l.kind, lower(l.valid) AS valid_from, upper(l.valid) AS valid_to,
-           l.percent::text AS percent, l.compensated_at
-    FROM point_loss l JOIN point p ON p.id = l.point_id
-    WHERE p.uc_id = ANY($3::text::bigint[]) AND l.valid && daterange($1::date, $2::date, '[]')
-    ORDER BY p.uc_id, l.kind, lower(l.valid)
 """
 
 # The last word of the main meter since the day began; a session that failed explains an empty day.
@@ -167,36 +131,21 @@ class FactReader:
     def facts(self, uc_ids: list[int], days: list[date]) -> Facts:
         """What is known of these UCs on these days; `registry` names the UC-days to be derived."""
         ucs, dates, first, last = array_literal(uc_ids), _dates(days), min(days), max(days)
-        installations = self._read(_INSTALLATIONS, first, last, ucs)
+        registered = snapshot(self._connection, first, last, uc_ids=uc_ids)
         readings = self._read(_READINGS, dates, ucs).sort("meter_id", "channel", "day")
-        registry = self._read(_REGISTRY, dates, ucs).with_columns(pl.col("musd_kw").cast(pl.Decimal(38, 9)))
-        came = readings.select("meter_id", "day").unique()
-        with_readings = came.join(installations.select("uc_id", "meter_id"), on="meter_id").select(_KEY)
-        is_expected = pl.col("status").is_in(_EXPECTED).fill_null(False)
-        wanted = pl.concat(
-            [
-                registry.filter(is_expected),
-                registry.filter(~is_expected).join(with_readings.unique(), on=_KEY, how="semi"),
-            ]
-        ).sort("day", "uc_id")
         conflicts = self._read(_CONFLICTS, dates, ucs).with_columns(kind=pl.lit(DUPLICATE_CONFLICT))
+        uc_days = _expected(registered, readings, days)
         return Facts(
-            registry=wanted.select(list(REGISTRY_SCHEMA)),
+            registry=uc_days.select(list(REGISTRY_SCHEMA)),
             readings=readings,
-            installations=installations,
+            installations=registered.installations,
+            losses=registered.losses,
             outages=self._read(_OUTAGES, first, last, ucs).cast(OUTAGE_SCHEMA),  # type: ignore[arg-type]  # polars names a narrower mapping
             incidents=conflicts.select(list(INCIDENT_SCHEMA)).cast(INCIDENT_SCHEMA),  # type: ignore[arg-type]  # as above
-            recovery_sessions=self._recoveries(readings),
-        )
-
-    def lookups(self, uc_ids: list[int], days: list[date]) -> Lookups:
-        """What estimation, losses and the outcome look up."""
-        ucs, dates = array_literal(uc_ids), _dates(days)
-        return Lookups(
-            strategies=self._read(_STRATEGIES, dates, ucs),
+            strategies=uc_days.filter(pl.col("strategy").is_not_null()).select(*_KEY, "strategy"),
             approvals=self._read(_APPROVALS, dates, ucs),
-            losses=self._read(_LOSSES, min(days), max(days), ucs),
             collection_causes=self._read(_CAUSES, dates, ucs),
+            recovery_sessions=self._recoveries(readings),
         )
 
     def history(self, needs: pl.DataFrame) -> pl.DataFrame:
@@ -230,6 +179,16 @@ class FactReader:
 def open_reader(db: Database) -> Iterator[FactReader]:
     with db.connect_arrow() as connection:
         yield FactReader(connection)
+
+
+def _expected(registered: RegistrySnapshot, readings: pl.DataFrame, days: list[date]) -> pl.DataFrame:
+    """The UC-days to be derived: by status, and those for which readings came all the same."""
+    of_days = registered.uc_days.filter(pl.col("day").is_in(days))
+    came = readings.select("meter_id", "day").unique()
+    with_readings = came.join(registered.installations.select("uc_id", "meter_id"), on="meter_id")
+    is_expected = pl.col("status").is_in(_EXPECTED).fill_null(False)
+    unexpected = of_days.filter(~is_expected).join(with_readings, on=_KEY, how="semi")
+    return pl.concat([of_days.filter(is_expected), unexpected]).sort("day", "uc_id")
 
 
 def _dates(days: list[date]) -> str:

@@ -6,14 +6,15 @@ memory, for one chunk of UCs. What does not: reading and writing (`derivation`),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Protocol
 
 import polars as pl
 
 from vee import estimation, losses, musd, outcome, primary, rounding, validation
-from vee.calendars import Calendars
+from vee.calendars import ONE_DAY, Calendars
 from vee.filling import EstimationParams
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
 
@@ -40,34 +41,51 @@ class Facts:
     Args:
         registry: one row per UC-day wanted (`validation.REGISTRY_SCHEMA`).
         readings, installations: see `primary.from_pulses`.
+        losses: see `losses.adjust`.
         outages, incidents: see `validation.ValidationInput`.
+        strategies, approvals: see `estimation.EstimationInput`.
+        collection_causes: see `outcome.outcomes`.
         recovery_sessions: sessions that recovered mass memory late.
     """
 
     registry: pl.DataFrame
     readings: pl.DataFrame
     installations: pl.DataFrame
+    losses: pl.DataFrame
     outages: pl.DataFrame
     incidents: pl.DataFrame
+    strategies: pl.DataFrame
+    approvals: pl.DataFrame
+    collection_causes: pl.DataFrame
     recovery_sessions: Collection[int] = ()
 
 
 @dataclass(frozen=True)
-class Lookups:
-    """What estimation, losses and the outcome ask for besides, for the same UCs."""
+class Settings:
+    """What decides besides the facts.
 
-    strategies: pl.DataFrame
-    approvals: pl.DataFrame
-    losses: pl.DataFrame
-    collection_causes: pl.DataFrame
+    Args:
+        as_of: now; later intervals are future.
+        history_as_of: the date that decides which months are closed history.
+    """
+
+    calendars: Calendars
+    as_of: datetime
+    history_as_of: date
+    parameters: Parameters
 
 
-# Reads facts of neighbouring days for some UCs: (uc_ids, days) -> Facts.
-ReadFacts = Callable[[list[int], list[date]], Facts]
-# Reads earlier days of layer 3 for UC-days: frame `uc_id, needed_day` -> series frame.
-ReadHistory = Callable[[pl.DataFrame], pl.DataFrame]
-# Reads the days before migration of some UCs: uc_ids -> series frame.
-ReadPrior = Callable[[list[int]], pl.DataFrame]
+class Reader(Protocol):
+    """Reads what only UCs with gaps need, and those are few."""
+
+    def facts(self, uc_ids: list[int], days: list[date]) -> Facts:
+        """Facts of neighbouring days."""
+
+    def history(self, needs: pl.DataFrame) -> pl.DataFrame:
+        """Earlier days of layer 3 for `uc_id, needed_day`: a series frame."""
+
+    def prior(self, uc_ids: list[int]) -> pl.DataFrame:
+        """Layer 3 of the days before these UCs' migration: a series frame."""
 
 
 @dataclass(frozen=True)
@@ -96,51 +114,20 @@ class Layers:
         return self.primary, self.validated, self.estimated, self.adjusted, self.ccee
 
 
-def compute(
-    facts: Facts,
-    lookups: Lookups,
-    days: list[date],
-    *,
-    calendars: Calendars,
-    as_of: datetime,
-    history_as_of: date,
-    parameters: Parameters,
-    read_facts: ReadFacts,
-    read_history: ReadHistory,
-    read_prior: ReadPrior,
-) -> Layers:
-    """All layers of the UC-days of `facts.registry`.
-
-    Args:
-        as_of: now; later intervals are future.
-        history_as_of: the date that decides which months are closed history.
-        read_facts, read_history, read_prior: called only for UCs with gaps, which are few.
-    """
+def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) -> Layers:
+    """All layers of the UC-days of `facts.registry`, which are of `days`."""
+    chosen = settings.parameters
     first = primary.from_pulses(
         facts.readings,
         facts.installations,
         facts.registry.select(_KEY),
-        parameters.primary,
+        chosen.primary,
         facts.recovery_sessions,
     )
-    valid = _validate(first.main, facts, as_of, parameters)
-    filled = _estimate(
-        first,
-        valid.validated,
-        valid.verdicts,
-        facts,
-        lookups,
-        days,
-        calendars=calendars,
-        as_of=as_of,
-        history_as_of=history_as_of,
-        parameters=parameters,
-        read_facts=read_facts,
-        read_history=read_history,
-        read_prior=read_prior,
-    )
-    adjusted = losses.adjust(filled.estimated, lookups.losses, parameters.loss_mode)
-    checked = musd.check(rounding.to_ccee(adjusted.adjusted), facts.registry, parameters.musd)
+    valid = _validate(first.main, facts.registry, facts, settings)
+    filled = _estimate(first, valid, facts, days, settings, reader)
+    adjusted = losses.adjust(filled.estimated, facts.losses, chosen.loss_mode)
+    checked = musd.check(rounding.to_ccee(adjusted.adjusted), facts.registry, chosen.musd)
     verdicts = pl.concat([valid.verdicts, filled.verdicts])
     quarantined = pl.concat([first.quarantined, filled.quarantined, adjusted.quarantined])
     return Layers(
@@ -154,103 +141,80 @@ def compute(
         estimates=filled.estimates,
         musd_hours=checked.hours,
         outcomes=outcome.outcomes(
-            checked.series,
-            verdicts,
-            filled.unresolved,
-            quarantined,
-            checked.held,
-            lookups.collection_causes,
+            checked.series, verdicts, filled.unresolved, quarantined, checked.held, facts.collection_causes
         ),
         quarantined=quarantined,
     )
 
 
 def _validate(
-    main: pl.DataFrame, facts: Facts, as_of: datetime, parameters: Parameters
+    main: pl.DataFrame, registry: pl.DataFrame, facts: Facts, settings: Settings
 ) -> validation.ValidationResult:
     inputs = validation.ValidationInput(
         primary=main.drop("input_version"),
-        registry=facts.registry,
+        registry=registry,
         outages=facts.outages,
         incidents=facts.incidents,
     )
-    return validation.validate(inputs, as_of, parameters.validation)
+    return validation.validate(inputs, settings.as_of, settings.parameters.validation)
 
 
 def _estimate(
     first: primary.PrimaryResult,
-    validated: pl.DataFrame,
-    verdicts: pl.DataFrame,
+    valid: validation.ValidationResult,
     facts: Facts,
-    lookups: Lookups,
     days: list[date],
-    *,
-    calendars: Calendars,
-    as_of: datetime,
-    history_as_of: date,
-    parameters: Parameters,
-    read_facts: ReadFacts,
-    read_history: ReadHistory,
-    read_prior: ReadPrior,
+    settings: Settings,
+    reader: Reader,
 ) -> estimation.EstimationResult:
     """Fill gaps. UC-days without one are passed by: their rows are the validated ones, untouched."""
-    gapped = verdicts.filter(pl.col("rule").is_in(_ASKS_FOR_ESTIMATION))["uc_id"].unique().sort().to_list()
+    validated, chosen = valid.validated, settings.parameters.estimation
+    asking = valid.verdicts.filter(pl.col("rule").is_in(_ASKS_FOR_ESTIMATION))
+    gapped = asking["uc_id"].unique().sort().to_list()
     if not gapped:
         return _nothing_to_estimate(validated)
     is_gapped = pl.col("uc_id").is_in(gapped)
-    around = _neighbours(gapped, days, as_of, parameters, read_facts)
     needs = estimation.history_needs(
         validated.filter(is_gapped),
         days,
-        calendars,
-        history_as_of,
-        parameters.estimation,
-        lookups.strategies,
+        settings.calendars,
+        settings.history_as_of,
+        chosen,
+        facts.strategies,
     )
     result = estimation.estimate(
         estimation.EstimationInput(
-            validated=pl.concat([validated.filter(is_gapped), around]),
+            validated=pl.concat([validated.filter(is_gapped), _neighbours(gapped, days, settings, reader)]),
             backup=first.backup.drop("input_version").filter(is_gapped),
-            history=read_history(needs) if needs.height else empty_series(),
-            prior=read_prior(gapped) if lookups.approvals.height else empty_series(),
+            history=reader.history(needs) if needs.height else empty_series(),
+            prior=reader.prior(gapped) if facts.approvals.height else empty_series(),
             registry=facts.registry.filter(is_gapped),
-            strategies=lookups.strategies,
-            approvals=lookups.approvals,
+            strategies=facts.strategies,
+            approvals=facts.approvals,
         ),
         days,
-        calendars,
-        history_as_of,
-        parameters.estimation,
+        settings.calendars,
+        settings.history_as_of,
+        chosen,
     )
     both = pl.concat([validated.filter(~is_gapped), result.estimated])
-    return estimation.EstimationResult(
-        estimated=validated.select(_KEY).join(both, on=_KEY, how="left", maintain_order="left"),
-        estimates=result.estimates,
-        unresolved=result.unresolved,
-        verdicts=result.verdicts,
-        quarantined=result.quarantined,
-    )
+    estimated = validated.select(_KEY).join(both, on=_KEY, how="left", maintain_order="left")
+    return replace(result, estimated=estimated)
 
 
-def _neighbours(
-    uc_ids: list[int], days: list[date], as_of: datetime, parameters: Parameters, read_facts: ReadFacts
-) -> pl.DataFrame:
+def _neighbours(uc_ids: list[int], days: list[date], settings: Settings, reader: Reader) -> pl.DataFrame:
     """Validated series of the days just outside the window, where something was read."""
-    outside = [days[0] - timedelta(days=1), days[-1] + timedelta(days=1)]
-    facts = read_facts(uc_ids, outside)
-    # A day nobody has read is not a neighbour that has gaps: estimation must see it as not collected.
+    facts = reader.facts(uc_ids, [days[0] - ONE_DAY, days[-1] + ONE_DAY])
+    # A day nobody has read is not a neighbour with gaps: estimation must see it as not collected.
     read = facts.readings.select("meter_id", "day").unique()
-    seen = read.join(facts.installations.select("uc_id", "meter_id"), on="meter_id").select(_KEY).unique()
+    seen = read.join(facts.installations.select("uc_id", "meter_id"), on="meter_id")
     wanted = facts.registry.join(seen, on=_KEY, how="semi")
     if wanted.is_empty():
         return empty_series()
-    first = primary.from_pulses(facts.readings, facts.installations, wanted.select(_KEY), parameters.primary)
-    return _validate(
-        first.main,
-        Facts(wanted, facts.readings, facts.installations, facts.outages, facts.incidents),
-        as_of,
-        parameters,
-    ).validated
+    first = primary.from_pulses(
+        facts.readings, facts.installations, wanted.select(_KEY), settings.parameters.primary
+    )
+    return _validate(first.main, wanted, facts, settings).validated
 
 
 def _nothing_to_estimate(validated: pl.DataFrame) -> estimation.EstimationResult:
