@@ -25,6 +25,7 @@ import structlog
 
 from ccee.profile import Action, Environment, Profile
 from faults import OperatorFault
+from storage.settings import CceeSettings
 
 log = structlog.get_logger(__name__)
 
@@ -487,3 +488,20 @@ def _tls(profile: Profile) -> ssl.SSLContext:
                 remedy="give a PEM certificate and its key, readable by this user",
             ) from error
     return context
+
+
+def open_client(
+    settings: CceeSettings, profile: Profile, agent_codes: frozenset[int], environ: Mapping[str, str]
+) -> CceeClient:
+    """A client as configured, for these agents.
+
+    Raises: OperatorFault: an agent without credentials, an unknown environment, production while the profile
+        is not verified.
+    """
+    shared = (
+        Credentials(settings.client_id, settings.client_secret)
+        if settings.client_id and settings.client_secret
+        else None
+    )
+    environment = profile.environment(settings.environment, settings.base_url or "")
+    return CceeClient(profile, environment, credentials_for(agent_codes, environ, shared))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -399,7 +399,7 @@ class StandIn:
             current = getattr(self.rules, key)
             if type(value) is not type(current) or value not in _CHOICES.get(key, (value,)):
                 raise ValueError(f"{value!r}")
-            if type(value) is int and value < 0:
+            if type(value) is int and value < (1 if key == "page_size" else 0):
                 raise ValueError(f"{value!r}")
             return lambda: setattr(self.rules, key, value)
         except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, OperatorFault) as error:
@@ -443,13 +443,15 @@ class StandIn:
 
     def _replay(self, journal: Path) -> None:
         self._replaying = True
-        lines = journal.read_text("utf-8").split("\n")
-        for number, text in enumerate(lines, start=1):
+        content = journal.read_bytes()
+        # A line torn by a kill in mid-write had no reply yet; it must not spoil the next one.
+        whole = content[: content.rfind(b"\n") + 1]
+        with journal.open("r+b") as file:
+            file.truncate(len(whole))
+        for number, text in enumerate(whole.splitlines(), start=1):
             try:
-                line = json.loads(text) if text else {}
-            except json.JSONDecodeError as error:
-                if number == len(lines):
-                    break  # Torn by a kill in mid-write; no reply had been given for it.
+                line = json.loads(text)
+            except ValueError as error:
                 raise OperatorFault(
                     f"not a line of this journal: {error}",
                     where=f"{journal} line {number}",
@@ -463,7 +465,7 @@ class StandIn:
         self._replaying = False
 
     def _apply_again(self, change: dict[str, Any]) -> None:
-        fixed, self._fixed_now = self._fixed_now, datetime.min.replace(tzinfo=parse_zone("+00:00"))
+        fixed, self._fixed_now = self._fixed_now, datetime(2000, 1, 1, tzinfo=UTC)
         try:
             steps = [self._control_step(key, value) for key, value in change.items()]
         finally:

@@ -1,0 +1,94 @@
+"""`smf ccee` as a person types it, in processes of its own."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tests.ccee.conftest import AGENT, UCS, derive, register
+
+
+@pytest.fixture
+def smf(embedded_db, tmp_path):
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "SMF_DATABASE_URL": embedded_db.url,
+        "SMF_DATA_DIR": str(tmp_path),
+        f"SMF_AGENT_{AGENT}_CLIENT_ID": f"CONCESSIONARIA_{AGENT}",
+        f"SMF_AGENT_{AGENT}_CLIENT_SECRET": "standin",
+    }
+    command = [sys.executable, "-c", "import sys; from pipelines.cli import main; sys.exit(main())", "ccee"]
+
+    def run(*words, expect=0):
+        done = subprocess.run(
+            [*command, *words], env=env, capture_output=True, text=True, cwd=tmp_path, timeout=120
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done.stdout if expect in (0, 1) or done.stdout else done.stderr
+
+    def serve(*words):
+        server = subprocess.Popen(
+            [*command, "standin", "--port", "0", "--json", *words],
+            env=env,
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        text = b""
+        while not text.rstrip().endswith(b"}"):
+            line = server.stdout.readline()
+            assert line, "the stand-in ended"
+            text += line
+        env["SMF_CCEE_BASE_URL"] = json.loads(text)["base_url"]
+        return server
+
+    run.serve = serve
+    return run
+
+
+@pytest.mark.req("TR-2g", "X-trace")
+def test_standin_deliver_body_ledger_and_month(embedded_db, smf, tmp_path):
+    # Commands work with the real clock: yesterday is always in an open month.
+    day = datetime.now(timezone(timedelta(hours=-3))).date() - timedelta(days=1)
+    ids = register(embedded_db)
+    derive(embedded_db, ids[UCS[0]], values=[(slot * 37) % 5000 for slot in range(288)], day=day)
+    server = smf.serve("--state", "standin.jsonl")
+    try:
+        assert "1 bodies written" in smf("deliver", "--day", str(day), "--dry-run", "bodies")
+        assert "1 UC-days sent, 1 accepted" in smf("deliver", "--day", str(day))
+        assert "nothing was sent twice" in smf("deliver", "--day", str(day))
+        sent = smf("body", UCS[0], str(day))
+        assert sent == (tmp_path / "bodies" / str(day) / f"{UCS[0]}.json").read_text()
+        told = json.loads(smf("body", UCS[0], str(day), "--version", "1", "--json"))
+        assert told["body"] == sent
+        assert hashlib.sha256(sent.encode()).hexdigest() == told["sha256"]
+        (row,) = json.loads(smf("ledger", "--day", str(day), "--json"))["submissions"]
+        assert (row["state"], row["http_status"], row["sha256"]) == ("aceito", 200, told["sha256"])
+        assert UCS[0] in smf("ledger", "--day", str(day))
+        counted = json.loads(smf("month", UCS[0], f"{day:%Y-%m}", "--json"))
+        assert counted["equal"]
+        assert counted["theirs"]["horasRejeitadas"] > 0
+        assert "equal" in smf("month", UCS[0], f"{day:%Y-%m}")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+    # It remembers over a restart.
+    server = smf.serve("--state", "standin.jsonl")
+    try:
+        assert json.loads(smf("month", UCS[0], f"{day:%Y-%m}", "--json"))["equal"]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+    assert "smf ccee standin" in smf("month", UCS[0], f"{day:%Y-%m}", expect=10)
+
+
+def test_errors_name_place_and_remedy(smf):
+    assert "--day" in smf("body", "77", "2026-11-20", expect=11)
+    assert "YYYY-MM-DD" in smf("deliver", "--day", "soon", expect=11)
+    assert json.loads(smf("body", "77", "2026-11-20", "--json", expect=11))["error"]["actor"] == "operator"
+    assert "send.path" in smf("profile")
