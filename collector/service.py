@@ -17,6 +17,7 @@ import random
 import resource
 import secrets
 import socket
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ class Collector:
     ) -> None:
         self._db = db
         self._settings = db.settings.collector
-        self._now = now
+        self._now = lambda: now().astimezone(UTC)
         self._only = only
         self._on_settled = on_settled
         self._rng = rng or random.Random()
@@ -374,7 +375,8 @@ class Collector:
                 where=f"session {closings[0].session_id}",
                 remedy="report it; the frames are stored",
             )
-            log.exception("session.unmergeable", session=closings[0].session_id)
+            told = traceback.format_exc()
+            log.error("session.unmergeable", session=closings[0].session_id, traceback=told)
             worker.transact(self._condemn, closings[0], assignments.get(closings[0].session_id), bug)
             return {}
 
