@@ -143,7 +143,7 @@ def write_uc_days(
     gone = pl.concat([plan.filter(action="replace").select("uc_id", "day", "version"), removed])
     _delete_versions(conn, gone, quantity)
     fresh = plan.filter(pl.col("action") != "keep").select("uc_id", "day", "version")
-    stamp = pl.lit(at, pl.Datetime("us", "UTC"))
+    stamp = pl.lit(at.astimezone(dt.UTC), pl.Datetime("us", "UTC"))
     for layer, frame in layers.items():
         # Upper layers are made from the layer below, which has their own version.
         source = pl.col("input_version" if layer is Layer.PRIMARY else "version").cast(pl.Int32)

@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.table import Table
 
-from pipelines.cli.output import console, errors
+from pipelines.cli.output import console, errors, set_up_logging
 
 # Word on the command line -> (module with a Typer `app`, one line of help).
 GROUPS: dict[str, tuple[str, str]] = {
@@ -49,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         errors.print(f"[bold red]error[/] unknown command {words[0]!r}")
         errors.print(_overview())
         return EXIT_USAGE
+    set_up_logging()
     app: typer.Typer = importlib.import_module(GROUPS[words[0]][0]).app
+    # Local variables are day vectors of thousands of numbers, and could hold a secret.
+    app.pretty_exceptions_show_locals = False
     app(args=words[1:], prog_name=f"smf {words[0]}")
     return 0

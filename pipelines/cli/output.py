@@ -6,11 +6,14 @@ Exit codes: 0 done; 1 done, but something needs attention; 2 wrong usage; then b
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
+import structlog
 import typer
 from rich.console import Console
 
@@ -21,6 +24,21 @@ EXIT_BY_ACTOR = {Actor.RETRY: 10, Actor.OPERATOR: 11, Actor.FIELD_CREW: 12, Acto
 
 console = Console()
 errors = Console(stderr=True)
+
+
+def set_up_logging() -> None:
+    """Log lines to standard error, from warnings on, with short tracebacks."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def emit_json(value: Any) -> None:
