@@ -348,9 +348,17 @@ def _write(
             ],
         )
     frame = pl.DataFrame([_values(row) for row in rows], schema=SCHEMA, orient="row")
-    copy_frame(conn, "reading_day", frame.with_columns(recorded_at=pl.lit(at.astimezone(dt.UTC), pl.Datetime("us", "UTC"))))
+    copy_frame(
+        conn,
+        "reading_day",
+        frame.with_columns(recorded_at=pl.lit(at.astimezone(dt.UTC), pl.Datetime("us", "UTC"))),
+    )
     touched = frame.select("meter_id", "day").unique().sort("meter_id", "day")
-    copy_frame(conn, "touched_day", touched.with_columns(touched_at=pl.lit(at.astimezone(dt.UTC), pl.Datetime("us", "UTC"))))
+    copy_frame(
+        conn,
+        "touched_day",
+        touched.with_columns(touched_at=pl.lit(at.astimezone(dt.UTC), pl.Datetime("us", "UTC"))),
+    )
 
 
 def _values(row: _Row) -> tuple[Any, ...]:

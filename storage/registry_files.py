@@ -183,6 +183,16 @@ def write(path: Path, tables: Mapping[str, Sequence[Row]], zone: dt.tzinfo) -> N
         ) from error
 
 
+def write_flat_template(path: Path) -> None:
+    """Write a CSV file with only the headings of the form with one row per UC."""
+    try:
+        path.write_text(",".join(flat_columns()) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OperatorFault(
+            f"cannot be written: {error.strerror}", where=str(path), remedy="name a file you may write"
+        ) from error
+
+
 def _shown(sheet: Sheet, row: Row, zone: dt.tzinfo) -> list[str]:
     """Canonical times are UTC; people read market time."""
     cells = []

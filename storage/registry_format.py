@@ -48,6 +48,7 @@ class Sheet:
     """A sheet and its table.
 
     Attributes:
+        table: where its rows are kept.
         key: columns that name a row.
         owner: for dated facts, the columns that name whose timeline it is; a file gives whole timelines.
         select: SQL of all its rows as canonical text, columns in order.
@@ -58,6 +59,7 @@ class Sheet:
     """
 
     name: str
+    table: str
     help_line: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
@@ -96,6 +98,7 @@ def _uc_facts(
     names = ", ".join(column.name for column in columns)
     return Sheet(
         name=name,
+        table=table,
         help_line=help_line,
         columns=(_uc(), *columns, *_DATES),
         key=("uc_code", "valid_from"),
@@ -113,6 +116,7 @@ def _point_facts(name: str, table: str, help_line: str, columns: tuple[Column, .
     names = ", ".join(column.name for column in columns)
     return Sheet(
         name=name,
+        table=table,
         help_line=help_line,
         columns=(_point(), *columns, *_DATES),
         key=("point_code", *separate, "valid_from"),
@@ -131,6 +135,7 @@ def _point_facts(name: str, table: str, help_line: str, columns: tuple[Column, .
 SHEETS: tuple[Sheet, ...] = (
     Sheet(
         name="distributors",
+        table="distributor",
         help_line="Distributors",
         columns=(
             Column("code", "our code of the distributor", required=True),
@@ -144,6 +149,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="agents",
+        table="agent",
         help_line="Agents at CCEE (connected agent)",
         columns=(
             Column("code", "CCEE's code of the agent", "integer", required=True, minimum=1),
@@ -159,6 +165,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="customers",
+        table="customer",
         help_line="Customers",
         columns=(
             Column("code", "our code of the customer", required=True),
@@ -172,6 +179,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="ucs",
+        table="uc",
         help_line="Consumer units",
         columns=(
             Column("code", "code with leading zeros, digits only", required=True, pattern=r"\d{1,15}"),
@@ -248,6 +256,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="points",
+        table="point",
         help_line="Metering points, one per UC",
         columns=(
             Column("code", "code of the point", required=True),
@@ -286,6 +295,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="meter_models",
+        table="meter_model",
         help_line="Meter models",
         columns=(
             Column("code", "code of the model", required=True),
@@ -300,6 +310,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="meters",
+        table="meter",
         help_line="Meters",
         columns=(
             Column("serial", "serial as the meter says it, 8 digits for NBR 14522", required=True),
@@ -313,6 +324,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="units",
+        table="unit",
         help_line="Telemetry units",
         columns=(
             Column("code", "code of the unit", required=True),
@@ -331,6 +343,7 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         name="installations",
+        table="installation",
         help_line="Which meter is at which point, with its constants",
         columns=(
             Column("meter_serial", "serial of the meter", required=True, refers=("meters", "serial")),

@@ -7,6 +7,7 @@ A key nobody knows and a value that does not fit are refused with the place and 
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import tomllib
@@ -52,6 +53,12 @@ class MarketSettings:
         "fixed offset of market time; CCEE counts without daylight saving",
         pattern=r"[+-](0\d|1[0-4]):[0-5]\d",
     )
+
+    @property
+    def tzinfo(self) -> dt.timezone:
+        sign = -1 if self.zone.startswith("-") else 1
+        hours, minutes = self.zone[1:].split(":")
+        return dt.timezone(sign * dt.timedelta(hours=int(hours), minutes=int(minutes)))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def upgrade(db: Database) -> list[str]:
             before = MigrationContext.configure(connection).get_current_revision()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            _set_market_zone(connection, db.settings.market.zone)
+            _set_market_zone(connection, db.settings.market.tzinfo)
     except sqlalchemy.exc.ProgrammingError as error:
         if "permission denied" in str(error):
             raise OperatorFault(
@@ -92,11 +92,9 @@ def lz4_is_available() -> bool:
     return bool(found.scalar())
 
 
-def _set_market_zone(connection: sqlalchemy.Connection, zone: str) -> None:
+def _set_market_zone(connection: sqlalchemy.Connection, zone: dt.timezone) -> None:
     """The one place in SQL that knows market time: where a market day begins."""
-    sign = -1 if zone.startswith("-") else 1
-    hours, minutes = zone[1:].split(":")
-    seconds = int(dt.timedelta(hours=int(hours), minutes=int(minutes)).total_seconds()) * sign
+    seconds = int(zone.utcoffset(None).total_seconds())
     connection.exec_driver_sql(
         "CREATE OR REPLACE FUNCTION market_day_start(day date) RETURNS timestamptz "
         "LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN "

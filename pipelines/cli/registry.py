@@ -1,0 +1,150 @@
+"""`smf registry`: the registry from files and back."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from protocols.nbr14522.profiles import PROFILES
+from storage import registry_files
+from storage.database import Database
+from storage.registry import ImportResult, RegistryFault, Rules, export_registry, load_registry
+from storage.registry_files import Issue
+from storage.settings import Settings
+from vee.estimation import STRATEGIES
+from vee.validation import has_valid_check_digits
+
+app = typer.Typer(help="Load and write back the registry (CSV, XLSX).", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
+
+_NATIONAL_DIGITS = 15
+_SHOWN_ISSUES = 50
+
+
+def _doubt_of_code(code: str) -> str | None:
+    if len(code) != _NATIONAL_DIGITS:
+        return f"{code!r} does not have the 15 digits of the national code"
+    return None if has_valid_check_digits(code) else f"the check digits of {code!r} do not fit"
+
+
+RULES = Rules(
+    known={"estimation.strategy": STRATEGIES, "meter_models.profile": PROFILES},
+    doubtful={"ucs.code": _doubt_of_code},
+)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Workbook (.xlsx), folder of CSV files, or one CSV file.")],
+    check: Annotated[bool, typer.Option("--check", help="Check and compare only; load nothing.")] = False,
+    actor: Annotated[str | None, typer.Option(help="Who answers for it; default: your login.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Load a registry file: whole, or not at all with every error by sheet, row and column.
+
+    What the file names becomes as the file has it; what it does not name stays. Headings: smf registry
+    template.
+    """
+    with faults_to_exit(as_json), Database.open() as db:
+        db.migrate()
+        try:
+            result = load_registry(db, file, actor=actor or getpass.getuser(), rules=RULES, dry_run=check)
+        except RegistryFault as fault:
+            _show_refusal(fault, as_json)
+            raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault
+    if as_json:
+        emit_json(
+            {"is_check": check, "sheets": result.sheets, "warnings": [_row(i) for i in result.warnings]}
+        )
+    else:
+        _show_result(result, check)
+
+
+@app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="Workbook (.xlsx), or a folder for CSV files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the whole registry, so that importing it changes nothing."""
+    with faults_to_exit(as_json), Database.open() as db:
+        db.migrate()
+        rows = export_registry(db, file)
+    if as_json:
+        emit_json({"file": str(file), "rows": rows})
+    else:
+        console.print(f"Wrote {sum(rows.values()):,} rows in {len(rows)} sheets to {file}.", soft_wrap=True)
+
+
+@app.command()
+def template(
+    file: Annotated[Path, typer.Argument(help="Workbook (.xlsx), a folder for CSV files, or one .csv file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write an empty registry with all headings (a .csv file: one row per UC, for the simple case)."""
+    with faults_to_exit(as_json):
+        if file.suffix.lower() == ".csv":
+            registry_files.write_flat_template(file)
+        else:
+            registry_files.write(file, {}, Settings.load().market.tzinfo)
+    if as_json:
+        emit_json({"file": str(file)})
+    else:
+        console.print(f"Wrote {file}. Fill it in, then: smf registry import {file}", soft_wrap=True)
+
+
+def _show_result(result: ImportResult, is_check: bool) -> None:
+    table = Table(title="Would change" if is_check else "Loaded", title_justify="left")
+    table.add_column("Sheet")
+    for heading in ("added", "changed", "removed", "unchanged"):
+        table.add_column(heading, justify="right")
+    for sheet in result.sheets:
+        table.add_row(
+            sheet.sheet, *(f"{n:,}" for n in (sheet.added, sheet.changed, sheet.removed, sheet.unchanged))
+        )
+    console.print(table)
+    if not result.has_changes:
+        console.print("The registry already is as the file says.")
+    if result.warnings:
+        console.print(_issue_table(result.warnings, "Warnings"))
+
+
+def _show_refusal(fault: RegistryFault, as_json: bool) -> None:
+    wrong = [issue for issue in fault.issues if not issue.is_warning]
+    if as_json:
+        emit_json(
+            {
+                "error": {"actor": fault.actor.value, "where": str(fault.path), "message": fault.message},
+                "issues": [_row(issue) for issue in fault.issues],
+            }
+        )
+        return
+    errors.print(_issue_table(wrong, f"{len(wrong)} errors in {fault.path}; nothing was loaded"))
+
+
+def _issue_table(issues: Sequence[Issue], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("Where", "Row", "Column", "What", "What to do"):
+        table.add_column(heading, overflow="fold")
+    for issue in issues[:_SHOWN_ISSUES]:
+        table.add_row(issue.source, str(issue.row or ""), issue.column or "", issue.message, issue.remedy)
+    if len(issues) > _SHOWN_ISSUES:
+        table.caption = f"and {len(issues) - _SHOWN_ISSUES:,} more: --json lists all"
+    return table
+
+
+def _row(issue: Issue) -> dict[str, Any]:
+    return {
+        "source": issue.source,
+        "row": issue.row,
+        "column": issue.column,
+        "message": issue.message,
+        "remedy": issue.remedy,
+        "is_warning": issue.is_warning,
+    }
