@@ -27,8 +27,9 @@ from ccee.profile import load_profile
 from ccee.standin import serve_in_thread
 from ccee.standin_rules import StandIn, Unit
 from faults import DeveloperFault
+from simulator.clock import SettableClock
 from simulator.fleet import DemoPoint, demo_fleet
-from simulator.fleet_server import FleetClock, fleet_in_thread
+from simulator.fleet_server import fleet_in_thread
 from simulator.grid import MARKET_ZONE
 from vee.calendars import load_calendars
 
@@ -122,7 +123,7 @@ def main(stdin: IO[bytes], stdout: IO[bytes]) -> None:
     order = orjson.loads(stdin.readline())
     day = date.fromisoformat(order["day"])
     points = demo_fleet(order["points"], day, order["seed"])
-    clock = FleetClock(datetime.combine(day + timedelta(days=1), datetime.min.time(), MARKET_ZONE))
+    clock = SettableClock(datetime.combine(day + timedelta(days=1), datetime.min.time(), MARKET_ZONE))
     operator = StandIn(
         load_profile(),
         load_calendars(),
@@ -131,6 +132,8 @@ def main(stdin: IO[bytes], stdout: IO[bytes]) -> None:
         clock,
         Path(order["journal"]),
     )
+    # Replies with the stored entity, as CCEE's other calls do: the summary then has receipt numbers to show.
+    operator.rules.reply_mode = "created201_entity"
     with fleet_in_thread(points, clock) as fleet, serve_in_thread(operator) as ccee:
         _say(stdout, {"ccee": ccee.base_url, "meters": fleet.urls})
         for line in stdin:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +28,9 @@ errors = Console(stderr=True)
 
 
 def set_up_logging() -> None:
-    """Log lines to standard error, from warnings on, with short tracebacks."""
+    """Log lines to standard error, from warnings on, short tracebacks, no notices meant for developers."""
+    # Dagster's partitioned checks are said to be new at each import; whoever runs a command cannot act on it.
+    warnings.filterwarnings("ignore", message=r"(?s).*currently in (beta|preview)")
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
