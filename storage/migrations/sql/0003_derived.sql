@@ -96,3 +96,4 @@ CREATE TABLE uc_day_outcome (
     updated_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (uc_id, day)
 );
+CREATE INDEX uc_day_outcome_day ON uc_day_outcome (day);

@@ -7,7 +7,7 @@ CREATE TABLE submission (
     day             date NOT NULL,
     version         integer NOT NULL,                 -- 1, 2 ... of what CCEE is told about this UC-day
     series_version  integer NOT NULL,                 -- series_day version of layer 5 that the body renders
-    profile         text NOT NULL,                    -- contract profile name
+    profile         text NOT NULL,                    -- contract profile name @ digest of its body format
     body_sha256     bytea NOT NULL,
     body_bytes      integer NOT NULL,
     cause           text NOT NULL CHECK (cause IN ('first', 'content_changed', 'musd_changed')),
@@ -15,6 +15,7 @@ CREATE TABLE submission (
     created_at      timestamptz NOT NULL DEFAULT now(),
     UNIQUE (uc_id, day, version)
 );
+CREATE INDEX submission_day ON submission (day);
 
 -- State changes in order; the last one is the state (view submission_state).
 CREATE TABLE submission_event (
