@@ -13,6 +13,7 @@ from typing import Any
 
 from protocols.nbr14522.frames import Addressing
 from protocols.nbr14522.memory import Packing
+from protocols.nbr14522.write_layouts import WriteLayout
 
 READ_COMMANDS = frozenset({0x14, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x51, 0x52, 0x80})
 WRITE_COMMANDS = frozenset({0x29, 0x30, 0x37})
@@ -171,6 +172,8 @@ class MeterProfile:
     groups: int = 1
     """Channel groups of three channels."""
     has_reverse_channels: bool = True
+    write_layouts: tuple[WriteLayout, ...] = ()
+    """Layouts of writes that no public source gives, from the maker's manual."""
 
     packing: Packing = setting(
         Packing.S,
@@ -258,6 +261,10 @@ class MeterProfile:
     def __post_init__(self) -> None:
         if self.enq_required not in (0, 1, 2):
             raise ValueError(f"enq_required is 0, 1 or 2, not {self.enq_required}")
+
+    def layout_of(self, command: str) -> WriteLayout | None:
+        """The layout that this profile supplies for a command (`63`, `98/30`), if it does."""
+        return next((layout for layout in self.write_layouts if layout.command == command), None)
 
     @property
     def waits_for_enq(self) -> bool:

@@ -1,14 +1,13 @@
-"""Answers to writes, exceptions 39 and 40, and everything whose layout no public source gives."""
+"""Exceptions 39 and 40, and everything whose layout no public source gives."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, time
 from enum import IntEnum
 
 from protocols.nbr14522 import frames
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import Bcd, Clock, Date, Octet, Raw, at
+from protocols.nbr14522.messages.layout import Octet, Raw, at
 
 
 class Occurrence(IntEnum):
@@ -24,28 +23,6 @@ class Occurrence(IntEnum):
     LOCKED = 0x45
     INVALID_PARAMETER = 0x46
     VENDOR = 0xAB
-
-
-@dataclass(frozen=True, kw_only=True)
-class DateSet(Response):
-    """Answer to 29: the date now in force. What was sent in o5 comes back in o6 (section 6.2, B)."""
-
-    day: date | None = at(6, Date())
-    weekday: int | None = at(9, Bcd(1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimeSet(Response):
-    """Answer to 30: the time now in force."""
-
-    clock: time | None = at(6, Clock(3))
-
-
-@dataclass(frozen=True, kw_only=True)
-class OccurrenceCleared(Response):
-    """Answer to 37."""
-
-    occurrence: int | None = at(6, Octet())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,7 @@ class Response(Table):
     """
 
     SIZE: ClassVar[int] = frames.RESPONSE_CONTENT_SIZE
+    ECHO_SHIFT: ClassVar[int] = 1
 
     code: int = at(1, Octet())
     meter_serial: str | None = at(2, Digits(4))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, time
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol, Self
@@ -29,6 +29,9 @@ class Problem:
     octet: int
     octets_hex: str
     reason: str
+
+
+REDACTED = "(redacted)"
 
 
 class BadField(Exception):
@@ -71,6 +74,43 @@ class Octet:
 
     def encode(self, value: int) -> bytes:
         return bytes([value])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One octet that is a member of an enumeration."""
+
+    of: type[IntEnum]
+    size: int = 1
+
+    def decode(self, octets: bytes) -> IntEnum:
+        try:
+            return self.of(octets[0])
+        except ValueError as error:
+            raise BadField(str(error)) from error
+
+    def encode(self, value: IntEnum) -> bytes:
+        return bytes([self.of(value)])
+
+
+@dataclass(frozen=True, slots=True)
+class DisplayCodes:
+    """Decimal codes one after the other, ended by `00`."""
+
+    size: int
+
+    def decode(self, octets: bytes) -> tuple[int, ...]:
+        listed, _, rest = octets.partition(b"\x00")
+        if any(rest):
+            raise BadField("octets after the end of the list")
+        if not listed.hex().isdecimal():
+            raise BadField("not decimal") if listed else BadField("an empty list")
+        return tuple(_moment(listed))
+
+    def encode(self, value: tuple[int, ...]) -> bytes:
+        if not value or len(value) > self.size or not all(0 < code < 100 for code in value):
+            raise LocalProtocolError(f"{value}: 1 to {self.size} codes from 1 to 99", where="display codes")
+        return b"".join(encode_bcd(code, 1) for code in value).ljust(self.size, b"\x00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +219,13 @@ class TimeDate:
 
 @dataclass(frozen=True, slots=True)
 class Date:
-    """`DD MM YY`; all zeros is nothing."""
+    """`DD MM YY`; all zeros is nothing, and so is what `unused` names."""
 
     size: int = 3
+    unused: bytes = b""
 
     def decode(self, octets: bytes) -> date | None:
-        if not any(octets):
+        if not any(octets) or octets == self.unused:
             return None
         day, month, year = _moment(octets)
         try:
@@ -243,6 +284,8 @@ class FieldSpec:
     count: int
     blank: bytes | None
     required: bool
+    echoed: bool
+    secret: bool
 
     def slots(self) -> Iterator[tuple[int | None, int]]:
         """(index or None for a single value, 0-based offset) of each value."""
@@ -262,6 +305,8 @@ def at(
     default: Any = None,
     compare: bool = True,
     required: bool = False,
+    echoed: bool = False,
+    secret: bool = False,
 ) -> Any:
     """A field of a table.
 
@@ -271,12 +316,30 @@ def at(
         blank: octets of a value that is None in a fresh frame, where not the frame's own filling.
         default: the value of a fresh message.
         compare: whether two messages that differ only here are different.
-        required: a fresh message cannot be written without it: a clock is not set to zeros by omission.
+        required: a fresh request cannot be written without it: a clock is not set to zeros by omission.
+        echoed: the octet is that of the command; in an answer the field lies one octet later (`sent`).
+        secret: shown neither by `repr` nor by `to_json`.
     """
     if count:
         default = (default,) * count
-    where = {"octet": octet, "codec": codec, "count": count, "blank": blank, "required": required}
-    return field(default=default, compare=compare, metadata=where)
+    where = {
+        "octet": octet,
+        "codec": codec,
+        "count": count,
+        "blank": blank,
+        "required": required,
+        "echoed": echoed,
+        "secret": secret,
+    }
+    return field(default=default, compare=compare, repr=not secret, metadata=where)
+
+
+def sent(octet: int, codec: Codec, count: int = 0, blank: bytes | None = None, **options: Any) -> Any:
+    """A field that a command carries at `octet` and the answer brings back one octet later.
+
+    A meter's serial takes one octet more than a reader's (section 6.2, B), so one table serves both.
+    """
+    return at(octet, codec, count, blank, echoed=True, **options)
 
 
 def table_of(kind: type[Table]) -> tuple[FieldSpec, ...]:
@@ -292,6 +355,12 @@ _TABLES: dict[type[Table], tuple[FieldSpec, ...]] = {}
 
 def _build_table(kind: type[Table]) -> tuple[FieldSpec, ...]:
     specs = [FieldSpec(name=f.name, **f.metadata) for f in fields(kind) if "octet" in f.metadata]
+    if kind.ECHO_SHIFT:
+        # What a request must carry an answer may leave blank: some meters answer a write with zeros.
+        specs = [
+            replace(spec, octet=spec.octet + kind.ECHO_SHIFT, required=False) if spec.echoed else spec
+            for spec in specs
+        ]
     return tuple(sorted(specs, key=lambda spec: spec.octet))
 
 
@@ -306,6 +375,7 @@ class Table:
 
     SIZE: ClassVar[int]
     FILLING: ClassVar[int] = 0x00
+    ECHO_SHIFT: ClassVar[int] = 0
 
     octets: bytes = field(default=b"", repr=False, compare=False)
     problems: tuple[Problem, ...] = ()
@@ -360,7 +430,10 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: ISO dates and times, hexadecimal octets; empty records are left out."""
-        result = {spec.name: json_value(getattr(self, spec.name)) for spec in table_of(type(self))}
+        result = {
+            spec.name: REDACTED if spec.secret else json_value(getattr(self, spec.name))
+            for spec in table_of(type(self))
+        }
         if self.problems:
             result["problems"] = [
                 {"name": p.name, "octet": p.octet, "octets": p.octets_hex, "reason": p.reason}

@@ -1,16 +1,18 @@
-"""Requests: the commands that the reader may send (sections 2.1, 6.2)."""
+"""Requests that only read, the demand reset, and the way from a frame to its request (sections 2, 2.1)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date
 from enum import IntEnum
 from typing import Any, ClassVar
 
 from protocols.nbr14522 import frames
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.messages.base import Request
-from protocols.nbr14522.messages.layout import BadField, Bcd, Clock, Date, Octet, Raw, at
+from protocols.nbr14522.messages.layout import Bcd, Choice, Raw, at
+from protocols.nbr14522.messages.session import OpenSessionRequest, SeedRequest
+from protocols.nbr14522.messages.writes import EXTENDED, EXTENDED_WRITES, WRITES
 
 
 class LimitUnit(IntEnum):
@@ -26,23 +28,6 @@ class Period(IntEnum):
 
     PREVIOUS = 0
     CURRENT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One octet that is a member of an enumeration."""
-
-    of: type[IntEnum]
-    size: int = 1
-
-    def decode(self, octets: bytes) -> IntEnum:
-        try:
-            return self.of(octets[0])
-        except ValueError as error:
-            raise BadField(str(error)) from error
-
-    def encode(self, value: IntEnum) -> bytes:
-        return bytes([self.of(value)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,34 +110,6 @@ class ChangeLogRequest(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetDateRequest(Request):
-    """29: set the date. `weekday` 1 is Sunday; see `weekday_of`."""
-
-    CODE: ClassVar[int] = 0x29
-
-    day: date | None = at(5, Date(), required=True)
-    weekday: int | None = at(8, Bcd(1), required=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetTimeRequest(Request):
-    """30: set the time."""
-
-    CODE: ClassVar[int] = 0x30
-
-    clock: time | None = at(5, Clock(3), required=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClearOccurrenceRequest(Request):
-    """37: clear an occurrence that answer 40 named."""
-
-    CODE: ClassVar[int] = 0x37
-
-    occurrence: int | None = at(5, Octet(), required=True)
-
-
-@dataclass(frozen=True, kw_only=True)
 class WholeMemoryParametersRequest(_GroupRequest):
     """51: parameters for reading the whole memory, or its newest `amount` of `unit`."""
 
@@ -183,27 +140,33 @@ class OpaqueRequest(Request):
     parameters: bytes = at(5, Raw(60), default=bytes(60))
 
 
-REQUESTS: dict[int, type[Request]] = {
-    kind.CODE: kind
-    for kind in (
-        InstantaneousRequest,
-        DemandResetRequest,
-        CurrentParametersRequest,
-        PreviousParametersRequest,
-        CurrentRegistersRequest,
-        PreviousRegistersRequest,
-        PowerFailuresRequest,
-        CurrentMemoryRequest,
-        PreviousMemoryRequest,
-        ChangeLogRequest,
-        SetDateRequest,
-        SetTimeRequest,
-        ClearOccurrenceRequest,
-        WholeMemoryParametersRequest,
-        WholeMemoryRequest,
-        MeasurementParametersRequest,
-    )
+_READS: tuple[type[Request], ...] = (
+    InstantaneousRequest,
+    DemandResetRequest,
+    CurrentParametersRequest,
+    PreviousParametersRequest,
+    CurrentRegistersRequest,
+    PreviousRegistersRequest,
+    PowerFailuresRequest,
+    CurrentMemoryRequest,
+    PreviousMemoryRequest,
+    ChangeLogRequest,
+    WholeMemoryParametersRequest,
+    WholeMemoryRequest,
+    MeasurementParametersRequest,
+    SeedRequest,
+    OpenSessionRequest,
+)
+
+REQUESTS: dict[int, type[Request]] = {kind.CODE: kind for kind in _READS} | {
+    code: request for code, (request, _) in WRITES.items()
 }
+"""Typed requests by command code."""
+
+EXTENDED_REQUESTS: dict[int, type[Request]] = {
+    sub_code: request for sub_code, (request, _) in EXTENDED_WRITES.items()
+}
+"""Typed requests of command 98 by sub-code."""
 
 
 def decode_request(frame: bytes) -> Request:
@@ -217,12 +180,17 @@ def decode_request(frame: bytes) -> Request:
         content = frames.unwrap_command(frame, frames.Addressing.P0)[:-2]
     if not content[0]:
         raise RemoteProtocolError("code 00 is no command", where="command frame")
-    return REQUESTS.get(content[0], OpaqueRequest).read(content)
+    kind = EXTENDED_REQUESTS.get(content[4]) if content[0] == EXTENDED else REQUESTS.get(content[0])
+    return (kind or OpaqueRequest).read(content)
 
 
-def request_for(code: int, **values: Any) -> Request:
-    """A fresh request for a command code, its parameters by name (`request_for(0x51, group=1)`)."""
-    kind = REQUESTS.get(code)
+def request_for(code: int, sub_code: int | None = None, **values: Any) -> Request:
+    """A fresh request for a command code, its parameters by name (`request_for(0x51, group=1)`).
+
+    Args:
+        sub_code: o5 of command 98.
+    """
+    kind = REQUESTS.get(code) if code != EXTENDED or sub_code is None else EXTENDED_REQUESTS.get(sub_code)
     return OpaqueRequest(code=code, **values) if kind is None else kind(**values)
 
 

@@ -24,6 +24,7 @@ from protocols.nbr14522.messages import (
     Constant,
     CurrentParametersRequest,
     DateSet,
+    DayMonth,
     Instantaneous,
     InstantaneousRequest,
     LimitUnit,
@@ -77,7 +78,24 @@ def test_requests_are_the_reference_frames() -> None:
 NEEDED = {
     0x29: {"day": date(2024, 3, 8), "weekday": 6},
     0x30: {"clock": time(2, 50, 53)},
+    0x31: {"interval_min": 15},
+    0x33: {"constants": (Constant(numerator=3, denominator=10),) * 3},
+    0x36: {"is_on": True},
     0x37: {"occurrence": 0x37},
+    0x64: {"is_on": True, "winter_end": DayMonth(day=15, month=10)},
+    0x67: {
+        "power_factor_composition": "52",
+        "energy_interval_min": 60,
+        "demand_interval_min": 60,
+        "reference_power_factor_inductive_pct": 92,
+        "reference_power_factor_capacitive_pct": 92,
+        "inductive_starts": (time(6), None),
+        "validity": "3333",
+    },
+    0x73: {"interval_min": 5},
+    0x79: {"is_shown": True, "codes": (1, 2, 3, 33)},
+    0x87: {"is_read": False, "installation_code": "    1234567890"},
+    0x90: {"modes": (0x32, 0x22) * 3},
 }
 
 
