@@ -29,31 +29,36 @@ RECOVERY = "recovery"
 # The months before migration that the distributor keeps (PdC 1.8, annex 7.1).
 PRIOR = timedelta(days=366)
 
+# Driven from the UCs of the chunk, day by day through the key: never a scan of what the fleet has. The bounds
+# on day let TimescaleDB leave out its chunks when it plans.
 _UCS = "SELECT id AS uc_id FROM uc WHERE id % $1::bigint = $2::bigint ORDER BY id"
 
 _READINGS = """
     SELECT r.meter_id, r.channel, r.day, r.version, r.quantity_code, r.interval_s, r.pulses,
            r.source_starts, r.source_sessions
-    FROM reading_day r
-    WHERE r.day = ANY($1::text::date[])
-      AND (r.meter_id, r.channel) IN (
-        SELECT i.meter_id, i.active_channel FROM installation i JOIN point p ON p.id = i.point_id
-        WHERE p.uc_id = ANY($2::text::bigint[])
-      )
-      AND NOT EXISTS (
-        SELECT 1 FROM reading_day n
-        WHERE n.meter_id = r.meter_id AND n.channel = r.channel AND n.day = r.day AND n.version > r.version
-      )
+    FROM (
+        SELECT DISTINCT i.meter_id, i.active_channel
+        FROM unnest($4::text::bigint[]) AS k (uc_id)
+        JOIN point p ON p.uc_id = k.uc_id
+        JOIN installation i ON i.point_id = p.id
+            AND i.valid && tstzrange(market_day_start($2::date), market_day_start($3::date + 1))
+    ) m
+    CROSS JOIN unnest($1::text::date[]) AS d (day)
+    CROSS JOIN LATERAL (
+        SELECT * FROM reading_day
+        WHERE meter_id = m.meter_id AND channel = m.active_channel AND day = d.day
+          AND day BETWEEN $2::date AND $3::date
+        ORDER BY version DESC LIMIT 1
+    ) r
 """
 
 _OUTAGES = """
     SELECT DISTINCT p.uc_id, o.started_at, o.ended_at
-    FROM outage o
-    JOIN installation i ON i.meter_id = o.meter_id AND i.role = 'main'
-        AND i.valid && tstzrange(o.started_at, o.ended_at, '[]')
-    JOIN point p ON p.id = i.point_id
-    WHERE p.uc_id = ANY($3::text::bigint[])
-      AND o.ended_at > market_day_start($1::date) AND o.started_at < market_day_start($2::date + 1)
+    FROM unnest($3::text::bigint[]) AS k (uc_id)
+    JOIN point p ON p.uc_id = k.uc_id
+    JOIN installation i ON i.point_id = p.id AND i.role = 'main'
+    JOIN outage o ON o.meter_id = i.meter_id AND i.valid && tstzrange(o.started_at, o.ended_at, '[]')
+    WHERE o.ended_at > market_day_start($1::date) AND o.started_at < market_day_start($2::date + 1)
     ORDER BY p.uc_id, o.started_at
 """
 
@@ -82,38 +87,41 @@ _APPROVALS = """
 # The last word of the main meter since the day began; a session that failed explains an empty day.
 _CAUSES = """
     SELECT p.uc_id, d.day::date AS day, 'link_failed' AS cause
-    FROM unnest($1::text::date[]) AS d (day)
-    JOIN installation i ON i.role = 'main'
+    FROM unnest($2::text::bigint[]) AS k (uc_id)
+    JOIN point p ON p.uc_id = k.uc_id
+    CROSS JOIN unnest($1::text::date[]) AS d (day)
+    JOIN installation i ON i.point_id = p.id AND i.role = 'main'
         AND i.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
-    JOIN point p ON p.id = i.point_id
     CROSS JOIN LATERAL (
         SELECT outcome FROM session
         WHERE meter_id = i.meter_id AND started_at >= market_day_start(d.day) AND outcome IS NOT NULL
         ORDER BY started_at DESC LIMIT 1
     ) s
-    WHERE p.uc_id = ANY($2::text::bigint[]) AND s.outcome IN ('failed', 'aborted')
+    WHERE s.outcome IN ('failed', 'aborted')
 """
 
 _EARLIER = """
     SELECT s.uc_id, s.day, s.denominator, s.numerators, s.origin, s.reason
-    FROM series_day s
-    WHERE s.layer = $1 AND s.quantity = 1 AND s.day = ANY($2::text::date[])
-      AND s.uc_id = ANY($3::text::bigint[])
-      AND NOT EXISTS (
-        SELECT 1 FROM series_day n
-        WHERE n.uc_id = s.uc_id AND n.quantity = 1 AND n.layer = s.layer AND n.day = s.day
-          AND n.version > s.version
-      )
+    FROM unnest($5::text::bigint[]) AS k (uc_id)
+    CROSS JOIN unnest($2::text::date[]) AS d (day)
+    CROSS JOIN LATERAL (
+        SELECT * FROM series_day
+        WHERE uc_id = k.uc_id AND quantity = 1 AND layer = $1 AND day = d.day
+          AND day BETWEEN $3::date AND $4::date
+        ORDER BY version DESC LIMIT 1
+    ) s
     ORDER BY s.uc_id, s.day
 """
 
 _BEFORE_MIGRATION = """
     SELECT s.uc_id, s.day, s.denominator, s.numerators, s.origin, s.reason
-    FROM series_latest s
-    JOIN (SELECT uc_id, min(lower(valid)) AS since FROM uc_status WHERE status = 'active' GROUP BY uc_id) a
-        ON a.uc_id = s.uc_id
-    WHERE s.layer = $1 AND s.quantity = 1 AND s.day BETWEEN a.since - $2::int AND a.since - 1
-      AND s.uc_id = ANY($3::text::bigint[])
+    FROM (
+        SELECT st.uc_id, min(lower(st.valid)) AS since
+        FROM uc_status st JOIN unnest($3::text::bigint[]) AS k (uc_id) ON k.uc_id = st.uc_id
+        WHERE st.status = 'active' GROUP BY st.uc_id
+    ) a
+    JOIN series_latest s ON s.uc_id = a.uc_id AND s.layer = $1 AND s.quantity = 1
+        AND s.day BETWEEN a.since - $2::int AND a.since - 1
     ORDER BY s.uc_id, s.day
 """
 
@@ -132,7 +140,7 @@ class FactReader:
         """What is known of these UCs on these days; `registry` names the UC-days to be derived."""
         ucs, dates, first, last = array_literal(uc_ids), _dates(days), min(days), max(days)
         registered = snapshot(self._connection, first, last, uc_ids=uc_ids)
-        readings = self._read(_READINGS, dates, ucs).sort("meter_id", "channel", "day")
+        readings = self._read(_READINGS, dates, first, last, ucs).sort("meter_id", "channel", "day")
         conflicts = self._read(_CONFLICTS, dates, ucs).with_columns(kind=pl.lit(DUPLICATE_CONFLICT))
         uc_days = _expected(registered, readings, days)
         return Facts(
@@ -151,9 +159,9 @@ class FactReader:
     def history(self, needs: pl.DataFrame) -> pl.DataFrame:
         """Layer 3, latest version, of the UC-days in `needs` (`uc_id, needed_day`)."""
         wanted = needs.select("uc_id", pl.col("needed_day").alias("day")).unique()
-        days = _dates(wanted["day"].unique().sort().to_list())
+        days = wanted["day"].unique().sort().to_list()
         ucs = array_literal(wanted["uc_id"].unique().sort())
-        return self._series(_EARLIER, days, ucs).join(wanted, on=_KEY, how="semi", maintain_order="left")
+        return self._series(_EARLIER, _dates(days), days[0], days[-1], ucs).join(wanted, on=_KEY, how="semi", maintain_order="left")
 
     def prior(self, uc_ids: list[int]) -> pl.DataFrame:
         """Layer 3 of the days before these UCs became active."""

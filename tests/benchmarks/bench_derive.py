@@ -1,0 +1,259 @@
+"""From stored raw vectors to rendered CCEE bodies and their ledger rows, against a plain COPY of the same intervals.
+
+    .venv/bin/python -m tests.benchmarks.bench_derive [--points 20000] [--repeat 3]
+
+The peer writes the intervals as (uc, timestamp, value, flag) rows into a hypertable with its primary key,
+from octets encoded beforehand and in the order of the key, which is its best case. Both run on one
+TimescaleDB, one after the other, and the ratio of the medians is what counts (at most 1.0). The derivation runs in
+a process of its own, whose peak memory is printed for two sizes of the fleet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import datetime as dt
+import json
+import pstats
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import psycopg
+
+from assets import derivation
+from ccee import ledger
+from ccee.profile import load_profile
+from storage import readings
+from storage.bulk import copy_frame, encode_rows
+from storage.database import Database
+from storage.settings import DatabaseSettings, Settings
+from tests.assets.world import DAY, NOW, add_points
+from tests.timescale import NotAvailableError, TimescaleServer
+
+SLOTS = 288
+# Of the UCs: one in a hundred lacks half an hour, one in ten has transformation losses.
+GAP_EVERY, LOSS_EVERY = 100, 10
+
+
+@contextmanager
+def fresh(server: Database, name: str) -> Iterator[Database]:
+    with server.connect(autocommit=True) as conn:
+        conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    server.create_database(name)
+    with server.sibling(name) as db:
+        db.migrate()
+        yield db
+    with server.connect(autocommit=True) as conn:
+        conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def fill(db: Database, points: int) -> None:
+    """Raw vectors of one day."""
+    rng = np.random.default_rng(points)
+    with db.connect() as conn:
+        made = add_points(conn, points)
+        conn.execute(
+            "INSERT INTO point_loss (point_id, kind, valid, percent) "
+            "SELECT id, 'transformation', '[2026-01-01,)', 2.5 FROM point WHERE uc_id %% %s = 0",
+            [LOSS_EVERY],
+        )
+        pulses = rng.integers(0, 900, (points, SLOTS), dtype=np.int32)
+        frame = pl.DataFrame(
+            {
+                "meter_id": [point.meter_id for point in made],
+                "pulses": pl.Series(pulses, dtype=pl.Array(pl.Int32, SLOTS)).arr.to_list(),
+            }
+        ).with_row_index("row")
+        with_gap = pl.when(pl.col("row") % GAP_EVERY == 0).then(
+            pl.concat_list(
+                pl.col("pulses").list.head(100),
+                pl.lit([None] * 6, dtype=pl.List(pl.Int32)),
+                pl.col("pulses").list.tail(SLOTS - 106),
+            )
+        )
+        rows = frame.with_columns(
+            pulses=with_gap.otherwise("pulses"),
+            channel=1,
+            day=DAY,
+            version=1,
+            quantity_code=1,
+            interval_s=300,
+            source_starts=pl.lit([0]),
+            source_sessions=pl.lit([1]),
+        )
+        copy_frame(conn, "reading_day", rows.select(list(readings.SCHEMA)))
+    with db.connect(autocommit=True) as conn:
+        conn.execute("VACUUM ANALYZE")
+
+
+def peer(db: Database, points: int) -> float:
+    """Seconds of COPY for the same intervals, one row each."""
+    rng = np.random.default_rng(points)
+    start = np.datetime64("2026-11-20T03:05:00", "us")
+    stamps = start + np.arange(SLOTS) * np.timedelta64(300, "s")
+    types = {"uc": "int8", "at": "timestamptz", "value": "float8", "flag": "int2"}
+    blocks: list[bytes] = []
+    frame = pl.DataFrame(
+        {
+            "uc": np.repeat(np.arange(points), SLOTS),
+            "at": pl.Series(np.tile(stamps, points)).dt.replace_time_zone("UTC"),
+            "value": rng.integers(0, 900, points * SLOTS) * 0.0072,
+            "flag": np.ones(points * SLOTS, np.int16),
+        }
+    )
+    blocks = [bytes(block) for block in encode_rows(frame, types)]
+    del frame
+    with db.connect() as conn:
+        conn.execute(
+            "CREATE TABLE plain (uc bigint, at timestamptz, value float8, flag smallint, PRIMARY KEY (uc, at))"
+        )
+        conn.execute("SELECT create_hypertable('plain', by_range('at'), create_default_indexes => false)")
+        conn.commit()
+        began = time.perf_counter()
+        with (
+            conn.cursor() as cursor,
+            cursor.copy("COPY plain (uc, at, value, flag) FROM STDIN (FORMAT binary)") as copy,
+        ):
+            for block in blocks:
+                copy.write(block)
+        conn.commit()
+        took = time.perf_counter() - began
+        assert _one(conn, "SELECT count(*) FROM plain") == points * SLOTS
+        conn.execute("DROP TABLE plain")
+    return took
+
+
+def _one(conn: psycopg.Connection, query: str) -> int:
+    row = conn.execute(query).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def ours(url: str, points: int, with_profile: bool) -> None:
+    """The child process: derive, render, plan; prints one JSON line."""
+    profile = load_profile()
+    with Database.open(
+        Settings(database=DatabaseSettings(url=url, data_dir=Path(tempfile.gettempdir())))
+    ) as db:
+        imported = _peak_mib()
+        watch = cProfile.Profile()
+        if with_profile:
+            watch.enable()
+        began = time.perf_counter()
+        summary = derivation.derive(db, DAY, DAY, as_of=NOW, run_id="bench")
+        derived, derived_mib = time.perf_counter(), _peak_mib()
+        due = ledger.survey(db, profile, DAY).filter(pl.col("verdict") == ledger.Verdict.NEW)
+        with db.connect(autocommit=True) as conn:
+            recorded = ledger.record(db, conn, profile, DAY, due, "bench", NOW)
+        ended = time.perf_counter()
+        watch.disable()
+        assert summary.outcomes == {"ready": points}, summary.outcomes
+        assert len(recorded.submissions) == points, (len(recorded.submissions), recorded.refused)
+        if with_profile:
+            pstats.Stats(watch, stream=sys.stderr).sort_stats("cumulative").print_stats(45)
+            pstats.Stats(watch, stream=sys.stderr).sort_stats("tottime").print_stats(25)
+    print(
+        json.dumps(
+            {
+                "derive_s": derived - began,
+                "bodies_s": ended - derived,
+                "total_s": ended - began,
+                "before_mib": imported,
+                "derived_mib": derived_mib,
+                "peak_mib": _peak_mib(),
+            }
+        )
+    )
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run(server: Database, points: int, with_profile: bool) -> dict[str, float]:
+    with fresh(server, "bench_derive") as db:
+        fill(db, points)
+        child = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.benchmarks.bench_derive",
+                "--child",
+                db.url,
+                "--points",
+                str(points),
+            ]
+            + (["--profile"] if with_profile else []),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        found: dict[str, float] = json.loads(child.stdout.splitlines()[-1])
+        # The database that the derivation just filled serves the peer, too: same server, same state.
+        found["peer_s"] = peer(db, points)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--points", type=int, default=20_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--profile", action="store_true", help="print where the time goes, call by call")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.child:
+        ours(chosen.child, chosen.points, chosen.profile)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="smf-bench-", dir="/var/tmp") as folder:
+        timescale = TimescaleServer(Path(folder) / "timescale")
+        try:
+            url = timescale.acquire()
+        except NotAvailableError as reason:
+            print(f"NOT RUN: {reason}")
+            return 1
+        try:
+            server = Database(url, Settings(database=DatabaseSettings(url=url, data_dir=Path(folder))))
+            small = run(server, chosen.points // 4, False)
+            runs = [run(server, chosen.points, chosen.profile and n == 0) for n in range(chosen.repeat)]
+        finally:
+            timescale.release()
+    report(chosen.points, small, runs)
+    return 0
+
+
+def report(points: int, small: dict[str, float], runs: list[dict[str, float]]) -> None:
+    middle = {key: statistics.median(one[key] for one in runs) for key in runs[0]}
+    intervals = points * SLOTS
+    print(f"{points:,} UC-days of {SLOTS} intervals, median of {len(runs)} runs")
+    print(f"  layers written        {middle['derive_s']:7.2f} s")
+    print(f"  bodies and ledger     {middle['bodies_s']:7.2f} s")
+    print(
+        f"  raw vectors to ledger {middle['total_s']:7.2f} s   {intervals / middle['total_s'] / 1e6:.2f} M intervals/s"
+    )
+    print(
+        f"  plain COPY            {middle['peer_s']:7.2f} s   {intervals / middle['peer_s'] / 1e6:.2f} M intervals/s"
+    )
+    ratios = [one["total_s"] / one["peer_s"] for one in runs]
+    print(
+        f"  ratio                 {middle['total_s'] / middle['peer_s']:7.2f}     ({min(ratios):.2f} to {max(ratios):.2f}; limit 1.0)"
+    )
+    print(
+        f"  peak memory           {middle['peak_mib']:7.0f} MiB for {points:,} UCs, "
+        f"{small['peak_mib']:.0f} MiB for {points // 4:,} (limit 2048); layers alone "
+        f"{middle['derived_mib']:.0f} and {small['derived_mib']:.0f}, imports {middle['before_mib']:.0f}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
