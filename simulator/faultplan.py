@@ -9,6 +9,8 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
+from simulator.impairment import PERFECT, ImpairedLine, LinkQuality
+
 BITS_PER_OCTET = 10  # 8N1
 # Telnet negotiation that some serial gateways inject at connect (reference 1.9).
 TELNET_OPTIONS = bytes.fromhex("FFFB01FFFB03FFFD03")
@@ -31,6 +33,7 @@ class FaultPlan:
         baud: pace of what the meter sends, a serial line at 8N1; None: as fast as TCP goes. Below 300 a block
             takes longer than the relaxed wait for its ACK.
         hello: octets that arrive at connect, before anything else.
+        quality: delay, loss, damage and breaks of the way there, by `seed`.
         effective_from: simulated instant from which connection faults (silence, refusing, dropping) count.
         seed: of the chances.
     """
@@ -46,6 +49,7 @@ class FaultPlan:
     wait_s: float = 0.05
     baud: int | None = None
     hello: bytes = b""
+    quality: LinkQuality = PERFECT
     effective_from: datetime | None = None
     seed: int = 0
 
@@ -64,25 +68,35 @@ class ConnectionCount:
     def __init__(self, plan: FaultPlan) -> None:
         self._plan = plan
         self._count = 0
+        self._connections = 0
 
     def connect(self, now: datetime) -> LineFaults:
         """The faults of a new connection."""
+        self._connections += 1
         effective = self._plan.effective_from is None or now >= self._plan.effective_from
         if effective:
             self._count += 1
-        return LineFaults(self._plan, self._count, effective)
+        return LineFaults(self._plan, self._count, effective, self._connections)
 
 
 class LineFaults:
-    """One connection's way through a plan. `number` counts connections from 1."""
+    """One connection's way through a plan. `number` counts the connections since it took effect from 1,
+    `connection` all of them."""
 
-    def __init__(self, plan: FaultPlan, number: int, effective: bool = True) -> None:
+    def __init__(self, plan: FaultPlan, number: int, effective: bool = True, connection: int = 1) -> None:
         self.plan = plan
+        self._connection = connection
         self.silent = plan.silent and effective
         self.refused = effective and number <= plan.refuse_first
         self._drops = effective and number <= plan.drop_first + plan.refuse_first and plan.drop_first > 0
         self._chance = random.Random(f"{plan.seed}/{number}")
         self._blocks = 0
+
+    def impaired_line(self, now_s: float) -> ImpairedLine | None:
+        """The way to the meter, opened now; None where it is perfect."""
+        if self.plan.quality.is_perfect:
+            return None
+        return ImpairedLine(self.plan.quality, self.plan.seed, self._connection, now_s)
 
     def send_block(self, wire: bytes) -> Sending:
         """What the line makes of one block."""

@@ -28,6 +28,7 @@ class LinkQuality:
         connect_failure: chance of a connection to be refused.
         mean_octets_to_break: the connection breaks after a random number of octets, both ways together.
         mean_s_to_break: the connection breaks after a random time.
+        silent_breaks: chance of a break that the other side is not told of: the connection stays, dead.
     """
 
     delay_s: float = 0.0
@@ -39,6 +40,7 @@ class LinkQuality:
     connect_failure: float = 0.0
     mean_octets_to_break: float | None = None
     mean_s_to_break: float | None = None
+    silent_breaks: float = 0.0
 
     @property
     def is_perfect(self) -> bool:
@@ -62,6 +64,7 @@ QUALITIES: Mapping[str, LinkQuality] = MappingProxyType(
             connect_failure=0.05,
             mean_octets_to_break=400_000.0,
             mean_s_to_break=5_400.0,
+            silent_breaks=0.2,
         ),
         "gprs-bad": LinkQuality(
             delay_s=0.6,
@@ -73,6 +76,7 @@ QUALITIES: Mapping[str, LinkQuality] = MappingProxyType(
             connect_failure=0.2,
             mean_octets_to_break=80_000.0,
             mean_s_to_break=1_200.0,
+            silent_breaks=0.4,
         ),
         "satellite": LinkQuality(delay_s=0.65, jitter_s=0.1, connect_failure=0.03),
     }
@@ -101,6 +105,7 @@ class ImpairedLine:
         octets, seconds = quality.mean_octets_to_break, quality.mean_s_to_break
         self._octets_left = math.inf if octets is None else chance.expovariate(1.0 / octets)
         self.breaks_at_s = None if seconds is None else now_s + chance.expovariate(1.0 / seconds)
+        self.breaks_silently = chance.random() < quality.silent_breaks
         self.up = Direction(self, quality, random.Random(f"{seed}/{number}/up"))
         self.down = Direction(self, quality, random.Random(f"{seed}/{number}/down"))
 
@@ -137,7 +142,10 @@ class Direction:
             size = len(rest)
             if quality.portion_octets is not None:
                 size = self._chance.randint(1, quality.portion_octets)
-            arrives = max(at_s + self._chance.random() * quality.jitter_s, self._last_s)
+            # Strictly after the one before: timers that are due together fire in no certain order.
+            arrives = max(
+                at_s + self._chance.random() * quality.jitter_s, math.nextafter(self._last_s, math.inf)
+            )
             parcels.append(Parcel(arrives, rest[:size]))
             self._last_s = arrives
             rest = rest[size:]

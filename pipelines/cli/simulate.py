@@ -122,7 +122,7 @@ def nbr14522(
         station = Station(SimulatedMeter(spec), clock, plan)
         server = PtyMeterServer(station) if pty else TcpMeterServer(station, host, port)
         source = str(pulses) if pulses is not None else f"{load}, {peak_kw:g} kW, seed {seed}"
-        _serve_one(server, clock, source, as_json)
+        _serve_one(server, station, clock, source, as_json)
 
 
 def _instant(text: str | None, end: datetime | None) -> datetime:
@@ -136,9 +136,11 @@ def _faults(plan: FaultPlan) -> dict[str, object]:
     return {name: value for name, value in asdict(plan).items() if value != usual[name]}
 
 
-def _serve_one(server: MeterServer, clock: SettableClock, source: str, as_json: bool) -> None:
+def _serve_one(
+    server: MeterServer, station: Station, clock: SettableClock, source: str, as_json: bool
+) -> None:
     def started(served: MeterServer) -> None:
-        meter = served.station.meter
+        meter = station.meter
         words = 3 * len(meter.whole_memory(clock()))
         facts: dict[str, object] = {
             "url": served.url,
@@ -148,7 +150,7 @@ def _serve_one(server: MeterServer, clock: SettableClock, source: str, as_json: 
             "now": clock().isoformat(),
             "meter_time": meter.meter_now(clock()).isoformat(),
             "memory_words": words,
-            "faults": _faults(served.station.faults),
+            "faults": _faults(station.faults),
         }
         if as_json:
             _line(facts)

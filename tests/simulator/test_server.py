@@ -78,7 +78,7 @@ def test_a_reader_gets_over_tcp_what_the_meter_holds(profile: MeterProfile) -> N
             session = await session_with(server)
             assert (await session.ask(0x21)).meter_serial == SERIAL
             assert np.array_equal(await week(session), held(server))
-            assert (await session.ask(0x31)).refused_code == 0x31
+            assert (await session.ask(0x85)).refused_code == 0x85
             session.carrier.close()
 
     run(test)
