@@ -10,7 +10,7 @@ which hands over Arrow.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -86,8 +86,7 @@ def read_frame(source: Database | Any, query: str, parameters: Sequence[Any] | N
     Args:
         source: a `Database` (a connection is made for the query) or a connection of `Database.connect_arrow`.
         query: SQL with $1, $2 ... for parameters. numeric comes as text: cast it, or take it as exact text.
-        parameters: str, int, float, bool, bytes, dates; for arrays write `= ANY($1::text::bigint[])` with
-            `array_literal`.
+        parameters: str, int, float, bool, bytes, dates; for a list of ids see `one_of`.
     Returns:
         Arrays as List, bytea as Binary, timestamptz as Datetime in UTC.
     """
@@ -102,9 +101,17 @@ def read_frame(source: Database | Any, query: str, parameters: Sequence[Any] | N
     return frame
 
 
-def array_literal(values: Sequence[int] | pl.Series) -> str:
-    """Whole numbers as the text of an SQL array, for `$1::text::bigint[]`."""
+def array_literal(values: Iterable[object]) -> str:
+    """Whole numbers or dates as the text of an SQL array, for `one_of` and `unnest($1::text::bigint[])`."""
     return "{" + ",".join(map(str, values)) + "}"
+
+
+def one_of(column: str, parameter: str) -> str:
+    """SQL: the column is among the ids of a parameter made by `array_literal`.
+
+    A join, not `= ANY (...)`: where that is no index condition the text would be read again for each row.
+    """
+    return f"{column} IN (SELECT unnest({parameter}::text::bigint[]))"
 
 
 def encode_rows(frame: pl.DataFrame, types: Mapping[str, str]) -> Iterator[bytes | memoryview]:
@@ -195,13 +202,26 @@ def _lay_out(column: pl.Series, kind: str) -> _Field:
 
 def _lay_out_fixed(column: pl.Series, kind: str) -> _Field:
     if kind == "date":
-        numbers = column.cast(pl.Date).to_physical().cast(pl.Int32) - _EPOCH_DAYS
+        values = _plain(column, pl.Date()).astype("datetime64[D]").astype(np.int64) - _EPOCH_DAYS
     elif kind == "timestamptz":
-        numbers = column.cast(pl.Datetime("us", "UTC")).to_physical() - _EPOCH_US
+        values = (
+            _plain(column, pl.Datetime("us", "UTC")).astype("datetime64[us]").astype(np.int64) - _EPOCH_US
+        )
     else:
+        values = _plain(column, _POLARS[kind]())
+    return _fixed(values.astype(_NUMPY[kind]), column)
+
+
+def _plain(column: pl.Series, kind: pl.DataType) -> npt.NDArray[Any]:
+    """The values as numpy has them, zero for NULL. Each polars operation costs more than a small column's
+    values.
+    """
+    if column.dtype != kind:
         # Strict: a number that does not fit the column is refused here, not wrapped.
-        numbers = column.cast(_POLARS[kind])
-    return _fixed(numbers.fill_null(0).to_numpy().astype(_NUMPY[kind]), column)
+        column = column.cast(kind)
+    if column.null_count():
+        column = column.to_physical().fill_null(0).cast(kind)
+    return column.to_numpy()
 
 
 def _fixed(values: npt.NDArray[Any], column: pl.Series) -> _Field:

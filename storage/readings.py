@@ -14,7 +14,7 @@ import polars as pl
 import psycopg
 
 from faults import DeveloperFault
-from storage.bulk import array_literal, copy_frame, read_frame
+from storage.bulk import array_literal, copy_frame, one_of, read_frame
 from storage.database import Database
 from storage.locks import lock_meters
 
@@ -169,7 +169,7 @@ def _wanted_meters(
     active_only: bool,
 ) -> tuple[str, list[Any]]:
     if meter_ids is not None:
-        return "r.meter_id = ANY($3::text::bigint[])", [array_literal(meter_ids)]
+        return one_of("r.meter_id", "$3"), [array_literal(meter_ids)]
     column, compared = (
         ("i.active_channel", "(r.meter_id, r.channel)") if active_only else ("NULL", "r.meter_id")
     )

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from faults import OperatorFault
 from storage import audit
-from storage.bulk import array_literal, copy_frame, read_frame
+from storage.bulk import array_literal, copy_frame, one_of, read_frame
 from storage.database import Database
 from storage.registry_files import Issue, RawSheet, Row, read, write
 from storage.registry_format import BY_NAME, SHEETS, Column, Sheet, parse
@@ -155,18 +155,24 @@ def snapshot(
 
     Args:
         source: as `storage.bulk.read_frame` takes it.
-        uc_ids: only these.
+        uc_ids: only these, whatever their shard.
     """
-    wanted = "" if uc_ids is None else array_literal(uc_ids)
-    parameters = [first_day, last_day, shards, shard, wanted]
-    uc_days = read_frame(source, _UC_DAYS, parameters)
+    parameters: list[Any] = [first_day, last_day]
+    if uc_ids is not None:
+        wanted = one_of("{}", "$3")
+        parameters.append(array_literal(uc_ids))
+    else:
+        wanted = "{} % $3 = $4"
+        parameters += [shards, shard]
+    uc_days = read_frame(source, _UC_DAYS.format(wanted=wanted.format("u.id")), parameters)
+    by_point = wanted.format("p.uc_id")
     return RegistrySnapshot(
         uc_days=uc_days.with_columns(
             pl.col("agent_code").cast(pl.Int64),
             pl.col("musd_kw", "contracted_demand_kw").cast(pl.Decimal(38, 9)),
         ),
-        installations=read_frame(source, _INSTALLATIONS, parameters),
-        losses=read_frame(source, _LOSSES, parameters),
+        installations=read_frame(source, _INSTALLATIONS.format(wanted=by_point), parameters),
+        losses=read_frame(source, _LOSSES.format(wanted=by_point), parameters),
     )
 
 
@@ -181,7 +187,7 @@ LEFT JOIN uc_status s ON s.uc_id = u.id AND s.valid @> d.day
 LEFT JOIN uc_musd m ON m.uc_id = u.id AND m.valid @> d.day
 LEFT JOIN uc_estimation e ON e.uc_id = u.id AND e.valid @> d.day
 LEFT JOIN uc_contract c ON c.uc_id = u.id AND c.valid @> d.day
-WHERE u.id % $3 = $4 AND ($5 = '' OR u.id = ANY($5::text::bigint[]))
+WHERE {wanted}
 ORDER BY u.id, d.day
 """
 _INSTALLATIONS = """
@@ -193,7 +199,7 @@ FROM installation i
 JOIN point p ON p.id = i.point_id
 JOIN meter m ON m.id = i.meter_id
 JOIN meter_model k ON k.id = m.model_id
-WHERE p.uc_id % $3 = $4 AND ($5 = '' OR p.uc_id = ANY($5::text::bigint[]))
+WHERE {wanted}
     AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
 ORDER BY p.uc_id, i.role DESC, lower(i.valid) NULLS FIRST
 """
@@ -202,7 +208,7 @@ SELECT p.uc_id, l.kind, lower(l.valid) AS valid_from, upper(l.valid) AS valid_to
     l.compensated_at
 FROM point_loss l
 JOIN point p ON p.id = l.point_id
-WHERE p.uc_id % $3 = $4 AND ($5 = '' OR p.uc_id = ANY($5::text::bigint[]))
+WHERE {wanted}
     AND l.valid && daterange($1::date, $2::date, '[]')
 ORDER BY p.uc_id, l.kind, lower(l.valid) NULLS FIRST
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from faults import DeveloperFault
-from storage.bulk import array_literal, copy_frame, read_frame
+from storage.bulk import array_literal, copy_frame, one_of, read_frame
 from storage.database import Database
 from storage.locks import lock_ucs
 
@@ -179,13 +179,10 @@ def read_layer(
 
     Args:
         shard, shards: UCs with `uc_id % shards == shard`.
-        uc_ids: only these (also the way to read the history of a few UCs over many days).
+        uc_ids: only these, whatever their shard (the way to read the history of a few UCs over many days).
     """
-    frame = read_frame(
-        db,
-        f"SELECT {', '.join('s.' + name for name in READ_SCHEMA)} {_LATEST}",
-        _latest_parameters(layer, first_day, last_day, shard, shards, uc_ids, quantity),
-    )
+    query, parameters = _latest(READ_SCHEMA, layer, (first_day, last_day), (shard, shards), uc_ids, quantity)
+    frame = read_frame(db, query, parameters)
     return frame.select(pl.col(name).cast(kind) for name, kind in READ_SCHEMA.items()).sort("uc_id", "day")
 
 
@@ -201,32 +198,34 @@ def latest_versions(
     quantity: int = ACTIVE_ENERGY,
 ) -> pl.DataFrame:
     """uc_id, day, version, content_hash of the latest versions, without the values."""
-    return read_frame(
-        db,
-        f"SELECT s.uc_id, s.day, s.version, s.content_hash {_LATEST} ORDER BY s.uc_id, s.day",
-        _latest_parameters(layer, first_day, last_day, shard, shards, uc_ids, quantity),
-    )
+    columns = ("uc_id", "day", "version", "content_hash")
+    query, parameters = _latest(columns, layer, (first_day, last_day), (shard, shards), uc_ids, quantity)
+    return read_frame(db, query, parameters).sort("uc_id", "day")
 
 
-_LATEST = (
-    "FROM series_day s WHERE s.layer = $1 AND s.quantity = $2 AND s.day BETWEEN $3 AND $4 "
-    "AND s.uc_id % $5 = $6 AND ($7 = '' OR s.uc_id = ANY($7::text::bigint[])) "
-    "AND NOT EXISTS (SELECT 1 FROM series_day n WHERE n.uc_id = s.uc_id AND n.quantity = s.quantity "
-    "AND n.layer = s.layer AND n.day = s.day AND n.day BETWEEN $3 AND $4 AND n.version > s.version)"
-)
-
-
-def _latest_parameters(
+def _latest(
+    columns: Iterable[str],
     layer: Layer,
-    first_day: dt.date,
-    last_day: dt.date,
-    shard: int,
-    shards: int,
+    days: tuple[dt.date, dt.date],
+    shard: tuple[int, int],
     uc_ids: Sequence[int] | None,
     quantity: int,
-) -> list[Any]:
-    wanted = "" if uc_ids is None else array_literal(uc_ids)
-    return [int(layer), quantity, first_day, last_day, shards, shard, wanted]
+) -> tuple[str, list[Any]]:
+    """Query and parameters of the latest versions."""
+    parameters: list[Any] = [int(layer), quantity, *days]
+    if uc_ids is not None:
+        wanted = one_of("s.uc_id", "$5")
+        parameters.append(array_literal(uc_ids))
+    else:
+        wanted = "s.uc_id % $5 = $6"
+        parameters += [shard[1], shard[0]]
+    query = (
+        f"SELECT {', '.join('s.' + name for name in columns)} FROM series_day s "
+        f"WHERE s.layer = $1 AND s.quantity = $2 AND s.day BETWEEN $3 AND $4 AND {wanted} "
+        "AND NOT EXISTS (SELECT 1 FROM series_day n WHERE n.uc_id = s.uc_id AND n.quantity = s.quantity "
+        "AND n.layer = s.layer AND n.day = s.day AND n.day BETWEEN $3 AND $4 AND n.version > s.version)"
+    )
+    return query, parameters
 
 
 def _keys(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -346,8 +345,8 @@ def _stored(conn: psycopg.Connection[Any], keys: pl.DataFrame, quantity: int) ->
     cursor = conn.cursor(binary=True)
     cursor.execute(
         "SELECT uc_id, day, layer, version, content_hash FROM series_day "
-        "WHERE uc_id = ANY(%s) AND quantity = %s AND day BETWEEN %s AND %s",
-        [keys["uc_id"].unique().to_list(), quantity, keys["day"].min(), keys["day"].max()],
+        f"WHERE {one_of('uc_id', '%s')} AND quantity = %s AND day BETWEEN %s AND %s",
+        [array_literal(keys["uc_id"].unique()), quantity, keys["day"].min(), keys["day"].max()],
     )
     schema = {**_KEY_SCHEMA, "layer": pl.Int16, "version": pl.Int32, "content_hash": pl.Binary}
     frame = pl.DataFrame(cursor.fetchall(), schema=schema, orient="row")
@@ -358,8 +357,9 @@ def _stored(conn: psycopg.Connection[Any], keys: pl.DataFrame, quantity: int) ->
 
 def _sealed(conn: psycopg.Connection[Any], keys: pl.DataFrame) -> pl.DataFrame:
     rows = conn.execute(
-        "SELECT DISTINCT uc_id, day, true FROM submission WHERE uc_id = ANY(%s) AND day BETWEEN %s AND %s",
-        [keys["uc_id"].unique().to_list(), keys["day"].min(), keys["day"].max()],
+        "SELECT DISTINCT uc_id, day, true FROM submission "
+        f"WHERE {one_of('uc_id', '%s')} AND day BETWEEN %s AND %s",
+        [array_literal(keys["uc_id"].unique()), keys["day"].min(), keys["day"].max()],
     ).fetchall()
     return pl.DataFrame(rows, schema={**_KEY_SCHEMA, "sealed": pl.Boolean}, orient="row")
 
@@ -368,7 +368,7 @@ def _delete_versions(conn: psycopg.Connection[Any], gone: pl.DataFrame, quantity
     if gone.is_empty():
         return
     parameters = {
-        **{name: gone[name].to_list() for name in gone.columns},
+        **{name: array_literal(gone[name]) for name in gone.columns},
         "first": gone["day"].min(),
         "last": gone["day"].max(),
         "quantity": quantity,
@@ -376,8 +376,9 @@ def _delete_versions(conn: psycopg.Connection[Any], gone: pl.DataFrame, quantity
     for table, condition in (("series_day", "AND t.quantity = %(quantity)s"), ("estimate", "")):
         # The bounds on day let TimescaleDB leave out chunks.
         conn.execute(
-            f"DELETE FROM {table} t USING unnest(%(uc_id)s::bigint[], %(day)s::date[], %(version)s::int[]) "
-            "AS k (uc_id, day, version) WHERE t.uc_id = k.uc_id AND t.day = k.day AND t.version = k.version "
+            f"DELETE FROM {table} t USING unnest(%(uc_id)s::text::bigint[], %(day)s::text::date[], "
+            "%(version)s::text::int[]) AS k (uc_id, day, version) "
+            "WHERE t.uc_id = k.uc_id AND t.day = k.day AND t.version = k.version "
             f"AND t.day BETWEEN %(first)s AND %(last)s {condition}",
             parameters,
         )
@@ -394,35 +395,48 @@ def _replace_where_different(
     are.
     """
     columns = _LATEST_TABLES[table]
-    pending = sql.Identifier(f"pending_{table}")
-    conn.execute(
-        sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
-            pending, sql.Identifier(table)
-        )
-    )
-    conn.execute(sql.SQL("DELETE FROM {}").format(pending))
     if not frame.is_empty():
         if "detail" in columns and "detail" not in frame.columns:
             frame = frame.with_columns(detail=pl.lit("{}"))
-        copy_frame(conn, f"pending_{table}", frame.select(columns).with_columns(**extra))
+        frame = frame.select(columns).with_columns(**extra)
+    if not _has_rows(conn, table, keys):
+        copy_frame(conn, table, frame)
+        return
+    pending, target = sql.Identifier(f"pending_{table}"), sql.Identifier(table)
+    conn.execute(
+        sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+            pending, target
+        )
+    )
+    conn.execute(sql.SQL("DELETE FROM {}").format(pending))
+    copy_frame(conn, f"pending_{table}", frame)
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    parameters = {"uc_id": keys["uc_id"].to_list(), "day": keys["day"].to_list()}
-    wanted = sql.SQL("unnest(%(uc_id)s::bigint[], %(day)s::date[]) AS k (uc_id, day)")
+    wanted = sql.SQL("unnest(%s::text::bigint[], %s::text::date[]) AS k (uc_id, day)")
     different = conn.execute(
         sql.SQL(
-            "WITH stored AS (SELECT {names} FROM {table} JOIN {wanted} USING (uc_id, day)) "
+            "WITH stored AS (SELECT {names} FROM {target} JOIN {wanted} USING (uc_id, day)) "
             "SELECT uc_id, day FROM (SELECT {names} FROM stored EXCEPT SELECT {names} FROM {pending}) a "
             "UNION SELECT uc_id, day FROM (SELECT {names} FROM {pending} EXCEPT SELECT {names} FROM stored) b"
-        ).format(names=names, table=sql.Identifier(table), wanted=wanted, pending=pending),
-        parameters,
+        ).format(names=names, target=target, wanted=wanted, pending=pending),
+        [array_literal(keys["uc_id"]), array_literal(keys["day"])],
     ).fetchall()
     if not different:
         return
-    parameters = {"uc_id": [uc_id for uc_id, _ in different], "day": [day for _, day in different]}
+    parameters = [array_literal(uc_id for uc_id, _ in different), array_literal(day for _, day in different)]
     for statement in (
-        "DELETE FROM {table} t USING {wanted} WHERE t.uc_id = k.uc_id AND t.day = k.day",
-        "INSERT INTO {table} SELECT p.* FROM {pending} p JOIN {wanted} USING (uc_id, day)",
+        "DELETE FROM {target} t USING {wanted} WHERE t.uc_id = k.uc_id AND t.day = k.day",
+        "INSERT INTO {target} SELECT p.* FROM {pending} p JOIN {wanted} USING (uc_id, day)",
     ):
-        conn.execute(
-            sql.SQL(statement).format(table=sql.Identifier(table), wanted=wanted, pending=pending), parameters
-        )
+        conn.execute(sql.SQL(statement).format(target=target, wanted=wanted, pending=pending), parameters)
+
+
+def _has_rows(conn: psycopg.Connection[Any], table: str, keys: pl.DataFrame) -> bool:
+    found = conn.execute(
+        sql.SQL(
+            # Through the key, UC by UC: a list of them would be compared with each row of the fleet.
+            "SELECT EXISTS (SELECT FROM unnest(%s::text::bigint[]) AS k (uc_id) CROSS JOIN LATERAL "
+            "(SELECT FROM {} t WHERE t.uc_id = k.uc_id AND t.day BETWEEN %s AND %s LIMIT 1) f)"
+        ).format(sql.Identifier(table)),
+        [array_literal(keys["uc_id"].unique()), keys["day"].min(), keys["day"].max()],
+    ).fetchone()
+    return bool(found and found[0])

@@ -19,7 +19,7 @@ import pgpq
 import polars as pl
 import pyarrow as pa
 
-from storage.bulk import copy_frame, encode_rows, read_frame
+from storage.bulk import copy_frame, encode_rows, read_frame, table_types
 from storage.database import Database
 from storage.embedded import SUPERUSER, EmbeddedServer
 from storage.readings import SCHEMA as READING_SCHEMA
@@ -163,8 +163,8 @@ def prepare(db: Database) -> None:
             "flag smallint NOT NULL, PRIMARY KEY (uc_id, at))"
         )
         conn.execute(
-            "CREATE TABLE vector_row AS SELECT uc_id, day, interval_s, denominator, numerators, origin, reason, "
-            "derivation_id, input_version FROM series_day LIMIT 0"
+            "CREATE TABLE vector_row AS SELECT uc_id, day, interval_s, denominator, numerators, origin, "
+            "reason, derivation_id, input_version FROM series_day LIMIT 0"
         )
         conn.execute("ALTER TABLE vector_row ADD PRIMARY KEY (uc_id, day)")
         for column in ("numerators", "origin", "reason"):
@@ -183,8 +183,8 @@ def measure(title: str, db: Database, uc_days: int) -> None:
     one = frames[Layer.PRIMARY]
     report = Report(f"{title}: {uc_days:,} UC-days of {SLOTS} intervals", values.size)
     report.timed("COPY of a row per interval with its key", lambda: copy_rows(db, values), is_peer=True)
-    types = {"uc_id": "int8", "day": "date", "interval_s": "int4", "denominator": "int8", "numerators": "_int8",
-             "origin": "bytea", "reason": "bytea", "derivation_id": "int8", "input_version": "int4"}  # fmt: skip
+    with db.connect() as conn:
+        types = table_types(conn, "vector_row")
 
     def encode() -> None:
         for _ in encode_rows(one, types):
@@ -212,8 +212,8 @@ def measure(title: str, db: Database, uc_days: int) -> None:
     report.timed("one layer read back", lambda: read_layer(db, Layer.CCEE, DAY, DAY))
     sizes = read_frame(
         db,
-        "SELECT sum(pg_total_relation_size(format('%I.%I', schemaname, tablename)::regclass))::bigint AS octets, "
-        "tablename ~ 'interval_row|_hyper_3_' AS is_peer FROM pg_tables "
+        "SELECT sum(pg_total_relation_size(format('%I.%I', schemaname, tablename)::regclass))::bigint "
+        "AS octets, tablename ~ 'interval_row|_hyper_3_' AS is_peer FROM pg_tables "
         "WHERE tablename ~ '^(interval_row|series_day|_hyper_(2|3)_.*)$' GROUP BY 2 ORDER BY 2",
     )["octets"].to_list()
     print(
