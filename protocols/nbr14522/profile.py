@@ -17,6 +17,7 @@ from protocols.nbr14522.write_layouts import WriteLayout
 
 READ_COMMANDS = frozenset({0x14, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x51, 0x52, 0x80})
 WRITE_COMMANDS = frozenset({0x29, 0x30, 0x37})
+"""What a meter of which nothing is known is taken to have; a model of the catalogue says more."""
 
 
 class HandShake(StrEnum):
@@ -169,11 +170,30 @@ class MeterProfile:
     limits: LinkLimits = field(default_factory=LinkLimits)
     commands: frozenset[int] = READ_COMMANDS | WRITE_COMMANDS
     """Codes that the meter implements, as on the wire; it answers 39 to any other."""
+    extended_commands: frozenset[int] = frozenset()
+    """Sub-codes of command 98 that the meter implements."""
     groups: int = 1
     """Channel groups of three channels."""
     has_reverse_channels: bool = True
     write_layouts: tuple[WriteLayout, ...] = ()
     """Layouts of writes that no public source gives, from the maker's manual."""
+    inferred_writes: frozenset[str] = setting(
+        frozenset(),
+        "C",
+        "6.2",
+        "Writes whose layout is an inference (34, 36, 67, fields of 95, 73 above 9 minutes) and that a test "
+        "on such a meter has shown to be right: none until then.",
+    )
+    password_transform: str = setting(
+        "none",
+        "C",
+        "6.1",
+        "How the token of command 11 is made of the password; the standard's own way is not public.",
+    )
+    serial_prefixes: tuple[str, ...] = ()
+    """Digits that the maker prints before the serial that the meter answers with; `same_serial`."""
+    has_serial_check_digit: bool = False
+    """Whether a check digit is printed behind it."""
 
     packing: Packing = setting(
         Packing.S,
@@ -265,6 +285,24 @@ class MeterProfile:
     def layout_of(self, command: str) -> WriteLayout | None:
         """The layout that this profile supplies for a command (`63`, `98/30`), if it does."""
         return next((layout for layout in self.write_layouts if layout.command == command), None)
+
+    def has_command(self, code: int, sub_code: int | None = None) -> bool:
+        """Whether the meter implements a command; for 98 also whether it knows the sub-code."""
+        return code in self.commands and (sub_code is None or sub_code in self.extended_commands)
+
+    def same_serial(self, registered: str, answered: str) -> bool:
+        """Whether a serial as it stands on the meter is the one that it answers with.
+
+        Blanks, hyphens and leading zeros do not count; nor does what the maker prints around the number.
+        """
+        printed = "".join(filter(str.isalnum, registered))
+        candidates = {printed}
+        for prefix in self.serial_prefixes:
+            if printed.startswith(prefix):
+                candidates.add(printed.removeprefix(prefix))
+        if self.has_serial_check_digit:
+            candidates |= {candidate[:-1] for candidate in candidates}
+        return answered.lstrip("0") in {candidate.lstrip("0") for candidate in candidates}
 
     @property
     def waits_for_enq(self) -> bool:

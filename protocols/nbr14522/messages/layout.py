@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, time
 from enum import IntEnum
@@ -428,6 +428,18 @@ class Table:
             )
         return octets
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """A fresh message from plain values, as `to_json` writes them; what is left out has its default.
+
+        Raises:
+            LocalProtocolError: a name or a value that does not belong here.
+        """
+        specs = {spec.name: spec for spec in table_of(cls)}
+        if unknown := values.keys() - specs.keys():
+            raise LocalProtocolError(f"{', '.join(sorted(unknown))}: no such field", where=cls.__name__)
+        return cls(**{name: _from_plain(specs[name], value) for name, value in values.items()})
+
     def to_json(self) -> dict[str, Any]:
         """Plain values: ISO dates and times, hexadecimal octets; empty records are left out."""
         result = {
@@ -458,6 +470,51 @@ def _read_slot(spec: FieldSpec, run: bytes, index: int | None, offset: int, prob
     except BadField as reason:
         problems.append(Problem(name, offset + 1, octets.hex(" "), str(reason)))
         return None
+
+
+def _from_plain(spec: FieldSpec, plain: Any) -> Any:
+    if plain is None and not spec.count:
+        return None
+    try:
+        if not spec.count:
+            return _parse(spec.codec, plain)
+        values = [None if one is None else _parse(spec.codec, one) for one in plain or ()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LocalProtocolError(f"{plain!r} does not belong here: {error}", where=spec.name) from error
+    if len(values) > spec.count:
+        raise LocalProtocolError(f"{len(values)} values, {spec.count} at most", where=spec.name)
+    return (*values, *(None,) * (spec.count - len(values)))
+
+
+def _parse(codec: Codec, plain: Any) -> Any:
+    match codec:
+        case Part():
+            return codec.of.from_json(plain)
+        case Choice():
+            return codec.of[plain.upper()] if isinstance(plain, str) else codec.of(plain)
+        case Flag():
+            return _checked(plain, bool)
+        case Date():
+            return date.fromisoformat(plain)
+        case Clock():
+            return time.fromisoformat(plain)
+        case TimeDate():
+            return datetime.fromisoformat(plain)
+        case Raw():
+            return bytes.fromhex(plain)
+        case Digits() | Text():
+            return _checked(plain, str)
+        case DisplayCodes():
+            return tuple(_checked(code, int) for code in plain)
+        case Binary32():
+            return float(plain)
+    return _checked(plain, int)
+
+
+def _checked(plain: Any, kind: type) -> Any:
+    if type(plain) is not kind:
+        raise ValueError(f"not {kind.__name__}")
+    return plain
 
 
 def json_value(value: Any) -> Any:
