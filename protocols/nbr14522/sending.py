@@ -54,7 +54,9 @@ def build_request(profile: MeterProfile, command: str, values: Mapping[str, Any]
         request.write()
     except LocalProtocolError as error:
         raise OperatorFault(
-            error.message, where=error.where or f"command {command}", remedy=error.remedy
+            error.message,
+            where=f"command {command}, {error.where}",
+            remedy="see the command's fields in docs/modelos_de_medidor.md",
         ) from error
     check_sendable(profile, request)
     return request
