@@ -13,7 +13,7 @@ import typer
 
 from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, emit_json, faults_to_exit
-from protocols.nbr14522.commands import COMMANDS
+from protocols.nbr14522.commands import info_of
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import (
     COMMAND_WIRE_SIZE,
@@ -76,8 +76,7 @@ def _response(wire: bytes, profile: MeterProfile) -> dict[str, Any]:
 
 def _command(wire: bytes, profile: MeterProfile) -> dict[str, Any]:
     request = decode_request(unwrap_command(wire, profile.addressing))
-    info = COMMANDS.get(request.code)
-    return request.to_json() | {"name": None if info is None else info.name}
+    return request.to_json() | {"name": info_of(request).name}
 
 
 def _records(octets: bytes, size: int, decode: Decoder, profile: MeterProfile) -> Iterator[dict[str, Any]]:

@@ -49,7 +49,10 @@ def build_request(profile: MeterProfile, command: str, values: Mapping[str, Any]
             return layout.request(values)
         kind = REQUESTS.get(code) if sub_code is None else EXTENDED_REQUESTS.get(sub_code)
         if kind is None:
-            raise _no_layout(COMMANDS.get(command), command, profile)
+            info = COMMANDS.get(command)
+            if info is not None and info.kind is CommandKind.READ and not values:
+                return OpaqueRequest(code=code)
+            raise _no_layout(info, command, profile)
         request = kind.from_json(values)
         request.write()
     except LocalProtocolError as error:
@@ -117,7 +120,7 @@ def _no_layout(info: CommandInfo | None, key: str, profile: MeterProfile) -> Ope
     return OperatorFault(
         f"no public source gives the layout of command {key} ({name})",
         where=f"profile {profile.name}",
-        remedy="read it raw"
+        remedy="without parameters its answer is kept raw"
         if reads
-        else "supply a write layout from the maker's manual in the model's entry",
+        else "supply a write layout from the maker's manual in the model's entry of the catalogue",
     )
