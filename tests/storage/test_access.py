@@ -6,7 +6,6 @@ import psycopg
 import pytest
 
 from storage.database import Database
-from storage.migrations.run import newest_revision
 from tests.storage.factory import add_points, add_submission
 
 READ_ONLY = "SELECT count(*) FROM submission"
