@@ -534,19 +534,33 @@ def readings_frame(parts: Sequence[tuple[int, int, Sequence[DayVector]]]) -> pl.
     Returns:
         READINGS_SCHEMA; null pulses are missing, source 0 covers them.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in READINGS_SCHEMA}
+    by_slots: dict[int, list[tuple[int, int, DayVector]]] = {}
     for meter_id, session_id, vectors in parts:
         for vector in vectors:
-            starts, sources = source_runs(vector.present, session_id)
-            columns["meter_id"].append(meter_id)
-            columns["channel"].append(vector.channel)
-            columns["day"].append(vector.day)
-            columns["quantity_code"].append(vector.quantity_code)
-            columns["interval_s"].append(vector.interval_s)
-            columns["pulses"].append(_with_gaps(vector))
-            columns["source_starts"].append(starts)
-            columns["source_sessions"].append(sources)
-    return pl.DataFrame(columns, schema=READINGS_SCHEMA)
+            by_slots.setdefault(len(vector.pulses), []).append((meter_id, session_id, vector))
+    frames = [_readings_of_one_length(rows) for rows in by_slots.values()]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=READINGS_SCHEMA)
+
+
+def _readings_of_one_length(rows: Sequence[tuple[int, int, DayVector]]) -> pl.DataFrame:
+    present = np.stack([vector.present for _, _, vector in rows])
+    pulses = pl.Series(np.stack([vector.pulses for _, _, vector in rows]).ravel())
+    if not present.all():
+        pulses = pulses.set(pl.Series(~present.ravel()), None)
+    runs = [source_runs(vector.present, session_id) for _, session_id, vector in rows]
+    return pl.DataFrame(
+        {
+            "meter_id": [meter_id for meter_id, _, _ in rows],
+            "channel": [vector.channel for _, _, vector in rows],
+            "day": [vector.day for _, _, vector in rows],
+            "quantity_code": [vector.quantity_code for _, _, vector in rows],
+            "interval_s": [vector.interval_s for _, _, vector in rows],
+            "pulses": pulses.reshape(present.shape).arr.to_list(),
+            "source_starts": [starts for starts, _ in runs],
+            "source_sessions": [sessions for _, sessions in runs],
+        },
+        schema=READINGS_SCHEMA,
+    )
 
 
 def source_runs(present: NDArray[np.bool_], session_id: int) -> tuple[list[int], list[int]]:
@@ -554,10 +568,3 @@ def source_runs(present: NDArray[np.bool_], session_id: int) -> tuple[list[int],
     edges = np.flatnonzero(np.diff(present)) + 1
     starts = [0, *edges.tolist()]
     return starts, [session_id if present[start] else 0 for start in starts]
-
-
-def _with_gaps(vector: DayVector) -> list[int | None]:
-    pulses: list[int | None] = vector.pulses.tolist()
-    for slot in np.flatnonzero(~vector.present).tolist():
-        pulses[slot] = None
-    return pulses

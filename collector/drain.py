@@ -172,3 +172,25 @@ def _summary(
 
 def _dates(texts: list[str] | None) -> tuple[date, ...]:
     return tuple(date.fromisoformat(text) for text in texts or ())
+
+
+def status(conn: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Queue, collectors and sessions as a person asks for them."""
+    queries = {
+        "queue": "SELECT state, priority, count(*), min(not_before) AS next, sum(attempts) AS attempts "
+        "FROM job_request WHERE kind = 'read' GROUP BY state, priority ORDER BY state, priority",
+        "collectors_at_work": "SELECT claimed_by AS collector, count(*) AS claims, "
+        "min(lease_until) AS lease_until FROM job_request "
+        "WHERE state = 'running' AND kind = 'read' GROUP BY claimed_by ORDER BY claimed_by",
+        "sessions_of_the_last_24_h": "SELECT outcome, failed_stage, count(*), "
+        "sum(bytes_sent + bytes_received) AS octets, max(abs(drift_s)) AS largest_drift_s FROM session "
+        "WHERE started_at > now() - interval '24 hours' GROUP BY outcome, failed_stage ORDER BY 1, 2",
+        "quarantine": "SELECT stage, reason, count(*), max(at) AS latest FROM quarantine "
+        "WHERE stage IN ('frame', 'decode', 'merge') GROUP BY stage, reason ORDER BY max(at) DESC LIMIT 10",
+    }
+    found = {}
+    for name, text in queries.items():
+        cursor = conn.execute(text)
+        names = [column.name for column in cursor.description or ()]
+        found[name] = [dict(zip(names, row, strict=True)) for row in cursor]
+    return found

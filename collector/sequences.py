@@ -7,7 +7,7 @@ in the same session by what it has.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from collector.planning import (
@@ -19,6 +19,7 @@ from collector.planning import (
     choose_memory,
 )
 from faults import OperatorFault, RetryFault
+from protocols.nbr14522.frames import NOT_IMPLEMENTED, OCCURRENCE
 from protocols.nbr14522.messages import (
     ChangeLogRequest,
     CurrentMemoryRequest,
@@ -26,7 +27,6 @@ from protocols.nbr14522.messages import (
     CurrentRegistersRequest,
     LimitUnit,
     MeasurementParametersRequest,
-    NotImplementedAnswer,
     OccurrenceAnswer,
     Parameters,
     Period,
@@ -38,20 +38,41 @@ from protocols.nbr14522.messages import (
     Response,
     WholeMemoryParametersRequest,
     WholeMemoryRequest,
+    decode_response,
 )
 from protocols.nbr14522.profile import MeterProfile
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What became of a request: the single response, or None after all blocks of a composite answer."""
+    """What became of a request. `content`: the single answer, 256 octets; None after a composite one.
 
-    response: Response | None
+    Decoding is left to the script that needs it: most answers are only stored while the session runs.
+    """
+
+    content: bytes | None
     blocks: int = 1
 
+    @property
+    def code(self) -> int | None:
+        return None if self.content is None else self.content[0]
 
-Script = Generator[Request, Answered, None]
-_Ask = Generator[Request, Answered, Response | None]
+    def decode(self) -> Response | None:
+        return None if self.content is None else decode_response(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedWrite:
+    """A request that must be on record before it leaves, and is never sent twice by the link.
+
+    `prepare` puts it on record and returns it; it may wait for the right moment.
+    """
+
+    prepare: Callable[[], Awaitable[Request]]
+
+
+Script = Generator[Request | GuardedWrite, Answered, None]
+_Ask = Generator[Request, Answered, Answered | None]
 
 
 def script_for(goal: Goal, profile: MeterProfile) -> Script:
@@ -104,8 +125,9 @@ def _whole(available: set[int]) -> Script:
     if {0x51, 0x52} <= available:
         request = WholeMemoryParametersRequest(unit=LimitUnit.EVERYTHING)
         answer = yield from _ask(request, available)
-        if isinstance(answer, Parameters):
-            if answer.has_command_80:
+        parameters = None if answer is None else answer.decode()
+        if isinstance(parameters, Parameters):
+            if parameters.has_command_80:
                 yield from _ask(MeasurementParametersRequest(), available)
             yield from _ask(WholeMemoryRequest(), available)
             if 0x52 in available:
@@ -150,7 +172,7 @@ def _memory(step: MemoryStep, available: set[int], with_records: bool) -> Genera
 
 def _parameters(request: Request) -> Generator[Request, Answered, Parameters]:
     """Parameters, without which nothing else can be given a time."""
-    answer = (yield request).response
+    answer = (yield request).decode()
     if isinstance(answer, Parameters):
         if answer.meter_time is None:
             raise RetryFault(
@@ -175,17 +197,18 @@ def _ask(request: Request, available: set[int]) -> _Ask:
     if code not in available:
         return None
     answered = yield request
-    if isinstance(answered.response, NotImplementedAnswer):
+    if answered.code == NOT_IMPLEMENTED:
         available.discard(code)
         return None
-    if isinstance(answered.response, OccurrenceAnswer) and code in (0x26, 0x27, 0x51, 0x52):
-        occurrence = answered.response.occurrence
+    answer = answered.decode() if answered.code == OCCURRENCE else None
+    if isinstance(answer, OccurrenceAnswer) and code in (0x26, 0x27, 0x51, 0x52):
+        occurrence = answer.occurrence
         raise OperatorFault(
             f"the meter answers with occurrence {occurrence or 0:02X} instead of its memory",
             where=f"command {code:02X}",
             remedy="see the meter's manual for the occurrence; command 37 clears those that may be cleared",
         )
-    return answered.response
+    return answered
 
 
 def _facts(parameters: Parameters) -> MemoryFacts:

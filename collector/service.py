@@ -125,7 +125,7 @@ class Collector:
     ) -> None:
         self._db = db
         self._settings = db.settings.collector
-        self._now = lambda: now().astimezone(UTC)
+        self._now: Callable[[], datetime] = lambda: now().astimezone(UTC)
         self._only = only
         self._on_settled = on_settled
         self._rng = rng or random.Random()

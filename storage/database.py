@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-import adbc_driver_postgresql.dbapi
 import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool
@@ -131,6 +130,9 @@ class Database:
 
     def connect_arrow(self) -> Any:
         """A new ADBC connection (DB-API with Arrow); close it."""
+        # With pyarrow it weighs 80 MB, more than 2,000 sessions of a collector, which needs neither.
+        import adbc_driver_postgresql.dbapi
+
         return adbc_driver_postgresql.dbapi.connect(self.url)
 
     @property

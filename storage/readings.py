@@ -90,10 +90,15 @@ def merge_readings(conn: psycopg.Connection[Any], frame: pl.DataFrame, at: dt.da
         frame: columns of `SCHEMA` except `version`; a day may come more than once.
         at: time of record.
     """
-    offered = _rows(frame.with_columns(version=pl.lit(0, pl.Int32)).select(list(SCHEMA)))
-    if not offered:
+    if frame.is_empty():
         return MergeResult()
-    lock_meters(conn, {row.meter_id for row in offered})
+    frame = frame.with_columns(version=pl.lit(0, pl.Int32)).select(list(SCHEMA))
+    lock_meters(conn, frame["meter_id"].unique())
+    new, frame = _split_new(conn, frame)
+    added = _append(conn, new, at)
+    offered = _rows(frame)
+    if not offered:
+        return added
     stored = {row.key: row for row in _stored(conn, offered)}
     first_seen = set(stored)
     changed: set[tuple[int, int, dt.date]] = set()
@@ -122,12 +127,74 @@ def merge_readings(conn: psycopg.Connection[Any], frame: pl.DataFrame, at: dt.da
             )
     offered_keys = {row.key for row in offered}
     return MergeResult(
-        inserted=len(changed - first_seen),
+        inserted=added.inserted + len(changed - first_seen),
         extended=len(changed & first_seen),
         unchanged=len(offered_keys - changed),
         conflicts=len({row[-1] for row in quarantined}),
-        touched=tuple(sorted({(meter_id, day) for meter_id, _, day in changed})),
+        touched=tuple(sorted({(meter_id, day) for meter_id, _, day in changed} | set(added.touched))),
     )
+
+
+def _split_new(conn: psycopg.Connection[Any], frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Days that are new and whose runs are written as they would be stored, and the rest.
+
+    Most readings are of this kind, and need no merging slot by slot, which is twenty times slower.
+    """
+    keys = frame.select(_KEY).unique()
+    cursor = conn.cursor(binary=True)
+    cursor.execute(
+        "SELECT DISTINCT r.meter_id, r.channel, r.day FROM reading_day r "
+        "JOIN unnest(%s::bigint[], %s::smallint[], %s::date[]) AS k (meter_id, channel, day) "
+        "USING (meter_id, channel, day) WHERE r.day BETWEEN %s AND %s",
+        [*(keys[name].to_list() for name in _KEY), keys["day"].min(), keys["day"].max()],
+    )
+    known = pl.DataFrame(cursor.fetchall(), schema={name: SCHEMA[name] for name in _KEY}, orient="row")
+    is_new = (
+        frame.join(known.with_columns(is_known=True), on=_KEY, how="left", maintain_order="left")[
+            "is_known"
+        ].is_null()
+        & frame.select(pl.len().over(_KEY) == 1).to_series()
+        & pl.Series(_are_canonical(frame))
+    )
+    return frame.filter(is_new), frame.filter(~is_new)
+
+
+def _are_canonical(frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Per row: something is there, and session 0 covers the missing slots and no other.
+
+    Runs that do not cover their slots, or repeat a session, make it False for all rows: the careful way puts
+    them right, or says what is wrong.
+    """
+    slots = frame["pulses"].list.len().to_numpy().astype(np.int64)
+    runs = frame["source_starts"].list.len().to_numpy().astype(np.int64)
+    nothing = np.zeros(frame.height, np.bool_)
+    if not (slots.all() and runs.all() and (runs == frame["source_sessions"].list.len().to_numpy()).all()):
+        return nothing
+    starts = frame["source_starts"].explode(empty_as_null=False).to_numpy().astype(np.int64)
+    sessions = frame["source_sessions"].explode(empty_as_null=False).to_numpy()
+    firsts = np.cumsum(runs) - runs
+    is_first = np.zeros(len(starts), np.bool_)
+    is_first[firsts] = True
+    ends = np.append(starts[1:], 0)
+    ends[firsts + runs - 1] = slots
+    repeated = np.append(False, sessions[1:] == sessions[:-1]) & ~is_first
+    if (ends <= starts).any() or starts[firsts].any() or repeated.any():
+        return nothing
+    missing = frame["pulses"].explode(empty_as_null=False).is_null().to_numpy()
+    fits = (np.repeat(sessions, ends - starts) == 0) == missing
+    offsets = np.cumsum(slots) - slots
+    return np.logical_and.reduceat(fits, offsets) & ~np.logical_and.reduceat(missing, offsets)
+
+
+def _append(conn: psycopg.Connection[Any], new: pl.DataFrame, at: dt.datetime) -> MergeResult:
+    """Write days that are not stored as they came."""
+    if new.is_empty():
+        return MergeResult()
+    first = new.with_columns(version=pl.lit(1, pl.Int32)).sort(_KEY)
+    copy_frame(conn, "reading_day", first.with_columns(recorded_at=pl.lit(at, pl.Datetime("us", "UTC"))))
+    touched = first.select("meter_id", "day").unique().sort("meter_id", "day")
+    copy_frame(conn, "touched_day", touched.with_columns(touched_at=pl.lit(at, pl.Datetime("us", "UTC"))))
+    return MergeResult(inserted=first.height, touched=tuple(touched.rows()))
 
 
 def read_reading_days(

@@ -16,9 +16,13 @@ from protocols.nbr14522.messages import (
     Registers,
 )
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH
-from tests.collector.exchanges import parameters
+from tests.collector.exchanges import SERIAL, parameters
 
 YESTERDAY = tuple(day_spans(date(2026, 11, 20), 300, None, datetime(2026, 11, 22)))
+
+
+def answered(response):
+    return Answered(response.encode(SERIAL)[:-2])
 
 
 def run(script, absent=(), **changes):
@@ -31,13 +35,13 @@ def run(script, absent=(), **changes):
             code = request.CODE
             sent.append(f"{code:02X}")
             if code in absent:
-                answer = Answered(NotImplementedAnswer(refused_code=code))
+                answer = answered(NotImplementedAnswer(refused_code=code))
             elif code in (0x21, 0x22, 0x51):
-                answer = Answered(parameters(code, **changes))
+                answer = answered(parameters(code, **changes))
             elif code in (0x26, 0x27, 0x52):
                 answer = Answered(None, 5)
             else:
-                answer = Answered(Registers(code=code))
+                answer = answered(Registers(code=code))
     except StopIteration:
         return " ".join(sent)
 
@@ -113,9 +117,9 @@ def test_a_meter_without_parameters_cannot_be_read():
 def test_an_occurrence_instead_of_memory_needs_a_person():
     script = script_for(goal(with_records=False), DEFAULT)
     next(script)
-    script.send(Answered(parameters()))
+    script.send(answered(parameters()))
     with pytest.raises(OperatorFault, match="occurrence 43"):
-        script.send(Answered(OccurrenceAnswer(occurrence=0x43)))
+        script.send(answered(OccurrenceAnswer(occurrence=0x43)))
 
 
 def test_named_commands_are_sent_as_they_are():

@@ -1,0 +1,250 @@
+"""`smf collector`: the service that reads meters, a read on demand, and how the queue stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+
+import structlog
+import typer
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from collector import drain as draining
+from collector.drain import ReadSummary, drain
+from collector.planning import Priority, SequenceName, to_local
+from collector.service import Collector, Stats, utc_now
+from collector.worklist import market_zone
+from faults import Actor, OperatorFault
+from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit
+from storage import queue
+from storage.database import Database
+from storage.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="The service that reads meters.")
+
+Json = Annotated[bool, typer.Option("--json", help="Output as JSON.")]
+
+
+@app.command()
+def run(
+    metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics on this port.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for each session.")] = False,
+) -> None:
+    """Work through the queue and the schedules until SIGTERM or Ctrl-C; running sessions may end first."""
+    with faults_to_exit(), Database.open() as db:
+        _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+        asyncio.run(_serve(db, metrics_port))
+
+
+async def _serve(db: Database, metrics_port: int | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    collector = Collector(db)
+    if metrics_port is not None:
+        registry = CollectorRegistry()
+        registry.register(_Metrics(collector.stats))
+        try:
+            start_http_server(metrics_port, registry=registry)
+        except OSError as error:
+            raise OperatorFault(
+                f"port {metrics_port} cannot be used: {error.strerror}",
+                where="--metrics-port",
+                remedy="choose a free port",
+            ) from error
+    structlog.get_logger(__name__).info("collector.started", name=collector.name, database=db.safe_url)
+    await collector.run(stop)
+    structlog.get_logger(__name__).info("collector.stopped", sessions=dict(collector.stats.sessions))
+
+
+class _Metrics:
+    """The service's counters in Prometheus' form, read when asked."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        stats = self._stats
+        yield GaugeMetricFamily("smf_sessions_active", "Sessions open now", stats.active)
+        yield GaugeMetricFamily(
+            "smf_requests_waiting", "Claimed requests that wait for a gate", stats.waiting
+        )
+        ended = CounterMetricFamily("smf_sessions", "Sessions ended", labels=["outcome"])
+        for outcome, count in sorted(stats.sessions.items()):
+            ended.add_metric([outcome], count)
+        yield ended
+        yield CounterMetricFamily("smf_frames", "Frames recorded", stats.frames)
+        traffic = CounterMetricFamily("smf_bytes", "Octets exchanged", labels=["direction"])
+        traffic.add_metric(["sent"], stats.bytes_sent)
+        traffic.add_metric(["received"], stats.bytes_received)
+        yield traffic
+
+
+def _log_to_stderr(level: int) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@app.command()
+def read(
+    meter: Annotated[str, typer.Argument(help="Meter serial or UC code.")],
+    sequence: Annotated[
+        str, typer.Option(help="missing, verification, recovery or whole.")
+    ] = SequenceName.VERIFICATION.value,
+    day: Annotated[
+        list[str] | None, typer.Option(help="With missing: day wanted (YYYY-MM-DD); default yesterday.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read a meter now, before all routine work, and show what came."""
+    with faults_to_exit(as_json), Database.open() as db:
+        _log_to_stderr(logging.WARNING)
+        name = _sequence(sequence)
+        days = [_day(text) for text in day or ()] or [_yesterday(db.settings)]
+        with db.connect() as conn:
+            meter_id = _find_meter(conn, meter)
+            number = queue.enqueue(
+                conn,
+                queue.Request(
+                    kind="read",
+                    requested_by="smf collector read",
+                    meter_id=meter_id,
+                    parameters={"sequence": name.value, "days": [one.isoformat() for one in days]},
+                    dedup_key=f"on-demand:{meter_id}:{name.value}",
+                    priority=int(Priority.ON_DEMAND),
+                ),
+            )
+        with _progress(as_json) as told:
+            (summary,) = asyncio.run(drain(db, [number], utc_now, told))
+        if as_json:
+            emit_json(asdict(summary))
+        else:
+            _show_read(db, summary)
+        if summary.actor is not None:
+            raise typer.Exit(EXIT_BY_ACTOR[Actor(summary.actor)])
+
+
+def _sequence(text: str) -> SequenceName:
+    try:
+        return SequenceName(text)
+    except ValueError as error:
+        names = ", ".join(SequenceName)
+        raise OperatorFault(
+            f"no sequence {text!r}", where="--sequence", remedy=f"use one of: {names}"
+        ) from error
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise OperatorFault(f"{text!r} is no day", where="--day", remedy="write YYYY-MM-DD") from error
+
+
+def _yesterday(settings: Settings) -> date:
+    return to_local(datetime.now(UTC), market_zone(settings)).date() - timedelta(days=1)
+
+
+def _find_meter(conn: Any, text: str) -> int:
+    rows = conn.execute(
+        "SELECT m.id FROM meter m WHERE m.serial = %s UNION "
+        "SELECT i.meter_id FROM uc JOIN point p ON p.uc_id = uc.id JOIN installation i ON i.point_id = p.id "
+        "WHERE (uc.code = %s OR %s = ANY(uc.aliases)) AND i.role = 'main' AND upper_inf(i.valid)",
+        [text, text, text],
+    ).fetchall()
+    if len(rows) != 1:
+        found = "no meter and no UC" if not rows else "more than one meter"
+        raise OperatorFault(
+            f"{found} {text!r}", where="METER", remedy="give the meter's serial, eight digits"
+        )
+    return int(rows[0][0])
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Any]:
+    if as_json:
+        yield None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("waiting for a collector", total=None)
+
+        def told(seen: draining.Progress) -> None:
+            state = (
+                "reading" if seen.running else "waiting to try again" if seen.waiting_for_retry else "queued"
+            )
+            bar.update(task, description=f"{state}, {seen.frames} frames")
+
+        yield told
+
+
+def _show_read(db: Database, summary: ReadSummary) -> None:
+    table = Table(
+        title=f"Meter {summary.serial}: {summary.state}", title_justify="left", box=None, show_header=False
+    )
+    table.add_row("attempts, sessions", f"{summary.attempts}, {summary.sessions}")
+    table.add_row("octets sent, received", f"{summary.bytes_sent}, {summary.bytes_received}")
+    if summary.drift_s is not None:
+        table.add_row("clock", f"{summary.drift_s:+.1f} s against the reference (resolution 1 s)")
+    table.add_row("memory blocks", str(summary.blocks))
+    table.add_row("days with something new", ", ".join(map(str, summary.days_changed)) or "none")
+    if summary.exhausted_days:
+        table.add_row("not in the meter's memory", ", ".join(map(str, summary.exhausted_days)))
+    if summary.message:
+        table.add_row("failed", f"{summary.stage}: {summary.message}")
+        table.add_row("who must act", summary.actor or "")
+        table.add_row("what to do", summary.remedy)
+    console.print(table)
+    with db.connect() as conn:
+        registers = conn.execute(
+            "SELECT r.channel, to_char(r.at AT TIME ZONE 'UTC' + %s, 'YYYY-MM-DD HH24:MI:SS'), "
+            "r.values ->> 'total_pulses' FROM register_reading r JOIN session s ON s.id = r.session_id "
+            "WHERE s.request_id = %s AND r.command = %s ORDER BY 1",
+            [market_zone(db.settings).utcoffset(None), summary.request_id, 0x23],
+        ).fetchall()
+    if registers:
+        shown = Table(
+            "channel", "meter clock", "total, pulses", title="Registers", title_justify="left", box=None
+        )
+        for channel, at, total in registers:
+            shown.add_row(str(channel), at, total)
+        console.print(shown)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """How the queue stands, who collects, and how the last day's sessions ended."""
+    with faults_to_exit(as_json), Database.open() as db:
+        with db.connect() as conn:
+            found = draining.status(conn)
+        if as_json:
+            emit_json(found)
+            return
+        for title, rows in found.items():
+            table = Table(title=title.replace("_", " "), title_justify="left", box=None)
+            if not rows:
+                console.print(f"{title.replace('_', ' ')}: none")
+                continue
+            for name in rows[0]:
+                table.add_column(name)
+            for row in rows:
+                table.add_row(*("" if value is None else str(value) for value in row.values()))
+            console.print(table)
