@@ -11,13 +11,14 @@ is loaded on first use only.
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from assets.data_docs import finish
 
 SUITE = "series_ccee"
 SITE = "auditoria"
@@ -127,13 +128,13 @@ def validate(frame: pl.DataFrame, folder: Path, run_name: str) -> Verdict:
         batch_parameters={"dataframe": frame.select(list(SCHEMA)).to_pandas()},
         run_id=gx.RunIdentifier(run_name=run_name),
     )
-    _share_static(folder)
+    page = finish(folder, f"Auditoria do dia {folder.name}: série pronta para a CCEE")
     results = [result for run in outcome.run_results.values() for result in run.results]
     return Verdict(
         is_met=bool(outcome.success),
         expectations=len(results),
         failed=[_describe(result) for result in results if not result.success],
-        page=folder.resolve() / "index.html",
+        page=page.resolve(),
     )
 
 
@@ -196,15 +197,3 @@ def _describe(result: Any) -> str:
     columns = [str(value) for key, value in config.kwargs.items() if key.startswith("column")]
     found = result.result.get("unexpected_count", "?")
     return f"{config.type}({', '.join(columns)}): {found}"
-
-
-def _share_static(folder: Path) -> None:
-    """Keep the 4 MB of images and styles, the same on every page, once for all days."""
-    own, shared = folder / "static", folder.parent / "static"
-    if own.is_symlink() or not own.is_dir():
-        return
-    if shared.is_dir():
-        shutil.rmtree(own)
-    else:
-        own.rename(shared)
-    own.symlink_to(Path("..") / "static", target_is_directory=True)
