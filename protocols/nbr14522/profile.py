@@ -194,6 +194,8 @@ class MeterProfile:
     """Digits that the maker prints before the serial that the meter answers with; `same_serial`."""
     has_serial_check_digit: bool = False
     """Whether a check digit is printed behind it."""
+    instantaneous_filling: int = 0x00
+    """Octet that the meter leaves in what its answer to 14 does not say; readers accept any."""
 
     packing: Packing = setting(
         Packing.S,
@@ -315,6 +317,36 @@ class MeterProfile:
         if self.addressing is Addressing.P0:
             return HandShake.ACK
         return HandShake.REPEAT_COMMAND if self.addressing is Addressing.P8 else self.p2_hand_shake
+
+
+DEFAULT = MeterProfile(
+    name="default",
+    description="A current meter alone on its line, or behind a transparent gateway: all read commands.",
+)
+
+OLD_3CH = MeterProfile(
+    name="old-3ch",
+    description="An outdated meter: three channels, no reverse registers, no 14, 51, 52, 80.",
+    commands=(READ_COMMANDS | WRITE_COMMANDS) - {0x14, 0x51, 0x52, 0x80},
+    has_reverse_channels=False,
+)
+
+P8_GENERIC = MeterProfile(
+    name="p8-generic",
+    description="A meter addressed by its eight-digit serial: no ENQ, no ACK, hand-shake in o5.",
+    addressing=Addressing.P8,
+)
+
+P2_GENERIC = MeterProfile(
+    name="p2-generic",
+    description="A meter behind a remote with a two-digit address, CRC-16/MODBUS around both frames.",
+    addressing=Addressing.P2,
+)
+
+GENERIC: dict[str, MeterProfile] = {
+    profile.name: profile for profile in (DEFAULT, OLD_3CH, P8_GENERIC, P2_GENERIC)
+}
+"""Profiles of no model in particular, which the models of the catalogue extend."""
 
 
 @dataclass(frozen=True, slots=True)

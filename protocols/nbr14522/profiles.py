@@ -1,38 +1,31 @@
-"""Profiles by name. A new kind of meter is a new entry here: data, no code."""
+"""Profiles by name: the general ones, and one for each model of the catalogue."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from faults import OperatorFault
-from protocols.nbr14522.frames import Addressing
-from protocols.nbr14522.profile import READ_COMMANDS, WRITE_COMMANDS, MeterProfile
+from protocols.nbr14522.models import models
+from protocols.nbr14522.profile import DEFAULT, GENERIC, OLD_3CH, P2_GENERIC, P8_GENERIC, MeterProfile
 
-DEFAULT = MeterProfile(
-    name="default",
-    description="A current meter alone on its line, or behind a transparent gateway: all read commands.",
-)
+__all__ = ["DEFAULT", "OLD_3CH", "P2_GENERIC", "P8_GENERIC", "PROFILES", "profile_named"]
 
-OLD_3CH = MeterProfile(
-    name="old-3ch",
-    description="An outdated meter: three channels, no reverse registers, no 14, 51, 52, 80.",
-    commands=(READ_COMMANDS | WRITE_COMMANDS) - {0x14, 0x51, 0x52, 0x80},
-    has_reverse_channels=False,
-)
 
-P8_GENERIC = MeterProfile(
-    name="p8-generic",
-    description="A meter addressed by its eight-digit serial: no ENQ, no ACK, hand-shake in o5.",
-    addressing=Addressing.P8,
-)
+class _Profiles(Mapping[str, MeterProfile]):
+    """The general profiles and those of the catalogue in force, which may grow while the process runs."""
 
-P2_GENERIC = MeterProfile(
-    name="p2-generic",
-    description="A meter behind a remote with a two-digit address, CRC-16/MODBUS around both frames.",
-    addressing=Addressing.P2,
-)
+    def __getitem__(self, name: str) -> MeterProfile:
+        return GENERIC[name] if name in GENERIC else models()[name].profile
 
-PROFILES: dict[str, MeterProfile] = {
-    profile.name: profile for profile in (DEFAULT, OLD_3CH, P8_GENERIC, P2_GENERIC)
-}
+    def __iter__(self) -> Iterator[str]:
+        yield from GENERIC
+        yield from models()
+
+    def __len__(self) -> int:
+        return len(GENERIC) + len(models())
+
+
+PROFILES: Mapping[str, MeterProfile] = _Profiles()
 
 
 def profile_named(name: str) -> MeterProfile:

@@ -60,9 +60,13 @@ class Response(Table):
         """Decode the 256 octets of content; `decode_response` chooses the class."""
         return cls.read(content)
 
-    def encode(self, meter_serial: str | None = None) -> bytes:
-        """The plain 258-octet response frame, with the serial given or the message's own."""
-        run = bytearray(self.write())
+    def encode(self, meter_serial: str | None = None, *, filling: int = 0x00) -> bytes:
+        """The plain 258-octet response frame, with the serial given or the message's own.
+
+        Args:
+            filling: octet where the message says nothing (`MeterProfile.instantaneous_filling`).
+        """
+        run = bytearray(self.write(filling))
         if meter_serial is not None:
             run[1:5] = frames.serial_octets(meter_serial, 4, "meter serial")
         if not run[0]:

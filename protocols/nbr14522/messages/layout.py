@@ -374,7 +374,6 @@ class Table:
     """
 
     SIZE: ClassVar[int]
-    FILLING: ClassVar[int] = 0x00
     ECHO_SHIFT: ClassVar[int] = 0
 
     octets: bytes = field(default=b"", repr=False, compare=False)
@@ -390,13 +389,16 @@ class Table:
             values[spec.name] = found[0] if spec.count == 0 else tuple(found)
         return cls(octets=octets, problems=tuple(problems), **values)
 
-    def write(self) -> bytes:
+    def write(self, filling: int = 0x00) -> bytes:
         """The run of octets; the inverse of `read`.
+
+        Args:
+            filling: octet of a fresh run where no field says anything.
 
         Raises:
             LocalProtocolError: a value that its field cannot hold.
         """
-        run = bytearray(self.octets or bytes([self.FILLING]) * self.SIZE)
+        run = bytearray(self.octets or bytes([filling]) * self.SIZE)
         for spec in table_of(type(self)):
             value = getattr(self, spec.name)
             values = (value,) if spec.count == 0 else value
