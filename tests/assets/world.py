@@ -1,4 +1,4 @@
-"""A small distributor for the tests of derivation and Dagster: UCs with meters, and readings without sockets."""
+"""A small distributor for the tests of derivation and Dagster: UCs, meters, readings without sockets."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ class Point:
     meter_id: int
 
 
-def add_points(conn: psycopg.Connection[Any], count: int, *, pulse_energy: tuple[int, int] = (9, 1250)) -> list[Point]:
+def add_points(
+    conn: psycopg.Connection[Any], count: int, *, pulse_energy: tuple[int, int] = (9, 1250)
+) -> list[Point]:
     """Active UCs since 2026 with a main meter and a MUSD of 1,000 kW."""
     conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'Distribuidora')")
-    conn.execute("INSERT INTO agent (code, name, distributor_id) SELECT %s, 'Agente', id FROM distributor", [AGENT])
+    conn.execute(
+        "INSERT INTO agent (code, name, distributor_id) SELECT %s, 'Agente', id FROM distributor", [AGENT]
+    )
     conn.execute("INSERT INTO meter_model (code, profile) VALUES ('M', 'default')")
     conn.execute(
         "INSERT INTO uc (code, name, agent_id) "
@@ -43,10 +47,13 @@ def add_points(conn: psycopg.Connection[Any], count: int, *, pulse_energy: tuple
     )
     conn.execute("INSERT INTO uc_status (uc_id, valid, status) SELECT id, '[2026-01-01,)', 'active' FROM uc")
     conn.execute(
-        "INSERT INTO uc_musd (uc_id, valid, musd_kw, confirmed_on) SELECT id, '[2026-01-01,)', 1000, '2026-01-01' FROM uc"
+        "INSERT INTO uc_musd (uc_id, valid, musd_kw, confirmed_on) "
+        "SELECT id, '[2026-01-01,)', 1000, '2026-01-01' FROM uc"
     )
     conn.execute("INSERT INTO point (code, uc_id) SELECT 'P' || code, id FROM uc")
-    conn.execute("INSERT INTO meter (serial, model_id) SELECT right(u.code, 8), m.id FROM uc u, meter_model m")
+    conn.execute(
+        "INSERT INTO meter (serial, model_id) SELECT right(u.code, 8), m.id FROM uc u, meter_model m"
+    )
     conn.execute(
         "INSERT INTO installation (meter_id, point_id, role, valid, pulse_energy_num, pulse_energy_den) "
         "SELECT m.id, p.id, 'main', tstzrange('2026-01-01Z', NULL), %s, %s FROM point p "
@@ -103,10 +110,14 @@ def snapshot(db: Database) -> dict[str, list[tuple[Any, ...]]]:
 
 
 _CONTENT = {
-    "series_day": "uc_id, layer, day, version, interval_s, denominator, numerators, origin, reason, input_version",
+    "series_day": (
+        "uc_id, layer, day, version, interval_s, denominator, numerators, origin, reason, input_version"
+    ),
     "estimate": "uc_id, day, version, first_slot, last_slot, strategy, method, detail, approved_by",
     "verdict": "uc_id, day, rule, first_slot, last_slot, result, detail",
     "musd_hour": "uc_id, day, hour, energy_kwh, musd_kw, limit_kwh, is_rejected",
-    "uc_day_outcome": "uc_id, day, state, cause, measured, backup, estimated, edited, missing, energy_kwh, detail",
+    "uc_day_outcome": (
+        "uc_id, day, state, cause, measured, backup, estimated, edited, missing, energy_kwh, detail"
+    ),
     "quarantine": "stage, reason, uc_id, day, detail, dedup_key",
 }

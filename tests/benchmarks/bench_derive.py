@@ -1,21 +1,19 @@
-"""From stored raw vectors to rendered CCEE bodies and their ledger rows, against a plain COPY of the same intervals.
+"""From stored raw vectors to rendered CCEE bodies and their ledger rows, against a plain COPY.
 
     .venv/bin/python -m tests.benchmarks.bench_derive [--points 20000] [--repeat 3]
 
-The peer writes the intervals as (uc, timestamp, value, flag) rows into a hypertable with its primary key,
-from octets encoded beforehand and in the order of the key, which is its best case. Both run on one
-TimescaleDB, one after the other, and the ratio of the medians is what counts (at most 1.0). The derivation runs in
-a process of its own, whose peak memory is printed for two sizes of the fleet.
+The peer writes the same intervals as (uc, timestamp, value, flag) rows into a hypertable with its primary
+key, from octets encoded beforehand and in the order of the key, which is its best case. Both run on one
+TimescaleDB, one after the other, and the ratio of the medians is what counts (at most 1.0). The derivation
+runs in a process of its own, whose peak memory is printed for two sizes of the fleet.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
-import datetime as dt
 import json
 import pstats
-import resource
 import statistics
 import subprocess
 import sys
@@ -114,7 +112,8 @@ def peer(db: Database, points: int) -> float:
     del frame
     with db.connect() as conn:
         conn.execute(
-            "CREATE TABLE plain (uc bigint, at timestamptz, value float8, flag smallint, PRIMARY KEY (uc, at))"
+            "CREATE TABLE plain "
+            "(uc bigint, at timestamptz, value float8, flag smallint, PRIMARY KEY (uc, at))"
         )
         conn.execute("SELECT create_hypertable('plain', by_range('at'), create_default_indexes => false)")
         conn.commit()
@@ -176,7 +175,9 @@ def ours(url: str, points: int, with_profile: bool) -> None:
 
 
 def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Of this process since its program began (getrusage would count the parent's size at the fork)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def run(server: Database, points: int, with_profile: bool) -> dict[str, float]:
@@ -234,19 +235,19 @@ def main() -> int:
 
 def report(points: int, small: dict[str, float], runs: list[dict[str, float]]) -> None:
     middle = {key: statistics.median(one[key] for one in runs) for key in runs[0]}
-    intervals = points * SLOTS
-    print(f"{points:,} UC-days of {SLOTS} intervals, median of {len(runs)} runs")
-    print(f"  layers written        {middle['derive_s']:7.2f} s")
-    print(f"  bodies and ledger     {middle['bodies_s']:7.2f} s")
-    print(
-        f"  raw vectors to ledger {middle['total_s']:7.2f} s   {intervals / middle['total_s'] / 1e6:.2f} M intervals/s"
-    )
-    print(
-        f"  plain COPY            {middle['peer_s']:7.2f} s   {intervals / middle['peer_s'] / 1e6:.2f} M intervals/s"
-    )
+
+    def line(name: str, seconds: float) -> str:
+        return f"  {name:21} {seconds:7.2f} s   {points * SLOTS / seconds / 1e6:.2f} M intervals/s"
+
     ratios = [one["total_s"] / one["peer_s"] for one in runs]
+    print(f"{points:,} UC-days of {SLOTS} intervals, median of {len(runs)} runs")
+    print(line("layers written", middle["derive_s"]))
+    print(line("bodies and ledger", middle["bodies_s"]))
+    print(line("raw vectors to ledger", middle["total_s"]))
+    print(line("plain COPY", middle["peer_s"]))
     print(
-        f"  ratio                 {middle['total_s'] / middle['peer_s']:7.2f}     ({min(ratios):.2f} to {max(ratios):.2f}; limit 1.0)"
+        f"  ratio                 {statistics.median(ratios):7.2f}     "
+        f"({min(ratios):.2f} to {max(ratios):.2f}; limit 1.0)"
     )
     print(
         f"  peak memory           {middle['peak_mib']:7.0f} MiB for {points:,} UCs, "

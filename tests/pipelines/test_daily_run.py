@@ -1,0 +1,209 @@
+"""The daily job end to end: stored readings to receipts and marts, on both databases, no meter sockets."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import socket
+from collections.abc import Iterator
+from decimal import Decimal
+
+import dagster as dg
+import httpx
+import pytest
+
+from assets import layers
+from assets.partitions import Partitions
+from assets.resources import CceeAccess, Clock, Metering
+from ccee.profile import load_profile
+from ccee.standin import Serving, serve_in_thread
+from ccee.standin_rules import StandIn, Unit
+from pipelines.definitions import build_defs
+from pipelines.instance import open_instance
+from pipelines.runs import BORN_TAG, HOST_TAG, PID_TAG, end_dead_runs, run_closing, run_daily, run_history
+from storage.database import Database
+from tests.assets.world import AGENT, DAY, NOW, Point, add_points, curve, put_readings, snapshot, with_gap
+from tests.dagster_strict import strict_dagster
+from vee.calendars import load_calendars
+
+pytestmark = strict_dagster()
+
+SECRET = "not-a-real-secret"
+
+
+@pytest.fixture
+def points(db: Database) -> list[Point]:
+    """Whole, with half an hour missing, with losses, never read; a fifth is suspended."""
+    with db.connect() as conn:
+        made = add_points(conn, 5)
+        conn.execute(
+            "INSERT INTO point_loss (point_id, kind, valid, percent) "
+            "SELECT id, 'line', '[2026-01-01,)', 1.2 FROM point WHERE uc_id = %s",
+            [made[2].uc_id],
+        )
+        conn.execute("UPDATE uc_status SET status = 'suspended' WHERE uc_id = %s", [made[4].uc_id])
+    put_readings(
+        db,
+        [
+            (made[0].meter_id, DAY, curve(1)),
+            (made[1].meter_id, DAY, with_gap(curve(2), 100, 105)),
+            (made[2].meter_id, DAY, curve(3)),
+        ],
+    )
+    return made
+
+
+@pytest.fixture
+def standin(points: list[Point]) -> Iterator[Serving]:
+    units = [Unit(point.uc_code, AGENT, musd={dt.date.min: Decimal(1000)}) for point in points]
+    operator = StandIn(load_profile(), load_calendars(), {AGENT: SECRET}, units, lambda: NOW, None)
+    with serve_in_thread(operator) as serving:
+        yield serving
+
+
+@pytest.fixture
+def defs(db: Database, standin: Serving, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
+    monkeypatch.setenv("SMF_CCEE_CLIENT_ID", f"CONCESSIONARIA_{AGENT}")
+    monkeypatch.setenv("SMF_CCEE_CLIENT_SECRET", SECRET)
+    return build_defs(
+        partitions=Partitions(dt.date(2026, 1, 1)),
+        resources={
+            "metering": Metering(url=db.url, data_dir=str(db.data_dir)),
+            "clock": Clock(at=NOW.isoformat()),
+            "ccee": CceeAccess(base_url=standin.base_url),
+        },
+    )
+
+
+@pytest.mark.req("TR-2a", "TR-2b", "TR-2d", "TR-2g", "X-trace")
+def test_a_day_goes_from_readings_to_receipts_and_a_second_run_sends_nothing(
+    db: Database, points: list[Point], standin: Serving, defs: dg.Definitions
+) -> None:
+    steps: list[tuple[str, str]] = []
+
+    first = run_daily(db, DAY, 0, lambda step: steps.append((step.step, step.state)), defs)
+
+    assert first.is_success, first.failures
+    metadata = {asset.asset: asset.metadata for asset in first.assets}
+    assert metadata["series_ccee"]["outcomes"] == {"ready": 3, "incomplete": 1, "not_expected": 1}
+    assert metadata["ccee_submissions"]["accepted"] == 3
+    assert metadata["series_ccee"]["completeness"] == pytest.approx(3 / 5)
+    checks = {check.check: check.is_passed for check in first.checks}
+    assert checks["missing_is_never_zero"]
+    assert checks["auditors_expectations"]
+    assert all(checks.values()), checks
+    assert ("ccee_submissions", "done") in steps
+    for point, number in ((points[0], 1), (points[2], 3)):
+        reply = httpx.get(f"{standin.base_url}/__contabilizacao/{point.uc_code}/2026-11")
+        shown = json.dumps(json.loads(reply.content))
+        assert DAY.isoformat() in shown, f"CCEE has day {number}"
+    with db.connect() as conn:
+        mart = conn.execute(
+            "SELECT uc_code, state, submission_state, estimated, missing FROM marts.uc_day ORDER BY uc_code"
+        ).fetchall()
+        hours = conn.execute("SELECT count(*), count(energy_kwh) FROM marts.uc_hour").fetchone()
+    assert mart == [
+        (points[0].uc_code, "ready", "aceito", 0, 0),
+        (points[1].uc_code, "ready", "aceito", 6, 0),
+        (points[2].uc_code, "ready", "aceito", 0, 0),
+        (points[3].uc_code, "incomplete", None, 0, 288),
+        (points[4].uc_code, "not_expected", None, 0, 288),
+    ]
+    assert hours == (5 * 24, 3 * 24), "an hour without a value has no energy, not zero"
+
+    before = snapshot(db)
+    second = run_daily(db, DAY, 0, lambda step: None, defs)
+
+    assert second.is_success
+    metadata = {asset.asset: asset.metadata for asset in second.assets}
+    assert metadata["series_ccee"]["uc_days_written"] == 0
+    assert (metadata["ccee_submissions"]["sent"], metadata["ccee_submissions"]["unchanged"]) == (0, 3)
+    assert snapshot(db) == before
+
+    closing = run_closing(db, DAY.replace(day=1), lambda step: None, defs)
+
+    assert closing.is_success, closing.failures
+    (asset,) = closing.assets
+    assert asset.metadata["uc_days_delivered"] == 3
+    with db.connect() as conn:
+        (after,) = conn.execute("SELECT after FROM audit WHERE action = 'closing.certificate'").fetchone()
+    assert after["sha256"] == asset.metadata["certificate_sha256"]
+
+
+@pytest.mark.req("TR-2d", "X-scale")
+def test_history_is_one_run_for_many_days_and_sends_nothing(
+    db: Database, points: list[Point], standin: Serving, defs: dg.Definitions
+) -> None:
+    outcome = run_history(db, DAY - dt.timedelta(days=2), DAY, 0, lambda step: None, defs)
+
+    assert outcome.is_success, outcome.failures
+    with db.connect() as conn:
+        derived = conn.execute("SELECT DISTINCT day FROM uc_day_outcome ORDER BY 1").fetchall()
+        assert conn.execute("SELECT count(*) FROM submission").fetchone() == (0,)
+    assert [day for (day,) in derived] == [DAY - dt.timedelta(days=n) for n in (2, 1, 0)]
+    with open_instance(db) as instance:
+        (run,) = instance.get_runs()
+        key = dg.AssetKey("series_ccee")
+        made = instance.get_materialized_partitions(key)
+    assert run.run_id == outcome.run_id
+    assert made == {f"{day}|0" for (day,) in derived}
+
+
+@pytest.mark.req("TR-2b")
+def test_fault_in_the_layers_stops_the_run_before_anything_is_sent(
+    db: Database, points: list[Point], standin: Serving, defs: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = layers.losses.adjust
+
+    def loses_energy(estimated, *arguments):
+        return honest(estimated.with_columns(denominator=estimated["denominator"] * 2), *arguments)
+
+    monkeypatch.setattr(layers.losses, "adjust", loses_energy)
+
+    outcome = run_daily(db, DAY, 0, lambda step: None, defs)
+
+    assert not outcome.is_success
+    assert {check.check for check in outcome.checks if not check.is_passed} == {"energy_conserved_by_losses"}
+    with db.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM submission").fetchone() == (0,)
+
+
+def test_instance_keeps_runs_in_postgresql_apart_from_the_metering_data(db: Database) -> None:
+    @dg.asset(pool="ccee_api")
+    def touched() -> None: ...
+
+    with open_instance(db) as instance:
+        result = dg.materialize([touched], instance=instance)
+    assert result.success
+    with db.dagster_database().connect() as conn:
+        runs = conn.execute("SELECT run_id, status FROM runs").fetchall()
+        assert conn.execute("SELECT count(*) FROM event_logs").fetchone() > (0,)
+    assert runs == [(result.run_id, "SUCCESS")]
+    with db.connect() as conn:
+        assert conn.execute("SELECT to_regclass('runs')").fetchone() == (None,)
+    written = (db.settings.dagster_home / "dagster.yaml").read_text("utf-8")
+    assert "postgresql+psycopg2://" in written
+    assert (db.settings.dagster_home / "dagster.yaml").stat().st_mode & 0o077 == 0
+
+
+def test_run_whose_process_died_is_ended_and_its_place_in_the_pool_is_free(embedded_db: Database) -> None:
+    @dg.asset
+    def quick() -> None: ...
+
+    job = dg.Definitions([quick], jobs=[dg.define_asset_job("job", [quick])]).resolve_job_def("job")
+    with open_instance(embedded_db) as instance:
+        gone = {HOST_TAG: socket.gethostname(), PID_TAG: "999999999", BORN_TAG: "1.0"}
+        dead = instance.create_run_for_job(job, tags=gone, status=dg.DagsterRunStatus.STARTED)
+        other = instance.create_run_for_job(
+            job, tags={HOST_TAG: "elsewhere", PID_TAG: "1"}, status=dg.DagsterRunStatus.STARTED
+        )
+        storage = instance.event_log_storage
+        storage.initialize_concurrency_limit_to_default("ccee_api")
+        assert storage.claim_concurrency_slot("ccee_api", dead.run_id, "step").is_claimed
+        assert len(storage.get_concurrency_info("ccee_api").claimed_slots) == 1
+
+        assert end_dead_runs(instance) == [dead.run_id]
+
+        assert instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(other.run_id).status is dg.DagsterRunStatus.STARTED
+        assert storage.claim_concurrency_slot("ccee_api", "next", "step").is_claimed
