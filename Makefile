@@ -20,10 +20,11 @@ demo: setup ## the whole main job on simulated meters: make demo POINTS=500 DAY=
 	@$(BIN)/smf demo --points $(POINTS) $(if $(DAY),--day $(DAY)) $(if $(SEED),--seed $(SEED))
 
 ui: setup ## Dagster's web UI and daemon on the same data
-	@$(BIN)/smf ui
+	@$(BIN)/smf run ui
 
 test: setup ## set up, check, and run every test on both databases
 	@sh deploy/test_tools.sh
+	@$(BIN)/python -m tests.timescale || true
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope $(PYTEST_ARGS)
 
