@@ -64,7 +64,6 @@ def build(partitions: Partitions, job_name: str) -> dg.SensorDefinition:
                 dg.RunRequest(run_key=f"{key}@{row.last_seq}", partition_key=key)
                 for key, row in late[:MOST_PER_TICK]
             ],
-            cursor=context.cursor,
         )
 
     return late_data_sensor

@@ -67,7 +67,6 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
             run_requests=[
                 dg.RunRequest(run_key=f"{key}@{mark}", partition_key=key) for key, mark in wanted.items()
             ],
-            cursor=context.cursor,
         )
 
     return ready_days_sensor
