@@ -75,7 +75,7 @@ class Pending:
 
 @dataclass(slots=True)
 class Execution:
-    """What a script found out; empty until it did. `postpone_s`: it ended untried, to come back after so long."""
+    """What a script found out. `postpone_s`: it ended untried, to come back after so long."""
 
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
@@ -395,7 +395,7 @@ class _Seen:
 
 
 def _look(tools: Tools) -> Generator[Request | GuardedWrite, Answered, _Seen]:
-    """Read the clock. The session gets an answer as soon as it is there, so the middle is the meter's instant.
+    """Read the clock. An answer is heard as soon as it is there, so the middle is the meter's instant.
 
     The wait for ENQ before the first command of a session is part of the first round trip; a second reading
     on the synchronised line is the better one.
@@ -501,8 +501,8 @@ def _clock(work: CommandWork, profile: MeterProfile, tools: Tools) -> Script:
     wrote: dict[str, Any] = {}
 
     async def prepare() -> Request:
-        shown, step = plan()
-        # The instant at which it arrives: a whole second of reference time, in the safe part of the interval.
+        _, step = plan()
+        # The instant at which it arrives: a whole second, in the safe part of the interval.
         arrives = tools.local() + timedelta(seconds=_LEAD_S + step.wait_s)
         arrives = arrives.replace(microsecond=0) + timedelta(seconds=1)
         before = arrives + timedelta(seconds=seen.drift_s)

@@ -1,4 +1,4 @@
-"""What shows that a write took effect: which command reads each field back, and how the two are compared. Pure.
+"""What shows that a write took effect: where each field is read back, and how the two compare. Pure.
 
 Sections 3.1, 5.5 and 6.2 of the reference. A command that is missing here, and a field that the meter does
 not give, can only be judged by the meter's answer to the write, which returns what is now in force.

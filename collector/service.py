@@ -28,10 +28,11 @@ from typing import Any
 import psycopg
 import structlog
 
-from collector import store, worklist
+from collector import command_store, commands, store, worklist
 from collector.batching import Batcher, Connection, Worker
+from collector.command_policy import load_policy
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
-from collector.sequences import script_for
+from collector.sequences import Script, script_for
 from collector.session import Line, SessionResult, read_meter
 from collector.store import Closing, Settled
 from collector.transports import Timeouts, parse_url
@@ -130,6 +131,7 @@ class Collector:
         self._on_settled = on_settled
         self._rng = rng or random.Random()
         self._windows = windows or Windows()
+        self._policy = load_policy(self._settings.command_policy_path)
         self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stats = Stats()
         self._gates = Gates(self._settings)
@@ -227,17 +229,30 @@ class Collector:
 
     def _take(self, conn: Connection, limit: int) -> tuple[int, list[Assignment]]:
         """Claim requests, and answer at once those that need no session."""
-        jobs = queue.claim(conn, self.name, limit=limit, lease_s=self._settings.lease_s, only=self._only)
+        jobs = queue.claim(
+            conn,
+            self.name,
+            limit=limit,
+            lease_s=self._settings.lease_s,
+            kinds=("read", "command"),
+            only=self._only,
+        )
         ready = []
-        for assignment in worklist.assign(conn, jobs, self._db.settings, self._now()) if jobs else []:
+        for assignment in self._assign(conn, jobs) if jobs else []:
             fault = assignment.fault or _line_fault(assignment.target)
             if fault is not None:
                 queue.fail(conn, self.name, assignment.request_id, fault, stage="registry")
-            elif assignment.goal is None:
+            elif assignment.goal is None and assignment.command is None:
                 queue.finish(conn, self.name, assignment.request_id, {"outcome": "present"})
             else:
                 ready.append(assignment)
         return len(jobs), ready
+
+    def _assign(self, conn: Connection, jobs: Sequence[queue.Job]) -> list[Assignment]:
+        reads = [job for job in jobs if job.kind == "read"]
+        commands = [job for job in jobs if job.kind == "command"]
+        found = worklist.assign(conn, reads, self._db.settings, self._now()) if reads else []
+        return found + (command_store.assign(conn, commands, self._policy) if commands else [])
 
     async def _dispatch(self) -> None:
         """Start what the gates let in, most urgent first; a surplus goes back to the queue."""
@@ -264,9 +279,8 @@ class Collector:
     # --- one session ---------------------------------------------------------------------------------------
 
     async def _serve(self, assignment: Assignment) -> None:
-        target, goal = assignment.target, assignment.goal
+        target = assignment.target
         assert target is not None
-        assert goal is not None
         try:
             session_id = await self._opening.submit(assignment)
             if session_id is None:
@@ -275,7 +289,7 @@ class Collector:
             line = self._line(target)
             try:
                 result = await read_meter(
-                    line, script_for(goal, line.profile), self._recorder(session_id), self._now
+                    line, self._script(assignment, line, session_id), self._recorder(session_id), self._now
                 )
                 closing = _closing(session_id, result)
             except asyncio.CancelledError:
@@ -290,6 +304,19 @@ class Collector:
             self._active.pop(assignment.request_id, None)
             self._count()
             self._wake.set()
+
+    def _script(self, assignment: Assignment, line: Line, session_id: int) -> Script:
+        work = assignment.command
+        if work is None:
+            assert assignment.goal is not None
+            return script_for(assignment.goal, line.profile)
+
+        async def commit(writing: commands.Writing) -> None:
+            await self._writes.run(partial(self._record_writing, work.request_id, session_id, writing))
+
+        zone = market_zone(self._db.settings)
+        tools = commands.Tools(self._now, zone, asyncio.sleep, commit, line.reader_serial)
+        return commands.script(work, line.profile, tools)
 
     def _line(self, target: Target) -> Line:
         settings = self._settings
@@ -335,11 +362,16 @@ class Collector:
         if rows:
             self._writes.transact(store.write_frames, rows)
 
+    def _record_writing(self, request_id: int, session_id: int, writing: commands.Writing) -> None:
+        """Commit what is about to be written, the frames read before it included."""
+        self._flush()
+        self._writes.transact(command_store.record_writing, request_id, session_id, writing)
+
     def _open(self, assignments: Sequence[Assignment]) -> list[int | None]:
         opened = [
-            (a.request_id, a.target, a.goal.sequence.value)
+            (a.request_id, a.target, a.goal.sequence.value if a.goal is not None else "command")
             for a in assignments
-            if a.target is not None and a.goal is not None
+            if a.target is not None
         ]
         return self._claims.transact(store.open_sessions, self.name, opened, self._now())
 
@@ -393,7 +425,12 @@ class Collector:
     def _answer(self, conn: Connection, settled: Settled, assignment: Assignment) -> None:
         """What the request gets: its result, another try later, or the reason why not."""
         fault, target = settled.fault, assignment.target
-        if settled.outcome == "aborted":
+        settings = self._db.settings
+        if assignment.command is not None:
+            command_store.answer(
+                conn, self.name, settled, assignment, settings, retry_after_s=self._backoff_s(assignment)
+            )
+        elif settled.outcome == "aborted":
             queue.release(conn, self.name, [assignment.request_id], 0.0)
         elif fault is None and target is not None:
             exhausted = worklist.exhausted_days(
@@ -409,6 +446,11 @@ class Collector:
                 fault,
                 stage=settled.failed_stage or "",
                 retry_after_s=retry_after_s,
+            )
+        if target is not None and settled.outcome != "aborted":
+            # After the answer: a step of a correction that left a rest is followed by the next.
+            command_store.consider_clock(
+                conn, settings, self._policy, settled, target, self._now(), assignment.command
             )
 
     def _backoff_s(self, assignment: Assignment) -> float:

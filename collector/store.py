@@ -84,7 +84,7 @@ def gone_collectors(conn: Connection, own: str) -> list[str]:
     """
     rows = conn.execute(
         "SELECT collector FROM session WHERE outcome IS NULL "
-        "UNION SELECT claimed_by FROM job_request WHERE state = 'running' AND kind = 'read'"
+        "UNION SELECT claimed_by FROM job_request WHERE state = 'running' AND kind IN ('read', 'command')"
     )
     names = [name for (name,) in rows if name is not None and name != own]
     query = "SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))"

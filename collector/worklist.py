@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from collector.commands import CommandWork
 from collector.decode import Decoded
 from collector.planning import (
     Goal,
@@ -50,7 +51,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed request. `fault`: why it cannot be carried out; `goal` None: nothing is missing."""
+    """A claimed request. `fault`: why it cannot be carried out.
+
+    `goal`: of a read; None: nothing is missing. `command`: of a command, which has no goal.
+    """
 
     request_id: int
     meter_id: int
@@ -60,6 +64,8 @@ class Assignment:
     target: Target | None = None
     goal: Goal | None = None
     fault: Fault | None = None
+    command: CommandWork | None = None
+    is_last_attempt: bool = False
 
 
 def targets(conn: Connection, meter_ids: Sequence[int]) -> dict[int, Target]:
@@ -97,7 +103,7 @@ def assign(
             assignments.append(replace(blank, fault=fault))
             continue
         if target is None or target.url is None:
-            assignments.append(replace(blank, fault=_unreachable(job.meter_id, target)))
+            assignments.append(replace(blank, fault=unreachable(job.meter_id, target)))
             continue
         spans = tuple(
             span
@@ -117,7 +123,8 @@ def assign(
     return assignments
 
 
-def _unreachable(meter_id: int | None, target: Target | None) -> OperatorFault:
+def unreachable(meter_id: int | None, target: Target | None) -> OperatorFault:
+    """Why there is no way to a meter."""
     message = "the meter has no installation" if target is None else "its installation has no telemetry unit"
     serial = target.serial if target else str(meter_id)
     return OperatorFault(message, where=f"meter {serial}", remedy="complete the registry and import it again")
