@@ -161,7 +161,9 @@ class FactReader:
         wanted = needs.select("uc_id", pl.col("needed_day").alias("day")).unique()
         days = wanted["day"].unique().sort().to_list()
         ucs = array_literal(wanted["uc_id"].unique().sort())
-        return self._series(_EARLIER, _dates(days), days[0], days[-1], ucs).join(wanted, on=_KEY, how="semi", maintain_order="left")
+        return self._series(_EARLIER, _dates(days), days[0], days[-1], ucs).join(
+            wanted, on=_KEY, how="semi", maintain_order="left"
+        )
 
     def prior(self, uc_ids: list[int]) -> pl.DataFrame:
         """Layer 3 of the days before these UCs became active."""
