@@ -18,7 +18,7 @@ from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, errors, fau
 if TYPE_CHECKING:
     from pipelines.demo import DemoResult
 
-app = typer.Typer(help="The whole main job on simulated meters.")
+app = typer.Typer(help="The whole main job on simulated meters.", add_completion=False)
 
 EXIT_INTERRUPTED = 130
 

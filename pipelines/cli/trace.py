@@ -17,7 +17,7 @@ from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_e
 if TYPE_CHECKING:
     from pipelines.trace import Trace
 
-app = typer.Typer(help="From a delivered value back to the frame's bytes.")
+app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
 
 _OCTETS_A_LINE = 16
 

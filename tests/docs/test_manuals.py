@@ -1,0 +1,33 @@
+"""The manuals name what there is: every command, every page, every generated table up to date."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from pipelines.cli.main import GROUPS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.req("TR-5.2")
+@pytest.mark.parametrize("group", sorted(GROUPS))
+def test_every_command_is_in_the_manual(group: str) -> None:
+    page = (DOCS / "linha_de_comando.md").read_text(encoding="utf-8")
+    command = typer.main.get_command(importlib.import_module(GROUPS[group][0]).app)
+    names = sorted(getattr(command, "commands", {})) or [""]
+    for name in names:
+        assert re.search(rf"`smf {group}{' ' if name else ''}{re.escape(name)}[ `]", page), (
+            f"smf {group} {name}"
+        )
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
