@@ -1,32 +1,36 @@
 """What a meter says to each command: the meter's state put into the protocol's messages.
 
-One `Conversation` is what a meter remembers between the commands of one session: the part of the memory that
-51 asked for. Frames leave here plain, 258 octets each; the link wraps them.
+One `Conversation` is what a meter remembers between the commands of one session: the channel group that is
+visible, the part of the memory that 51 asked for, whether a password was given. Frames leave here plain, 258
+octets each; the link wraps them. Changes of settings are `simulator.writes`' business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
+from protocols.nbr14522.commands import changes_meter
 from protocols.nbr14522.memory import words_to_payloads
 from protocols.nbr14522.messages import (
+    EXTENDED,
     Change,
     ChangeLog,
     ChannelRegisters,
     ClearOccurrenceRequest,
     Constant,
     DateSet,
+    Initialised,
     LimitUnit,
     MeasurementParameters,
     NotImplementedAnswer,
     Occurrence,
     OccurrenceAnswer,
     OccurrenceCleared,
-    OpaqueResponse,
+    OpenSessionRequest,
     Parameters,
     Period,
     PowerFailure,
@@ -35,6 +39,9 @@ from protocols.nbr14522.messages import (
     Registers,
     Request,
     Response,
+    Seed,
+    SessionOpened,
+    SessionResult,
     SetDateRequest,
     SetTimeRequest,
     TimeSet,
@@ -47,15 +54,17 @@ from simulator.counting import Segment
 from simulator.curves import CHANNELS, holiday_days
 from simulator.grid import DAY_S, EPOCH_DAY, day_number, local_seconds, wall_clock
 from simulator.instants import instantaneous
+from simulator.meter import NO_READER, SimulatedMeter, Stretch
 from simulator.meter import Registers as MeterRegisters
-from simulator.meter import SimulatedMeter, Stretch
+from simulator.passwords import Guard
+from simulator.writes import INVALID_DATE, UNSUPPORTED, Writer, refusal, starts_of
 
-INVALID_DATE, UNSUPPORTED = 0x14, 0x29  # details of occurrence 46 (reference 7, B)
+OPEN_SESSION, SEED = 0x11, 0x13
 CLEAR_OCCURRENCE, INITIALISE = 0x37, 0x38
-QUANTITIES = (1, 10, 11)  # kWh, kvarh inductive, kvarh capacitive (reference 9.1)
+GROUP_COMMANDS = frozenset({0x20, 0x21, 0x22, 0x51})
+ACTIVE_ENERGY = 1  # quantity of the channel that UFER and DMCR belong to
 OFF_PEAK_AND_RESERVED = 6
-BOTH_REACTIVE_IN_THEIR_HOURS = "3333"
-POWER_FAILURES, CHANGES, HOLIDAYS = 20, 16, 15
+POWER_FAILURES, CHANGES, EXTENDED_CHANGES, HOLIDAYS = 20, 16, 9, 15
 UNIT_S = {LimitUnit.DAYS: DAY_S, LimitUnit.HOURS: 3_600}
 
 
@@ -65,7 +74,15 @@ class Conversation:
     def __init__(self, meter: SimulatedMeter) -> None:
         self._meter = meter
         self._limit: int | None = None
+        self._group = 0
+        self._writer = Writer(meter)
+        rules, profile = meter.spec.passwords, meter.spec.profile
+        self._guard = None
+        if rules is not None:
+            self._guard = Guard(rules, profile.password_transform, meter.spec.serial)
         self._handlers: dict[int, Callable[[Any, datetime], Response]] = {
+            OPEN_SESSION: self._open_session,
+            SEED: self._seed,
             0x14: lambda _, now: instantaneous(meter, now),
             0x20: self._reset,
             0x21: self._current_parameters,
@@ -91,46 +108,90 @@ class Conversation:
         """The plain response frames to one command, one or (composite commands) several."""
         code = request.CODE if request.code is None else request.code
         serial = self._meter.spec.serial
-        handler = self._handlers.get(code)
-        waiting = self._meter.occurrences()
-        if (handler is None and code not in self._memories) or code not in self._meter.spec.profile.commands:
+        if not self._is_implemented(code, request):
             return [NotImplementedAnswer(refused_code=code).encode(serial)]
+        waiting = self._meter.occurrences()
         if waiting and code != CLEAR_OCCURRENCE:
             answer = OccurrenceAnswer(occurrence=waiting[0], detail=0, waiting_count=len(waiting))
             return [answer.encode(serial)]
-        if handler is None:
+        if self._needs_session(code, request):
+            locked = OccurrenceAnswer(occurrence=Occurrence.SESSION_NEEDED, detail=0, waiting_count=0)
+            return [locked.encode(serial)]
+        if code in self._memories:
             return self._memory(code, now)
+        return [self._single(code, request, now).encode(serial)]
+
+    def _is_implemented(self, code: int, request: Request) -> bool:
+        profile = self._meter.spec.profile
+        sub_code = request.write()[4] if code == EXTENDED else None
+        return profile.has_command(code, sub_code)
+
+    def _needs_session(self, code: int, request: Request) -> bool:
+        rules = self._meter.spec.passwords
+        if rules is None or self._guard is None or self._guard.may_write:
+            return False
+        return code in rules.protected and changes_meter(request)
+
+    def _single(self, code: int, request: Request, now: datetime) -> Response:
+        handler = self._handlers.get(code)
+        if handler is None:
+            answer = self._writer.answer(request, self._group, now)
+            return NotImplementedAnswer(refused_code=code) if answer is None else answer
         group = getattr(request, "group", None)
-        if request.problems or group:
-            return [_refusal(INVALID_DATE if code in (0x29, 0x30) else UNSUPPORTED).encode(serial)]
-        return [handler(request, now).encode(serial)]
+        if request.problems or (group or 0) >= self._meter.channels // CHANNELS:
+            return refusal(INVALID_DATE if code in (0x29, 0x30) else UNSUPPORTED)
+        if code in GROUP_COMMANDS:
+            self._group = group or 0
+        return handler(request, now)
+
+    @property
+    def _channels(self) -> range:
+        """0-based numbers of the visible channels."""
+        return range(CHANNELS * self._group, CHANNELS * (self._group + 1))
+
+    # --- session --------------------------------------------------------------------------------------
+
+    def _seed(self, _: Request, now: datetime) -> Response:
+        if self._guard is None:
+            return NotImplementedAnswer(refused_code=SEED)
+        return Seed(code=SEED, seed=self._guard.new_seed())
+
+    def _open_session(self, request: OpenSessionRequest, now: datetime) -> Response:
+        """Results as one maker codes them: 0 is good, 4 wrong (reference 6.1, B)."""
+        if self._guard is None:
+            return NotImplementedAnswer(refused_code=OPEN_SESSION)
+        results = [SessionResult.OK if good else SessionResult.WRONG for good in self._guard.open(request)]
+        return SessionOpened(
+            code=OPEN_SESSION, write_result=results[0], read_result=results[1], user=request.user
+        )
 
     # --- memory ---------------------------------------------------------------------------------------
 
     def _memory(self, code: int, now: datetime) -> list[bytes]:
         meter = self._meter
         profile = meter.spec.profile
-        words = meter.pulses(self._memories[code](now)).reshape(-1)
+        words = meter.pulses(self._memories[code](now))[:, self._channels].reshape(-1)
         if not words.size and profile.empty_memory is EmptyMemory.OCCURRENCE:
-            return [_refusal(UNSUPPORTED).encode(meter.spec.serial)]
+            return [refusal(UNSUPPORTED).encode(meter.spec.serial)]
         payloads = words_to_payloads(words, profile.packing, profile.filler_word)
         return memory_blocks(code, meter.spec.serial, payloads, profile.block_after_999)
 
     # --- parameters -----------------------------------------------------------------------------------
 
     def _reset(self, request: Request, now: datetime) -> Response:
-        if not self._meter.reset_demand(now, request.reader_serial or "000000"):
+        if not self._meter.reset_demand(now, request.reader_serial or NO_READER):
             return OccurrenceAnswer(occurrence=Occurrence.LOCKED, detail=0, waiting_count=0)
-        last = self._meter.periods(now)[1]
+        last_s = self._meter.periods(now)[1]
         # The real answer to 20 says 0 words although intervals had ended since the border (reference 3.2).
-        return self._parameters(0x20, now, last_end=last, words=0)
+        return self._parameters(0x20, now, last_end_s=last_s, words=0)
 
     def _current_parameters(self, _: Request, now: datetime) -> Response:
         period = self._meter.current_period(now)
-        return self._parameters(0x21, now, last_end=period.stop, words=CHANNELS * len(period))
+        last_end_s = period.stop * self._meter.interval_s
+        return self._parameters(0x21, now, last_end_s=last_end_s, words=CHANNELS * len(period))
 
     def _previous_parameters(self, _: Request, now: datetime) -> Response:
-        return self._parameters(0x22, now, last_end=self._meter.periods(now)[1], words=0)
+        return self._parameters(0x22, now, last_end_s=self._meter.periods(now)[1], words=0)
 
     def _whole_parameters(self, request: WholeMemoryParametersRequest, now: datetime) -> Response:
         meter = self._meter
@@ -138,41 +199,45 @@ class Conversation:
         self._limit = None if unit_s is None else (request.amount or 0) * unit_s // meter.interval_s
         counts_part = meter.spec.profile.limited_count is LimitedCount.LIMITED
         memory = meter.whole_memory(now, self._limit if counts_part else None)
-        return self._parameters(0x51, now, last_end=memory.stop, words=CHANNELS * len(memory))
+        last_end_s = memory.stop * meter.interval_s
+        return self._parameters(0x51, now, last_end_s=last_end_s, words=CHANNELS * len(memory))
 
-    def _parameters(self, code: int, now: datetime, *, last_end: int, words: int) -> Parameters:
-        meter, spec = self._meter, self._meter.spec
+    def _parameters(self, code: int, now: datetime, *, last_end_s: int, words: int) -> Parameters:
+        meter, spec, settings = self._meter, self._meter.spec, self._meter.settings
+        saving, reactive = settings.daylight_saving, settings.reactive
         shown = meter.meter_now(now)
         previous, last = meter.periods(now)
-        demand_min = spec.demand_interval_s // 60
+        reset_day = settings.automatic_reset_day
         memory_min, memory_s = divmod(meter.interval_s, 60)
-        constant = Constant(numerator=spec.pulse_constant[0], denominator=spec.pulse_constant[1])
         return Parameters(
             code=code,
             meter_time=shown,
             weekday=weekday_of(shown.date(), spec.profile.sunday),
-            last_interval_end=wall_clock(meter.seconds(last_end)),
-            last_reset=wall_clock(meter.seconds(last)),
-            previous_reset=wall_clock(meter.seconds(previous)),
-            peak_starts=_starts(spec.segments.peak),
-            off_peak_starts=_starts(spec.segments.off_peak),
-            reserved_starts=_starts(spec.segments.reserved),
+            last_interval_end=wall_clock(last_end_s),
+            last_reset=wall_clock(last),
+            previous_reset=wall_clock(previous),
+            peak_starts=starts_of(settings.segments.peak),
+            off_peak_starts=starts_of(settings.segments.off_peak),
+            reserved_starts=starts_of(settings.segments.reserved),
             words_current=words,
             words_previous=CHANNELS * len(meter.previous_period(now)),
             reset_count=len(meter.resets(now)) % 100,
-            demand_interval_min=demand_min,
-            previous_demand_interval_min=demand_min,
-            holidays=_holidays(shown.date()),
-            constants=(constant,) * CHANNELS,
+            demand_interval_min=settings.demand_interval_s // 60,
+            previous_demand_interval_min=settings.previous_demand_interval_s // 60,
+            holidays=settings.holidays or _holidays(shown.date()),
+            constants=tuple(_constant(settings.constants[c]) for c in self._channels),
             has_battery_problem=Occurrence.BATTERY in meter.occurrences(),
             software_version=f"{spec.software_version:04d}",
-            is_reserved_segment_on=True,
+            is_reserved_segment_on=settings.segments.has_reserved,
             demand_calculation=0,
             model=f"{spec.model_code:04d}",
-            is_automatic_reset_on=spec.automatic_reset_day is not None,
-            automatic_reset_day=spec.automatic_reset_day or 0,
-            is_daylight_saving_on=False,
-            quantities=QUANTITIES,
+            is_automatic_reset_on=reset_day is not None,
+            automatic_reset_day=reset_day or 0,
+            is_daylight_saving_on=saving.is_on,
+            winter_end=saving.winter_end,
+            summer_end=saving.summer_end,
+            quantities=tuple(settings.quantities[c] for c in self._channels),
+            power_factor_composition=reactive.composition,
             memory_interval_min=memory_min,
             memory_interval_extra_s=memory_s,
             memory_interval_extra_hundredths=0,
@@ -180,43 +245,56 @@ class Conversation:
             sunday_segments=OFF_PEAK_AND_RESERVED,
             holiday_segments=OFF_PEAK_AND_RESERVED,
             tariff=1,
-            reactive_energy_interval_min=60,
-            reactive_demand_interval_min=60,
-            reference_power_factor_inductive_pct=spec.reactive.reference_percent,
-            reference_power_factor_capacitive_pct=spec.reactive.reference_percent,
-            inductive_starts=_starts((spec.reactive.inductive_from_h * 60,), 2),
-            capacitive_starts=_starts((spec.reactive.capacitive_from_h * 60,), 2),
-            reactive_validity=BOTH_REACTIVE_IN_THEIR_HOURS,
+            reactive_energy_interval_min=reactive.energy_interval_min,
+            reactive_demand_interval_min=reactive.demand_interval_min,
+            reference_power_factor_inductive_pct=reactive.reference_percent,
+            reference_power_factor_capacitive_pct=reactive.capacitive_reference_percent,
+            inductive_starts=starts_of((reactive.inductive_from_h * 60,), 2),
+            capacitive_starts=starts_of((reactive.capacitive_from_h * 60,), 2),
+            reactive_validity=reactive.validity,
             segment_count=len(Segment),
             has_command_80=0x80 in spec.profile.commands,
             has_command_14=0x14 in spec.profile.commands,
-            group_count=1,
+            has_password=self._guard is not None,
+            group_count=meter.channels // CHANNELS,
+            automatic_reset_hour=settings.automatic_reset_hour,
         )
 
     def _measurement(self, _: Request, now: datetime) -> Response:
-        spec = self._meter.spec
-        one = Constant(numerator=1, denominator=1)
+        settings, generic = self._meter.settings, self._meter.settings.generic
+        # The read block starts a pair with the demand, 90 with the energy (reference 5.5, 6.2).
+        pairs = [settings.presentation[i : i + 2][::-1] for i in range(0, 2 * CHANNELS, 2)]
         return MeasurementParameters(
             code=0x80,
-            ke=Constant(numerator=spec.pulse_constant[0], denominator=spec.pulse_constant[1]),
-            kh=one,
-            voltage_transformer=Constant(numerator=spec.tp_ratio[0], denominator=spec.tp_ratio[1]),
-            current_transformer=Constant(numerator=spec.tc_ratio[0], denominator=spec.tc_ratio[1]),
+            presentation_modes=(*(mode for pair in pairs for mode in pair), 0),
+            ke=generic.ke,
+            kh=generic.kh,
+            voltage_transformer=generic.voltage_transformer,
+            current_transformer=generic.current_transformer,
+            active_mode=generic.active_mode,
+            reactive_mode=generic.reactive_mode,
+            ke_reactive=generic.ke_reactive,
             display_time_s=6,
-            has_instantaneous=int(0x14 in spec.profile.commands),
-            connection_type=spec.connection_type,
-            installation_code=spec.installation_code.rjust(14)[-14:],
+            intermediate_starts=starts_of(settings.intermediate_starts),
+            has_instantaneous=int(0x14 in self._meter.spec.profile.commands),
+            connection_type=generic.connection_type,
+            user_output=generic.user_output,
+            kp=generic.kp,
+            installation_code=settings.installation_code,
         )
 
     # --- registers and logs ---------------------------------------------------------------------------
 
     def _registers(self, code: int, registers: MeterRegisters) -> Registers:
-        return Registers(code=code, channels=tuple(_channel(registers, c) for c in range(CHANNELS)))
+        quantities = self._meter.settings.quantities
+        active = quantities.index(ACTIVE_ENERGY) if ACTIVE_ENERGY in quantities else None
+        channels = tuple(_channel(registers, c, has_reactive=c == active) for c in self._channels)
+        return Registers(code=code, channels=channels)
 
     def _power_failures(self, request: PowerFailuresRequest, now: datetime) -> Response:
         meter = self._meter
         over = meter.outages(now)
-        previous, last = (meter.seconds(border) for border in meter.periods(now))
+        previous, last = meter.periods(now)
         low, high = (
             (previous, last) if request.period is Period.PREVIOUS else (last, meter.meter_seconds(now))
         )
@@ -235,49 +313,54 @@ class Conversation:
         )
 
     def _change_log(self, _: Request, now: datetime) -> Response:
-        entries = [
-            Change(code=change.code, reader_serial=change.reader, at_time=wall_clock(change.at_s))
-            for change in self._meter.changes(now)[-CHANGES:]
-        ]
-        return ChangeLog(code=0x28, changes=_padded(entries, CHANGES))
+        changes = self._meter.changes(now)
+        usual, extended = (
+            [
+                Change(code=change.code, reader_serial=change.reader, at_time=wall_clock(change.at_s))
+                for change in changes
+                if change.is_extended == is_extended
+            ]
+            for is_extended in (False, True)
+        )
+        return ChangeLog(
+            code=0x28,
+            changes=_padded(usual[-CHANGES:], CHANGES),
+            extended_changes=_padded(extended[-EXTENDED_CHANGES:], EXTENDED_CHANGES),
+        )
 
     # --- writes ---------------------------------------------------------------------------------------
 
     def _set_date(self, request: SetDateRequest, now: datetime) -> Response:
         if request.day is None:
-            return _refusal(INVALID_DATE)
-        self._meter.set_date(request.day, now, request.reader_serial or "000000")
+            return refusal(INVALID_DATE)
+        self._meter.set_date(request.day, now, request.reader_serial or NO_READER)
         today = self._meter.meter_now(now).date()
         return DateSet(code=0x29, day=today, weekday=weekday_of(today, self._meter.spec.profile.sunday))
 
     def _set_time(self, request: SetTimeRequest, now: datetime) -> Response:
         if request.clock is None:
-            return _refusal(INVALID_DATE)
+            return refusal(INVALID_DATE)
         clock = request.clock
         seconds = clock.hour * 3_600 + clock.minute * 60 + clock.second
-        self._meter.set_time(seconds, now, request.reader_serial or "000000")
+        self._meter.set_time(seconds, now, request.reader_serial or NO_READER)
         return TimeSet(code=0x30, clock=self._meter.meter_now(now).time())
 
     def _clear(self, request: ClearOccurrenceRequest, now: datetime) -> Response:
         if request.occurrence is None or not self._meter.clear_occurrence(request.occurrence):
-            return _refusal(UNSUPPORTED)
+            return refusal(UNSUPPORTED)
         return OccurrenceCleared(code=0x37, occurrence=request.occurrence)
 
     def _initialise(self, request: Request, now: datetime) -> Response:
-        self._meter.initialise(now, request.reader_serial or "000000")
-        return OpaqueResponse(code=INITIALISE)
-
-
-def _refusal(detail: int) -> OccurrenceAnswer:
-    return OccurrenceAnswer(occurrence=Occurrence.INVALID_PARAMETER, detail=detail, waiting_count=0)
+        self._meter.initialise(now, request.reader_serial or NO_READER)
+        return Initialised(code=INITIALISE)
 
 
 def _padded(records: Sequence[Any], size: int) -> tuple[Any, ...]:
     return (*records, *[None] * (size - len(records)))
 
 
-def _starts(minutes: Sequence[int], slots: int = 4) -> tuple[time | None, ...]:
-    return _padded([time(minute // 60, minute % 60) for minute in minutes], slots)
+def _constant(pair: tuple[int, int]) -> Constant:
+    return Constant(numerator=pair[0], denominator=pair[1])
 
 
 def _holidays(today: date) -> tuple[date | None, ...]:
@@ -286,15 +369,15 @@ def _holidays(today: date) -> tuple[date | None, ...]:
     return _padded([EPOCH_DAY + timedelta(days=day) for day in coming], HOLIDAYS)
 
 
-def _channel(registers: MeterRegisters, channel: int) -> ChannelRegisters:
+def _channel(registers: MeterRegisters, channel: int, *, has_reactive: bool) -> ChannelRegisters:
     peak, off_peak, reserved = Segment.PEAK, Segment.OFF_PEAK, Segment.RESERVED
     totals, maxima = registers.totals[channel], registers.maxima[channel]
     accumulated = registers.accumulated[channel]
     # UFER and DMCR belong to the active channel; on the others the slots mean something else (C).
     nothing = np.zeros(len(Segment), dtype=np.int64)
-    ufer = registers.ufer if channel == 0 else nothing
-    dmcr = registers.dmcr if channel == 0 else nothing
-    accumulated_dmcr = registers.accumulated_dmcr if channel == 0 else nothing
+    ufer = registers.ufer if has_reactive else nothing
+    dmcr = registers.dmcr if has_reactive else nothing
+    accumulated_dmcr = registers.accumulated_dmcr if has_reactive else nothing
     return ChannelRegisters(
         total_pulses=_energy(totals.sum()),
         peak_pulses=_energy(totals[peak]),

@@ -11,6 +11,20 @@ from simulator.grid import MARKET_ZONE, local_seconds
 
 
 @dataclass(frozen=True)
+class Slew:
+    """A correction in progress: so many seconds in all (negative: backwards), at so many ppm of the time."""
+
+    total_s: float
+    since: datetime
+    ppm: float
+
+    def done_s(self, now: datetime) -> float:
+        """What of it has been corrected by `now`."""
+        most = self.ppm * 1e-6 * max((now - self.since).total_seconds(), 0.0)
+        return max(-most, min(most, self.total_s))
+
+
+@dataclass(frozen=True)
 class ClockModel:
     """Error of a meter's clock: `offset_s` (positive: fast) at `reference`, growing by `drift_ppm`."""
 
@@ -18,10 +32,12 @@ class ClockModel:
     offset_s: float = 0.0
     drift_ppm: float = 0.0
     zone: timezone = MARKET_ZONE
+    slew: Slew | None = None
 
     def error_s(self, now: datetime) -> float:
         """Meter minus true time at `now`, seconds."""
-        return self.offset_s + self.drift_ppm * 1e-6 * (now - self.reference).total_seconds()
+        slewed = 0.0 if self.slew is None else self.slew.done_s(now)
+        return self.offset_s + self.drift_ppm * 1e-6 * (now - self.reference).total_seconds() + slewed
 
     def meter_seconds(self, now: datetime) -> int:
         """What the clock shows at `now`, as local seconds; a meter shows whole seconds only."""
@@ -32,10 +48,13 @@ class ClockModel:
         offset_s = meter_seconds - local_seconds(now, self.zone)
         return ClockModel(now, offset_s, self.drift_ppm, self.zone)
 
-    def true_time(self, meter_seconds: float) -> datetime:
-        """The aware instant at which the clock shows `meter_seconds`."""
-        shown = meter_seconds - local_seconds(self.reference, self.zone) - self.offset_s
-        return self.reference + timedelta(seconds=shown / (1.0 + self.drift_ppm * 1e-6))
+    def adjusted_by(self, seconds: float, now: datetime, ppm: float) -> ClockModel:
+        """The clock that from `now` on runs a little faster or slower until it has made up `seconds`.
+
+        It never jumps and never goes back, so every interval stays whole. A correction still in progress is
+        given up.
+        """
+        return ClockModel(now, self.error_s(now), self.drift_ppm, self.zone, Slew(seconds, now, ppm))
 
 
 class SettableClock:

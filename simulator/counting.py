@@ -1,18 +1,20 @@
 """From a load to what a meter has counted: words, totals per segment, demands.
 
 Everything here is a function of interval numbers; nothing is accumulated between calls except a cache of
-whole days. Unit of every register: pulses (reference 5.1). Channels 1..3, segments in `Segment`'s order.
+whole days. Unit of every register: pulses (reference 5.1). Channels as the load has them, segments in
+`Segment`'s order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 
-from simulator.curves import CHANNELS, Floats, Ints, PulseSource, holiday_days
+from simulator.curves import Floats, Ints, PulseSource, holiday_days
 from simulator.grid import DAY_S
 
 HOUR_S = 3_600
@@ -37,13 +39,14 @@ class SegmentTable:
     off_peak: tuple[int, ...] = (6 * 60, 21 * 60)
     reserved: tuple[int, ...] = (0,)
 
+    has_reserved: bool = True
+
     def by_interval(self, interval_s: int) -> Ints:
-        """Segment of each interval of a working day, by its start (reference 5.1)."""
-        starts = sorted(
-            (minute * 60, segment)
-            for segment, minutes in zip(Segment, (self.peak, self.off_peak, self.reserved), strict=True)
-            for minute in minutes
-        )
+        """Segment of each interval of a working day, by its start (reference 5.1). Switched off, the
+        reserved hours are off-peak ones."""
+        reserved = Segment.RESERVED if self.has_reserved else Segment.OFF_PEAK
+        slots = ((Segment.PEAK, self.peak), (Segment.OFF_PEAK, self.off_peak), (reserved, self.reserved))
+        starts = sorted((minute * 60, segment) for segment, minutes in slots for minute in minutes)
         times = np.array([time for time, _ in starts], dtype=np.int64)
         values = np.array([segment for _, segment in starts], dtype=np.int64)
         at = np.arange(DAY_S // interval_s, dtype=np.int64) * interval_s
@@ -53,11 +56,25 @@ class SegmentTable:
 
 @dataclass(frozen=True)
 class ReactiveRule:
-    """Reference power factor and the hours of each reactive channel (reference 3.1, o218-227)."""
+    """Reference power factors and the hours of each reactive channel (reference 3.1, o218-227).
+
+    Each holds until the other begins. The intervals are those of o214-217, in minutes; this meter works in
+    whole hours whatever they say.
+    """
 
     reference_percent: int = 92
     inductive_from_h: int = 6
     capacitive_from_h: int = 0
+    capacitive_reference_percent: int = 92
+    energy_interval_min: int = 60
+    demand_interval_min: int = 60
+    composition: str | None = None
+    validity: str = "3333"
+
+    def is_inductive(self, hour: Ints) -> npt.NDArray[np.bool_]:
+        """Whether the inductive channel counts in these hours of the day."""
+        begin, end = self.inductive_from_h, self.capacitive_from_h
+        return (hour - begin) % 24 < ((end - begin) % 24 or 24)
 
 
 @dataclass(frozen=True)
@@ -82,15 +99,15 @@ class Summary:
     ufer: Floats
 
     @staticmethod
-    def nothing() -> Summary:
+    def nothing(channels: int) -> Summary:
         """Of no intervals at all."""
-        counts = np.zeros((CHANNELS, SEGMENTS), dtype=np.int64)
+        counts = np.zeros((channels, SEGMENTS), dtype=np.int64)
         return Summary(counts, counts, np.zeros(SEGMENTS), np.zeros(SEGMENTS))
 
     @staticmethod
-    def of_days(days: int) -> Summary:
+    def of_days(days: int, channels: int) -> Summary:
         """Of so many days without a pulse, the day being the first axis of each field."""
-        counts = np.zeros((days, CHANNELS, SEGMENTS), dtype=np.int64)
+        counts = np.zeros((days, channels, SEGMENTS), dtype=np.int64)
         return Summary(counts, counts, np.zeros((days, SEGMENTS)), np.zeros((days, SEGMENTS)))
 
     def before(self, later: Summary) -> Summary:
@@ -113,7 +130,11 @@ class Summary:
 
 
 class Counter:
-    """Counts one meter's load from `first` on: before it the meter had not been installed."""
+    """Counts one meter's load from `first` on: before it the meter had not been installed.
+
+    Args:
+        holidays: day numbers without a peak; None: the national ones.
+    """
 
     def __init__(
         self,
@@ -124,23 +145,30 @@ class Counter:
         segments: SegmentTable,
         reactive: ReactiveRule,
         dead: Iterable[Dead] = (),
+        holidays: Collection[int] | None = None,
     ) -> None:
         self.interval_s = source.interval_s
+        self.quantities = source.quantities
+        self.channels = len(source.quantities)
         self.first = first
         self.per_demand = demand_interval_s // self.interval_s
         self._source = source
         self._working_day = segments.by_interval(self.interval_s)
         self._reactive = reactive
         self._dead = tuple(dead)
+        self._holidays = holidays
+        self._active = _channel_of(source.quantities, 1)
+        self._inductive = _channel_of(source.quantities, 10, 2)
+        self._capacitive = _channel_of(source.quantities, 11)
         self._per_day = DAY_S // self.interval_s
         # Whole days counted so far: a run of days, each field with the day as its first axis.
-        self._days = Summary.of_days(0)
+        self._days = Summary.of_days(0, self.channels)
         self._first_day = 0
 
     def add_dead(self, dead: Dead) -> None:
         """Time that the meter will not count. Days already summed up are summed again."""
         self._dead = (*self._dead, dead)
-        self._days = Summary.of_days(0)
+        self._days = Summary.of_days(0, self.channels)
 
     def pulses(self, first: int, stop: int) -> Ints:
         """Words of intervals `first` .. `stop - 1`, shape (n, 3). Outages read zero, their edges partial."""
@@ -162,7 +190,7 @@ class Counter:
         """Totals and maxima of intervals `first` .. `stop - 1`; whole days come from the cache."""
         first = max(first, self.first)
         if stop <= first:
-            return Summary.nothing()
+            return Summary.nothing(self.channels)
         first_day, last_day = -(-first // self._per_day), stop // self._per_day
         if first_day >= last_day:
             return self._sum(first, stop)
@@ -201,13 +229,15 @@ class Counter:
         first, count = low * self._per_day, days * self._per_day
         counts = self.pulses(first, first + count)
         segment = self._segments(first, count)
-        totals = np.zeros((days, CHANNELS, SEGMENTS), dtype=np.int64)
+        totals = np.zeros((days, self.channels, SEGMENTS), dtype=np.int64)
         maxima = np.zeros_like(totals)
-        demands = counts.reshape(-1, self.per_demand, CHANNELS).sum(axis=1)
+        demands = counts.reshape(-1, self.per_demand, self.channels).sum(axis=1)
         for s in Segment:
             mine = (segment == s)[:, None]
-            totals[:, :, s] = (counts * mine).reshape(days, -1, CHANNELS).sum(axis=1)
-            maxima[:, :, s] = (demands * mine[:: self.per_demand]).reshape(days, -1, CHANNELS).max(axis=1)
+            totals[:, :, s] = (counts * mine).reshape(days, -1, self.channels).sum(axis=1)
+            maxima[:, :, s] = (
+                (demands * mine[:: self.per_demand]).reshape(days, -1, self.channels).max(axis=1)
+            )
         value, excess = self._reactive_hours(counts, first)
         dmcr, ufer = np.zeros((days, SEGMENTS)), np.zeros((days, SEGMENTS))
         for s in Segment:
@@ -221,14 +251,20 @@ class Counter:
         return int(self._segments(interval, 1)[0])
 
     def _sum(self, first: int, stop: int) -> Summary:
-        return self._sum_counts(self.pulses(first, stop), first) if first < stop else Summary.nothing()
+        return (
+            self._sum_counts(self.pulses(first, stop), first)
+            if first < stop
+            else Summary.nothing(self.channels)
+        )
 
     def _segments(self, first: int, count: int) -> Ints:
         number = np.arange(first, first + count, dtype=np.int64)
         day_of, slot = np.divmod(number, self._per_day)
         day = np.arange(day_of[0], day_of[-1] + 1, dtype=np.int64)
         weekend = (day + 3) % 7 >= 5  # 1970-01-01 was a Thursday
-        off = holiday_days(int(day[0]), int(day[-1]))
+        off = self._holidays
+        if off is None:
+            off = holiday_days(int(day[0]), int(day[-1]))
         no_peak = (weekend | np.isin(day, np.fromiter(off, dtype=np.int64)))[day_of - day[0]]
         segment = self._working_day[slot]
         return np.where(no_peak & (segment == Segment.PEAK), int(Segment.OFF_PEAK), segment)
@@ -240,7 +276,7 @@ class Counter:
         # A demand interval counts once complete; one begun before the run, with what is here.
         whole = stop - stop % self.per_demand
         number = np.arange(first, whole, dtype=np.int64)
-        maxima = np.zeros((CHANNELS, SEGMENTS), dtype=np.int64)
+        maxima = np.zeros((self.channels, SEGMENTS), dtype=np.int64)
         if number.size:
             starts = np.flatnonzero((number % self.per_demand == 0) | (number == first))
             demands = np.add.reduceat(counts[: len(number)], starts, axis=0)
@@ -261,10 +297,23 @@ class Counter:
 
     def _reactive_hours(self, counts: Ints, first: int) -> tuple[Floats, Floats]:
         """DMCR value and UFER of each hour; `first` begins one (reference 5.1; UFER by the same idea, C)."""
-        hours = counts.reshape(-1, HOUR_S // self.interval_s, CHANNELS).sum(axis=1)
+        hours = counts.reshape(-1, HOUR_S // self.interval_s, self.channels).sum(axis=1)
         hour = (first * self.interval_s // HOUR_S + np.arange(len(hours))) % 24
-        inductive = hour >= self._reactive.inductive_from_h
-        active = hours[:, 0].astype(np.float64)
-        reactive = np.where(inductive, hours[:, 1], hours[:, 2]).astype(np.float64)
-        value = self._reactive.reference_percent / 100.0 * np.hypot(active, reactive)
+        is_inductive = self._reactive.is_inductive(hour)
+        active = _column(hours, self._active)
+        reactive = np.where(is_inductive, _column(hours, self._inductive), _column(hours, self._capacitive))
+        percent = np.where(
+            is_inductive, self._reactive.reference_percent, self._reactive.capacitive_reference_percent
+        )
+        value = percent / 100.0 * np.hypot(active, reactive)
         return value, np.maximum(value - active, 0.0)
+
+
+def _channel_of(quantities: tuple[int, ...], *codes: int) -> int | None:
+    """The first channel with one of these quantities, the codes in order of preference."""
+    return next((quantities.index(code) for code in codes if code in quantities), None)
+
+
+def _column(counts: Ints, channel: int | None) -> Floats:
+    column = np.zeros(len(counts), dtype=np.int64) if channel is None else counts[:, channel]
+    return column.astype(np.float64)

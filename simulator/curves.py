@@ -6,7 +6,7 @@ asked for without computing the year. Randomness is a hash of (seed, stream, num
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Protocol
@@ -19,7 +19,8 @@ from simulator.grid import DAY_S, EPOCH_DAY, day_number, local_seconds
 from simulator.shapes import SHAPES, LoadShape
 
 MAX_PULSES = 4095  # 12 bits (reference 8.2)
-CHANNELS = 3  # kWh, kvarh inductive, kvarh capacitive
+CHANNELS = 3
+STANDARD_QUANTITIES = (1, 10, 11)  # kWh, kvarh inductive, kvarh capacitive (reference 9.1)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -31,8 +32,19 @@ class PulseSource(Protocol):
     @property
     def interval_s(self) -> int: ...
 
+    @property
+    def quantities(self) -> tuple[int, ...]:
+        """Code of each channel; a multiple of three of them."""
+        ...
+
     def pulses(self, first: int, count: int) -> Ints:
-        """Pulses of intervals `first` .. `first + count - 1`, shape (count, 3), each 0..4095."""
+        """Pulses of intervals `first` .. `first + count - 1`, shape (count, channels), each 0..4095."""
+        ...
+
+    def variant(
+        self, *, interval_s: int | None = None, quantities: tuple[int, ...] | None = None
+    ) -> PulseSource | None:
+        """The same load counted in other intervals or on other channels; None where that cannot be."""
         ...
 
     def load(self, interval: int) -> tuple[float, float]:
@@ -43,7 +55,7 @@ class PulseSource(Protocol):
 # --- seeded noise ---------------------------------------------------------------------------------------
 
 
-def _uniform(seed: int, stream: int, number: Ints) -> Floats:
+def uniform(seed: int, stream: int, number: Ints) -> Floats:
     """A number in [0, 1) for each integer: the finalizer of SplitMix64 over seed, stream and integer."""
     key = (seed * 0x9E3779B97F4A7C15 + stream * 0xD1B54A32D192ED03) & 0xFFFF_FFFF_FFFF_FFFF
     x = number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
@@ -56,7 +68,7 @@ def _uniform(seed: int, stream: int, number: Ints) -> Floats:
 def _smooth(seed: int, stream: int, seconds: Ints, period_s: int) -> Floats:
     """Noise in [-1, 1) that wanders over `period_s`: random knots, eased between. `seconds` ascend."""
     knot, rest = np.divmod(seconds, period_s)
-    values = 2.0 * _uniform(seed, stream, np.arange(knot[0], knot[-1] + 2, dtype=np.int64)) - 1.0
+    values = 2.0 * uniform(seed, stream, np.arange(knot[0], knot[-1] + 2, dtype=np.int64)) - 1.0
     at = knot - knot[0]
     t = rest / period_s
     t *= t * (3.0 - 2.0 * t)
@@ -126,6 +138,19 @@ class GeneratedLoad:
     gain: float = 1.0
     events: tuple[LoadEvent, ...] = ()
 
+    @property
+    def quantities(self) -> tuple[int, ...]:
+        """See `PulseSource`."""
+        return STANDARD_QUANTITIES
+
+    def variant(
+        self, *, interval_s: int | None = None, quantities: tuple[int, ...] | None = None
+    ) -> GeneratedLoad | None:
+        """See `PulseSource`. Other channels need a `simulator.channels.ChannelLoad`."""
+        if quantities not in (None, STANDARD_QUANTITIES):
+            return None
+        return self if interval_s is None else replace(self, interval_s=interval_s)
+
     def power(self, first: int, count: int) -> tuple[Floats, Floats]:
         """Mean kW and kvar (inductive positive) of each interval."""
         shape = SHAPES[self.shape]
@@ -144,18 +169,18 @@ class GeneratedLoad:
             fraction = fraction * (1.0 + shape.cycling * (on - 0.5))
         year_angle = 2.0 * np.pi * ((days % 365.25) - 20.0) / 365.25
         season = 1.0 - shape.summer * (1.0 - np.cos(year_angle)) / 2.0
-        mood = 0.03 * (2.0 * _uniform(self.seed, 3, days) - 1.0)
+        mood = 0.03 * (2.0 * uniform(self.seed, 3, days) - 1.0)
         spread = (
             1.0
             + 0.05 * _smooth(self.seed, 2, middle, 4 * DAY_S)
             + mood[which]
             + 0.03 * _smooth(self.seed, 4, middle, 7_200)
-            + shape.noise * (2.0 * _uniform(self.seed, 5, number) - 1.0)
+            + shape.noise * (2.0 * uniform(self.seed, 5, number) - 1.0)
         )
         kw = np.clip(self.peak_kw * fraction * spread * season[which], 0.0, 1.12 * self.peak_kw)
         for event in self.events:
             forced = (middle >= local_seconds(event.start)) & (middle < local_seconds(event.end))
-            kw = np.where(forced, event.kw * (0.996 + 0.008 * _uniform(self.seed, 6, number)), kw)
+            kw = np.where(forced, event.kw * (0.996 + 0.008 * uniform(self.seed, 6, number)), kw)
         phi = np.tan(np.arccos(shape.power_factor + 0.02 * _smooth(self.seed, 7, middle, 3_600)))
         kvar = kw * phi - shape.capacitors * self.peak_kw * np.where(kw > 0.0, 1.0, 0.0)
         return kw, kvar
@@ -169,7 +194,7 @@ class GeneratedLoad:
         exact = energy * (self.gain * self.interval_s / 3600.0 / self.kwh_per_pulse)
         number = np.arange(first, first + count, dtype=np.int64)
         dither = np.stack(
-            [_uniform(self.seed, 10 + 16 * self.meter_seed + c, number) for c in range(CHANNELS)], axis=1
+            [uniform(self.seed, 10 + 16 * self.meter_seed + c, number) for c in range(CHANNELS)], axis=1
         )
         counted: Ints = np.minimum(np.floor(exact + dither), MAX_PULSES).astype(np.int64)
         return np.where(exact > 0.0, counted, 0)

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from protocols.nbr14522.messages import Instantaneous
+from simulator.channels import LIGHT_LOAD_VOLTAGE, LOAD_SKEW, PHASES, SAG, VOLTAGE_SKEW
 from simulator.meter import SimulatedMeter
 
-PHASES = 3
-# Small standing imbalances between the phases, as fractions of the mean; each sums to zero.
-VOLTAGE_SKEW = (0.003, -0.005, 0.002)
-LOAD_SKEW = (0.03, -0.045, 0.015)
 NEUTRAL_FRACTION = 0.04
 
 
@@ -51,11 +48,11 @@ def instantaneous(meter: SimulatedMeter, now: datetime) -> Instantaneous:
     """The answer to 14 at `now`."""
     active_kw, reactive_kvar = meter.power(now)
     # A loaded feeder sags by up to 3 %; taken from the load itself, so that the page stays a pure function.
-    sag = 0.03 * (active_kw / meter.spec.rated_kw if meter.spec.rated_kw else 0.0)
+    sag = SAG * (active_kw / meter.spec.rated_kw if meter.spec.rated_kw else 0.0)
     nominal_v = meter.spec.phase_voltage_v
     phases = [
         _Phase(
-            nominal_v * (1.01 - sag + VOLTAGE_SKEW[i]),
+            nominal_v * (LIGHT_LOAD_VOLTAGE - sag + VOLTAGE_SKEW[i]),
             1000.0 * active_kw / PHASES * (1.0 + LOAD_SKEW[i]),
             1000.0 * reactive_kvar / PHASES * (1.0 + LOAD_SKEW[i]),
         )

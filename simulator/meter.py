@@ -1,8 +1,8 @@
 """One simulated meter: what it is, what has happened to it, and what it holds at a given instant.
 
 `now` is always an argument, so the same meter can be read in the past, in the present and by a test. What
-commands change (demand resets, clock, log) is kept; all else follows from the specification. How the
-quantities become octets is `simulator.answers`' business.
+commands change (demand resets, clock, settings, log) is kept; all else follows from the specification. How
+the quantities become octets is `simulator.answers`' business, what a write means `simulator.writes`'.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from typing import Literal
 import numpy as np
 
 from faults import DeveloperFault
+from protocols.nbr14522.messages import Constant
 from protocols.nbr14522.profile import ClockChange, MeterProfile, WordsUpTo
 from protocols.nbr14522.profiles import DEFAULT
 from simulator.clock import ClockModel
-from simulator.counting import SEGMENTS, Counter, Dead, ReactiveRule, SegmentTable
+from simulator.counting import SEGMENTS, Dead, ReactiveRule, SegmentTable
 from simulator.curves import CHANNELS, Floats, Ints, PulseSource
 from simulator.grid import DAY_S, day_number, local_seconds, wall_clock
+from simulator.history import CountingRules, History
+from simulator.passwords import PasswordRules
+from simulator.settings import GenericValues, MeterSettings
 
 CODE_RESET, CODE_DATE, CODE_TIME, CODE_INITIALISATION = 0x20, 0x29, 0x30, 0x38
 NO_READER = "000000"  # the meter's own doing
+HOUR_S = 3_600
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,10 @@ class MeterSpec:
 
     Args:
         serial: eight digits.
-        source: the load, channel by channel: kWh, kvarh inductive, kvarh capacitive.
+        source: the load, channel by channel.
         started_at: when it was installed; memory and registers begin here. Naive: its own clock.
         pulse_constant: kWh (kvarh) per pulse of every channel, as the meter states it.
+        channel_constants: the same channel by channel, where they differ.
         base_totals: pulses per channel and segment on the registers at `started_at`.
         capacity_days: depth of the mass memory; the oldest interval falls out first.
         automatic_reset_day: day of the month on which it closes the billing period at 00:00; None: never.
@@ -52,6 +58,8 @@ class MeterSpec:
         occurrences: conditions that make it answer 40 until command 37 clears them.
         connection_type: reference 4.3: 1 star, 2 open delta.
         phase_voltage_v, rated_kw: nominal primary values behind the fiscal page.
+        passwords: None: it has none.
+        micro_adjust_ppm: how much faster or slower its clock runs while a fine adjustment is made up (C).
     """
 
     serial: str
@@ -59,6 +67,7 @@ class MeterSpec:
     started_at: datetime
     clock: ClockModel
     pulse_constant: tuple[int, int] = (72, 10_000)
+    channel_constants: tuple[tuple[int, int], ...] = ()
     base_totals: tuple[tuple[int, int, int], ...] = ((0, 0, 0),) * CHANNELS
     profile: MeterProfile = DEFAULT
     demand_interval_s: int = 900
@@ -79,6 +88,8 @@ class MeterSpec:
     installation_code: str = ""
     model_code: int = 1681
     software_version: int = 7131
+    passwords: PasswordRules | None = None
+    micro_adjust_ppm: float = 10_000.0
 
     def __post_init__(self) -> None:
         step = self.source.interval_s
@@ -94,15 +105,50 @@ class MeterSpec:
                 where=f"meter {self.serial}",
                 remedy="choose 1 to 28: a day that every month has",
             )
+        channels = len(self.source.quantities)
+        if channels % CHANNELS or (self.channel_constants and len(self.channel_constants) != channels):
+            raise DeveloperFault(
+                f"{channels} channels with {len(self.channel_constants)} constants",
+                where=f"meter {self.serial}",
+                remedy="give channels in groups of three, and a constant for each or for none",
+            )
+
+    def settings(self) -> MeterSettings:
+        """What the meter is set to when it is switched on."""
+        one = Constant(numerator=1, denominator=1)
+        constants = self.channel_constants or (self.pulse_constant,) * len(self.source.quantities)
+        return MeterSettings(
+            memory_interval_s=self.source.interval_s,
+            demand_interval_s=self.demand_interval_s,
+            previous_demand_interval_s=self.demand_interval_s,
+            quantities=self.source.quantities,
+            constants=constants,
+            segments=self.segments,
+            reactive=self.reactive,
+            generic=GenericValues(
+                ke=Constant(numerator=self.pulse_constant[0], denominator=self.pulse_constant[1]),
+                kh=one,
+                voltage_transformer=Constant(numerator=self.tp_ratio[0], denominator=self.tp_ratio[1]),
+                current_transformer=Constant(numerator=self.tc_ratio[0], denominator=self.tc_ratio[1]),
+                connection_type=self.connection_type,
+            ),
+            automatic_reset_day=self.automatic_reset_day,
+            installation_code=self.installation_code.rjust(14)[-14:],
+            nominal_voltage_v=self.phase_voltage_v,
+        )
 
 
 @dataclass(frozen=True)
 class Change:
-    """One entry of the change log: the command's code, who sent it, when (meter clock, local seconds)."""
+    """One entry of the change log: the command's code, who sent it, when (meter clock, local seconds).
+
+    Extended changes, of command 98, are kept by its sub-code in a list of their own.
+    """
 
     code: int
     reader: str
     at_s: int
+    is_extended: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,11 +175,23 @@ class Stretch:
         return max(self.stop - self.first, 0)
 
 
+@dataclass(frozen=True)
+class _ResetRule:
+    """When the meter closes the period by itself, from `from_s` on."""
+
+    from_s: int
+    day: int | None
+    hour: int
+
+
 @dataclass
 class _Life:
-    """What commands have changed since the meter was switched on."""
+    """What commands have changed since the meter was switched on. Borders are local seconds."""
 
     clock: ClockModel
+    settings: MeterSettings
+    source: PulseSource
+    reset_rules: list[_ResetRule]
     resets: list[tuple[int, str]] = field(default_factory=list)
     cleared: list[int] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -141,22 +199,36 @@ class _Life:
 
 
 class SimulatedMeter:
-    """A meter's state. Interval numbers are those of `simulator.grid`."""
+    """A meter's state. Interval numbers are those of `simulator.grid`, in the grid now in force."""
 
     def __init__(self, spec: MeterSpec) -> None:
         self.spec = spec
-        self.interval_s = spec.source.interval_s
-        self.per_demand = spec.demand_interval_s // self.interval_s
-        self.first = int(-(-local_seconds(spec.started_at) // self.interval_s))
-        self._life = _Life(spec.clock, occurrences=list(spec.occurrences))
-        self._counter = Counter(
+        step_s = spec.source.interval_s
+        self._first_s = int(-(-local_seconds(spec.started_at) // step_s)) * step_s
+        settings = spec.settings()
+        self._life = _Life(
+            spec.clock,
+            settings,
             spec.source,
-            self.first,
-            demand_interval_s=spec.demand_interval_s,
-            segments=spec.segments,
-            reactive=spec.reactive,
-            dead=[Dead(int(local_seconds(o.start)), int(local_seconds(o.end))) for o in spec.outages],
+            [_ResetRule(self._first_s, settings.automatic_reset_day, settings.automatic_reset_hour)],
+            occurrences=list(spec.occurrences),
         )
+        dead = [Dead(int(local_seconds(o.start)), int(local_seconds(o.end))) for o in spec.outages]
+        self._history = History(self._first_s, self._rules(settings), dead)
+
+    @property
+    def settings(self) -> MeterSettings:
+        """What the meter is set to now."""
+        return self._life.settings
+
+    @property
+    def interval_s(self) -> int:
+        """Length of a memory interval."""
+        return self._life.settings.memory_interval_s
+
+    @property
+    def channels(self) -> int:
+        return len(self._life.settings.quantities)
 
     # --- time -----------------------------------------------------------------------------------------
 
@@ -181,27 +253,24 @@ class SimulatedMeter:
         """Number of the interval now running: all before it are complete."""
         return self.meter_seconds(now) // self.interval_s
 
-    def demand_stop(self, now: datetime) -> int:
-        """The same, cut to the end of the last complete demand interval."""
-        stop = self.memory_stop(now)
-        return stop - stop % self.per_demand
-
-    def seconds(self, interval: int) -> int:
-        """Local seconds at which an interval begins, which is where the one before it ended."""
-        return interval * self.interval_s
+    def demand_stop_s(self, now: datetime) -> int:
+        """End of the last complete demand interval, local seconds."""
+        at, step_s = self.meter_seconds(now), self._life.settings.demand_interval_s
+        return at // step_s * step_s
 
     # --- billing periods ------------------------------------------------------------------------------
 
     def resets(self, now: datetime) -> list[tuple[int, str]]:
-        """Demand resets so far, oldest first: border (interval number) and reader; the own ones included."""
-        return sorted([*self._automatic_resets(self.memory_stop(now)), *self._life.resets])
+        """Demand resets so far, oldest first: border (local seconds) and reader; the own ones included."""
+        return sorted([*self._automatic_resets(self.meter_seconds(now)), *self._life.resets])
 
     def periods(self, now: datetime) -> tuple[int, int]:
-        """Where the previous and the current billing period begin (both `first` before any reset)."""
+        """Where the previous and the current billing period begin, local seconds (both the meter's own
+        beginning before any reset)."""
         borders = [border for border, _ in self.resets(now)]
         return (
-            borders[-2] if len(borders) > 1 else self.first,
-            borders[-1] if borders else self.first,
+            borders[-2] if len(borders) > 1 else self._first_s,
+            borders[-1] if borders else self._first_s,
         )
 
     def reset_demand(self, now: datetime, reader: str) -> bool:
@@ -211,16 +280,15 @@ class SimulatedMeter:
             False where the meter refuses: inside the protection time. A second reset on one border, as a
             repeated command makes it, closes nothing and is no refusal.
         """
-        border = self.demand_stop(now)
         last = max((b for b, _ in self.resets(now)), default=None)
         protection_s = self.spec.reset_protection_s
-        if last is not None and protection_s and self.meter_seconds(now) - self.seconds(last) < protection_s:
+        if last is not None and protection_s and self.meter_seconds(now) - last < protection_s:
             return False
-        self._close_period(border, reader, now)
+        self._close_period(self.demand_stop_s(now), reader, now)
         return True
 
     def _close_period(self, border: int, reader: str, now: datetime) -> None:
-        if border > self.first and all(border != known for known, _ in self.resets(now)):
+        if border > self._first_s and all(border != known for known, _ in self.resets(now)):
             self._life.resets.append((border, reader))
 
     # --- mass memory ----------------------------------------------------------------------------------
@@ -236,28 +304,29 @@ class SimulatedMeter:
     def current_period(self, now: datetime) -> Stretch:
         """All that 26 gives: up to the interval that o13-18 names as its end."""
         by_demand = self.spec.profile.words_up_to is WordsUpTo.DEMAND_INTERVAL
-        stop = self.demand_stop(now) if by_demand else self.memory_stop(now)
-        return Stretch(max(self.periods(now)[1], self._memory_first(now)), stop)
+        stop = self.demand_stop_s(now) // self.interval_s if by_demand else self.memory_stop(now)
+        return Stretch(max(self.periods(now)[1] // self.interval_s, self._memory_first(now)), stop)
 
     def previous_period(self, now: datetime) -> Stretch:
         """All that 27 gives."""
-        previous, current = self.periods(now)
+        previous, current = (border // self.interval_s for border in self.periods(now))
         return Stretch(max(previous, self._memory_first(now)), current)
 
     def pulses(self, stretch: Stretch) -> Ints:
-        """Words of a stretch, shape (intervals, 3)."""
-        return self._counter.pulses(stretch.first, max(stretch.stop, stretch.first))
+        """Words of a stretch, shape (intervals, channels)."""
+        return self._history.pulses(stretch.first, max(stretch.stop, stretch.first))
 
     # --- registers ------------------------------------------------------------------------------------
 
     def current_registers(self, now: datetime) -> Registers:
         """What 23 shows."""
-        stop = self.memory_stop(now)
-        registers = self._registers(now, self.periods(now)[1], stop, len(self.resets(now)))
+        stop_s = self._history.counted_until_s(self.meter_seconds(now))
+        registers = self._registers(now, self.periods(now)[1], stop_s, len(self.resets(now)))
         if self.spec.register_step == "pulse":
-            running = self._counter.pulses(stop, stop + 1)[0]
-            elapsed = self.meter_seconds(now) - self.seconds(stop)
-            registers.totals[:, self._counter.segment(stop)] += running * elapsed // self.interval_s
+            stop = self.memory_stop(now)
+            running = self._history.pulses(stop, stop + 1)[0]
+            elapsed = self.meter_seconds(now) - stop * self.interval_s
+            registers.totals[:, self._history.segment(stop)] += running * elapsed // self.interval_s
         return registers
 
     def reset_registers(self, now: datetime) -> Registers:
@@ -265,20 +334,23 @@ class SimulatedMeter:
         previous, current = self.periods(now)
         return self._registers(now, previous, current, max(len(self.resets(now)) - 1, 0))
 
-    def _registers(self, now: datetime, period_first: int, stop: int, resets_before: int) -> Registers:
-        total = self._counter.summary(self.first, stop)
-        period = self._counter.summary(period_first, stop)
-        accumulated = np.zeros((CHANNELS, SEGMENTS), dtype=np.int64)
+    def _registers(self, now: datetime, period_s: int, stop_s: int, resets_before: int) -> Registers:
+        total = self._history.summary(self._first_s, stop_s)
+        period = self._history.summary(period_s, stop_s)
+        accumulated = np.zeros((self.channels, SEGMENTS), dtype=np.int64)
         accumulated_dmcr: Floats = np.zeros(SEGMENTS)
-        start = self.first
+        start_s = self._first_s
         for border, _ in self.resets(now)[:resets_before]:
-            closed = self._counter.summary(start, border)
+            closed = self._history.summary(start_s, border)
             accumulated = accumulated + closed.maxima
             accumulated_dmcr = accumulated_dmcr + np.floor(closed.dmcr)
-            start = border
+            start_s = border
+        base = np.zeros((self.channels, SEGMENTS), dtype=np.int64)
+        known = self.spec.base_totals[: self.channels]
+        base[: len(known)] = known
         return Registers(
-            totals=total.totals + np.array(self.spec.base_totals, dtype=np.int64),
-            last_demand=self._counter.demand(stop),
+            totals=total.totals + base,
+            last_demand=self._history.demand(stop_s // self.interval_s),
             maxima=period.maxima,
             accumulated=accumulated,
             ufer=_whole(total.ufer),
@@ -297,7 +369,7 @@ class SimulatedMeter:
     def changes(self, now: datetime) -> list[Change]:
         """The whole change log, oldest first; a reset stands at its border, not at its command."""
         at = self.meter_seconds(now)
-        resets = [Change(CODE_RESET, reader, self.seconds(border)) for border, reader in self.resets(now)]
+        resets = [Change(CODE_RESET, reader, border) for border, reader in self.resets(now)]
         cleared = [
             Change(CODE_INITIALISATION, NO_READER, int(local_seconds(instant)))
             for instant in self.spec.memory_cleared
@@ -327,20 +399,56 @@ class SimulatedMeter:
         before = self.meter_seconds(now)
         self._set_clock(before - before % DAY_S + seconds_of_day, now, CODE_TIME, reader)
 
+    def adjust_clock(self, seconds: float, now: datetime) -> None:
+        """Fine adjustment: the clock makes up so many seconds (negative: backwards) little by little."""
+        self._life.clock = self._life.clock.adjusted_by(seconds, now, self.spec.micro_adjust_ppm)
+
     def initialise(self, now: datetime, reader: str) -> None:
         """Command 38: the memory begins anew; registers go on (C: no source says)."""
-        at = self.meter_seconds(now)
-        self._life.cleared.append(at)
-        self._life.changes.append(Change(CODE_INITIALISATION, reader, at))
+        self._life.cleared.append(self.meter_seconds(now))
+        self.log(CODE_INITIALISATION, now, reader)
+
+    def log(self, code: int, now: datetime, reader: str, *, is_extended: bool = False) -> None:
+        """Enter a change into the log of 28."""
+        self._life.changes.append(Change(code, reader, self.meter_seconds(now), is_extended))
+
+    def change_settings(self, new: MeterSettings, now: datetime) -> bool:
+        """Count and answer by these settings from now on (see `History.change`).
+
+        Returns:
+            False where the meter cannot: its load is not known in such intervals or on such channels, or
+            the intervals do not fit each other.
+        """
+        old, old_rules = self._life.settings, self._rules(self._life.settings)
+        demand_s, memory_s = new.demand_interval_s, new.memory_interval_s
+        if memory_s <= 0 or DAY_S % memory_s or HOUR_S % memory_s or demand_s % memory_s or DAY_S % demand_s:
+            return False
+        if (new.memory_interval_s, new.quantities) != (old.memory_interval_s, old.quantities):
+            source = self._life.source.variant(interval_s=memory_s, quantities=new.quantities)
+            if source is None:
+                return False
+            self._life.source = source
+        at_s = self.meter_seconds(now)
+        if (new.automatic_reset_day, new.automatic_reset_hour) != (
+            old.automatic_reset_day,
+            old.automatic_reset_hour,
+        ):
+            rule = _ResetRule(at_s, new.automatic_reset_day, new.automatic_reset_hour)
+            self._life.reset_rules.append(rule)
+        self._life.settings = new
+        rules = self._rules(new)
+        if rules != old_rules:
+            self._history.change(at_s, rules)
+        return True
 
     def _set_clock(self, target_s: int, now: datetime, code: int, reader: str) -> None:
         """The words keep to the calendar (C): what a step forward leaves out reads zero, what a step back
         goes through again is counted once."""
         if self.spec.profile.clock_change is ClockChange.CLOSE_PERIOD:
-            self._close_period(self.demand_stop(now), reader, now)
+            self._close_period(self.demand_stop_s(now), reader, now)
         before = self.meter_seconds(now)
         if target_s > before:
-            self._counter.add_dead(Dead(before, target_s))
+            self._history.add_dead(Dead(before, target_s))
         self._life.clock = self._life.clock.set_to(target_s, now)
         self._life.changes.append(Change(code, reader, target_s))
 
@@ -350,29 +458,40 @@ class SimulatedMeter:
         """Mean kW and kvar of the running interval; nothing while the supply is gone."""
         if not self.is_powered(now):
             return 0.0, 0.0
-        return self.spec.source.load(self.memory_stop(now))
+        return self._life.source.load(self.memory_stop(now))
+
+    def _rules(self, settings: MeterSettings) -> CountingRules:
+        days = None
+        if settings.holidays is not None:
+            chosen = (*settings.holidays, *settings.extended_holidays)
+            days = frozenset(day_number(day) for day in chosen if day is not None)
+        return CountingRules(
+            self._life.source, settings.demand_interval_s, settings.segments, settings.reactive, days
+        )
 
     def _memory_first(self, now: datetime) -> int:
         at = self.meter_seconds(now)
         spec_cleared = [local_seconds(instant) for instant in self.spec.memory_cleared]
         cleared = [s for s in (*spec_cleared, *self._life.cleared) if s <= at]
         capacity = self.spec.capacity_days * DAY_S // self.interval_s
-        begins = [self.first, self.memory_stop(now) - capacity]
+        begins = [self._history.memory_from_s // self.interval_s, self.memory_stop(now) - capacity]
         begins.extend(int(-(-s // self.interval_s)) for s in cleared)
         return max(begins)
 
-    def _automatic_resets(self, stop: int) -> Iterator[tuple[int, str]]:
-        reset_day = self.spec.automatic_reset_day
-        if reset_day is None:
-            return
-        month = wall_clock(self.seconds(self.first)).date().replace(day=1)
-        while True:
-            border = day_number(month.replace(day=reset_day)) * DAY_S // self.interval_s
-            if border > stop:
-                return
-            if border > self.first:
-                yield border, NO_READER
-            month = date(month.year + month.month // 12, month.month % 12 + 1, 1)
+    def _automatic_resets(self, until_s: int) -> Iterator[tuple[int, str]]:
+        rules = self._life.reset_rules
+        ends = [*(rule.from_s for rule in rules[1:]), until_s + 1]
+        for rule, end_s in zip(rules, ends, strict=True):
+            if rule.day is None:
+                continue
+            month = wall_clock(rule.from_s).date().replace(day=1)
+            while True:
+                border = day_number(month.replace(day=rule.day)) * DAY_S + rule.hour * HOUR_S
+                if border >= end_s or border > until_s:
+                    break
+                if border > rule.from_s:
+                    yield border, NO_READER
+                month = date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
 def _whole(values: Floats) -> Ints:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from faults import OperatorFault
-from simulator.curves import CHANNELS, MAX_PULSES, Ints
+from simulator.curves import CHANNELS, MAX_PULSES, STANDARD_QUANTITIES, Ints
 from simulator.grid import DAY_S, local_seconds
 
 
@@ -21,6 +21,18 @@ class RecordedLoad:
     counts: Ints = field(repr=False)
     interval_s: int
     kwh_per_pulse: float
+
+    @property
+    def quantities(self) -> tuple[int, ...]:
+        """See `PulseSource`."""
+        return STANDARD_QUANTITIES
+
+    def variant(
+        self, *, interval_s: int | None = None, quantities: tuple[int, ...] | None = None
+    ) -> RecordedLoad | None:
+        """See `PulseSource`: what was recorded stays as it was recorded."""
+        same = interval_s in (None, self.interval_s) and quantities in (None, STANDARD_QUANTITIES)
+        return self if same else None
 
     @property
     def starts_at_s(self) -> int:
