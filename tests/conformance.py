@@ -155,7 +155,7 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.redirect_stdout(said):
         code = pytest.main(["--collect-only", "-qq", "tests"], plugins=[collector])
     if code != pytest.ExitCode.OK:
-        print(said.getvalue())
+        print(said.getvalue()[said.getvalue().find(" ERRORS ") :])
         print("conformance: the tests could not be collected (see above)")
         return 1
     page = render(collector.shown)
