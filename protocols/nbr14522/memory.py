@@ -162,14 +162,16 @@ def decode_memory(
     """
     if len({len(group) for group in groups}) > 1:
         raise LocalProtocolError("groups of one period differ in length", where="decode_memory")
-    octets = np.frombuffer(b"".join(groups), dtype=np.uint8).reshape(len(groups), -1)
-    words = unpack_words(octets, packing)[:, :word_count]
-    intervals = words.shape[1] // CHANNELS_PER_GROUP
+    lengths = {min(word_count, len(group) // 3 * 2) for group in groups}
+    intervals = lengths.pop() // CHANNELS_PER_GROUP if groups else 0
     counts = np.empty((intervals, len(groups) * CHANNELS_PER_GROUP), dtype=np.int32)
-    # A strided copy for each channel: half the time of one transposing copy, whose inner axis has 3 items.
-    for column in range(counts.shape[1]):
-        group, channel = divmod(column, CHANNELS_PER_GROUP)
-        counts[:, column] = words[group, channel : intervals * CHANNELS_PER_GROUP : CHANNELS_PER_GROUP]
+    # Group by group: what is in between stays in the cache. Then a strided copy for each channel, half the
+    # time of one transposing copy, whose inner axis has 3 items.
+    for number, group in enumerate(groups):
+        words = unpack_words(group, packing)
+        for channel in range(CHANNELS_PER_GROUP):
+            column = number * CHANNELS_PER_GROUP + channel
+            counts[:, column] = words[channel : intervals * CHANNELS_PER_GROUP : CHANNELS_PER_GROUP]
     return _signed(counts, sign_bit)
 
 

@@ -1,0 +1,173 @@
+"""What is fuzzed: one function a target, from any octets to nothing, or an exception that is a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from protocols.nbr14522.commands import changes_meter, info_of
+from protocols.nbr14522.crc import sealed
+from protocols.nbr14522.errors import RemoteProtocolError
+from protocols.nbr14522.frames import Addressing, wrap_command, wrap_response
+from protocols.nbr14522.link import (
+    NEED_DATA,
+    CommandReceived,
+    FrameReceived,
+    MeterLink,
+    ReaderLink,
+    SignalReceived,
+    Skipped,
+    SkipReason,
+)
+from protocols.nbr14522.messages import (
+    MemoryBlock,
+    OccurrenceAnswer,
+    Parameters,
+    decode_request,
+    decode_response,
+    memory_blocks,
+    request_for,
+)
+from protocols.nbr14522.profile import DEFAULT, P2_GENERIC, P8_GENERIC, STRICT, HandShake
+from protocols.nbr14522.secrets import redact
+
+SERIAL = "32600760"
+PROFILES = (
+    DEFAULT,
+    replace(DEFAULT, enq_required=1, timing=STRICT),
+    replace(DEFAULT, enq_required=0),
+    P8_GENERIC,
+    P2_GENERIC,
+    replace(P2_GENERIC, p2_hand_shake=HandShake.ACK),
+)
+_COMMANDS = [request_for(code).encode("001101") for code in (0x14, 0x21, 0x26, 0x52)]
+_BLOCKS = [
+    Parameters(code=0x21, words_current=498).encode(SERIAL),
+    *memory_blocks(0x26, SERIAL, [bytes(249)] * 3),
+    OccurrenceAnswer(occurrence=0x43).encode(SERIAL),
+]
+_GAPS_S = (0.0, 0.001, 0.1, 0.6, 3.0, 12.0, 0.0, 0.02)
+# More events than this for one piece of octets would be work without bound.
+_MAX_EVENTS = 2_000
+
+
+def _pieces(data: bytes, good: list[bytes]) -> list[tuple[float, bytes]]:
+    """A line's octets with their times out of a fuzzer's octets: noise, and frames whole, cut or damaged."""
+    pieces: list[tuple[float, bytes]] = []
+    position = 0
+    while position + 2 < len(data) and len(pieces) < 8:
+        control, detail = data[position], data[position + 1]
+        position += 2
+        gap_s = _GAPS_S[control >> 5]
+        frame = good[detail % len(good)]
+        match control & 0x03:
+            case 0:
+                octets = data[position : position + detail]
+                position += detail
+            case 1:
+                octets = frame
+            case 2:
+                octets = frame[: data[position]]
+                position += 1
+            case _:
+                at = data[position] % len(frame)
+                octets = frame[:at] + bytes([frame[at] ^ (detail | 1)]) + frame[at + 1 :]
+                position += 1
+        pieces.append((gap_s, octets))
+    return pieces
+
+
+def reader(data: bytes) -> None:
+    """The reader's link: all octets accounted for, bounded events."""
+    if not data:
+        return
+    profile = PROFILES[data[0] % len(PROFILES)]
+    link = ReaderLink(profile, SERIAL)
+    good = _BLOCKS + [wrap_response(block, profile.addressing) for block in _BLOCKS[:2]]
+    now, total, accounted = 0.0, 0, 0
+    for index, (gap_s, octets) in enumerate(_pieces(data[1:], good)):
+        now += gap_s
+        if link.is_idle:
+            link.send(_COMMANDS[index % len(_COMMANDS)], now, may_repeat=index % 3 != 0)
+        link.receive(octets, now)
+        total += len(octets)
+        accounted += _accounted(link)
+        assert 0 <= total - accounted <= 260, "octets neither held in one frame nor accounted for"
+        link.data_to_send()
+    link.disconnected(now)
+    link.advance(now + 5000.0)
+    accounted += _accounted(link)
+    assert accounted == total, "octets lost"
+
+
+def _accounted(link: ReaderLink) -> int:
+    count = events = 0
+    while (event := link.next_event()) is not NEED_DATA:
+        events += 1
+        if isinstance(event, FrameReceived):
+            count += len(event.octets)
+        elif isinstance(event, SignalReceived) or (
+            isinstance(event, Skipped) and event.reason is not SkipReason.DUPLICATE_BLOCK
+        ):
+            count += event.count
+    assert events <= _MAX_EVENTS, "events without bound"
+    return count
+
+
+def meter(data: bytes) -> None:
+    """The meter's link, with an answer or none to each command that comes through."""
+    if not data:
+        return
+    profile = PROFILES[data[0] % len(PROFILES)]
+    link = MeterLink(profile, SERIAL)
+    good = _COMMANDS + [wrap_command(c, profile.addressing, meter_serial=SERIAL) for c in _COMMANDS]
+    now = 0.0
+    for index, (gap_s, octets) in enumerate(_pieces(data[1:], good)):
+        now += gap_s
+        link.receive(octets, now)
+        events = 0
+        while (event := link.next_event()) is not NEED_DATA:
+            events += 1
+            if isinstance(event, CommandReceived):
+                if index % 4:
+                    link.send(_BLOCKS[1:4] if event.frame[0] == 0x26 else _BLOCKS[:1], now)
+                else:
+                    link.forget(now)
+        assert events <= _MAX_EVENTS, "events without bound"
+        link.data_to_send()
+    link.advance(now + 100.0)
+
+
+def response(data: bytes) -> None:
+    """Any 256 octets with a good CRC are decoded and written back the same; any others are refused."""
+    content = data[:256]
+    try:
+        answer = decode_response(sealed(content.ljust(256, b"\x00")) if len(data) % 4 else data)
+    except RemoteProtocolError:
+        return
+    assert answer.encode()[:-2] == (answer.octets or content)
+    answer.to_json()
+    if isinstance(answer, MemoryBlock):
+        assert len(answer.words()) == 166
+
+
+def request(data: bytes) -> None:
+    """Any 64 octets with a good CRC are decoded and written back the same; any others are refused."""
+    try:
+        command = decode_request(sealed(data[:64].ljust(64, b"\x00")) if len(data) % 4 else data)
+    except RemoteProtocolError:
+        return
+    assert command.write() == command.octets
+    command.to_json()
+    changes_meter(command)
+    info_of(command)
+    for way in Addressing:
+        assert len(redact(data, way, is_command=bool(len(data) & 1)).octets) == len(data)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "reader": reader,
+    "meter": meter,
+    "response": response,
+    "request": request,
+}
