@@ -48,6 +48,7 @@ class ClockPolicy:
     tolerance_s: float = 3.0
     max_round_trip_s: float = 20.0
     max_wait_s: float = 45.0
+    micro_adjust_patience_h: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

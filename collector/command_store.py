@@ -1,4 +1,4 @@
-"""Commands and clocks in the database: asked for, approved, on record before they are sent, judged.
+"""Commands in the database: asked for, approved, on record before they are sent, judged.
 
 Who may ask is judged when a request is made, and once more when a collector takes it: a row that some other
 program put into the queue is not sent on its word.
@@ -13,22 +13,18 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from collector.clocks import Action
-from collector.clocks import decide as decide_clock
-from collector.command_policy import CLOCK_ROLE, Decision, Policy, decide, may_approve
-from collector.commands import CLOCK, CommandWork, Pending, Verdict, Writing
+from collector.clock_store import record_correction
+from collector.command_policy import Decision, Policy, decide, may_approve
+from collector.command_steps import CommandWork, Pending, Verdict, Writing
 from collector.planning import Priority, to_local
 from collector.preview import Preview, preview
 from collector.store import Settled
 from collector.worklist import Assignment, Connection, Target, market_zone, targets, unreachable
 from faults import Fault, OperatorFault, RetryFault
-from protocols.nbr14522.profile import ClockChange
 from protocols.nbr14522.profiles import profile_named
 from storage import audit, queue
 from storage.settings import Settings
 
-CLOCK_RULE = "clock rule"
-"""Who asks when the collector corrects a clock by itself."""
 _CLAIMABLE_ATTEMPTS = 5
 
 
@@ -307,7 +303,7 @@ def answer(
     worker: str,
     settled: Settled,
     assignment: Assignment,
-    settings: Settings,
+    now: datetime,
     *,
     retry_after_s: float,
 ) -> None:
@@ -321,7 +317,7 @@ def answer(
         # Another meter answered: what it said proves nothing about this one.
         queue.fail(conn, worker, work.request_id, settled.fault, stage=settled.failed_stage or "")
     elif run.verdict is not None:
-        _judge(conn, worker, settled, assignment, settings)
+        _judge(conn, worker, settled, assignment, now)
     elif run.postpone_s is not None and settled.fault is None:
         queue.release(conn, worker, [work.request_id], run.postpone_s)
     elif settled.fault is not None:
@@ -354,15 +350,13 @@ def _fail(
     )
 
 
-def _judge(
-    conn: Connection, worker: str, settled: Settled, assignment: Assignment, settings: Settings
-) -> None:
+def _judge(conn: Connection, worker: str, settled: Settled, assignment: Assignment, now: datetime) -> None:
     work = assignment.command
     assert work is not None
     run = work.execution
     _record_verdict(conn, settled, work)
     if "method" in run.detail:
-        _record_clock(conn, settled, work, settings)
+        record_correction(conn, settled, work, now)
     _audit_end(conn, settled, work, None)
     if run.verdict is Verdict.CONFIRMED:
         result = {"verdict": run.verdict.value, "session_id": settled.session_id, "after": run.after}
@@ -435,128 +429,4 @@ def _audit_end(conn: Connection, settled: Settled, work: CommandWork, fault: Fau
             "detail": run.detail,
             "fault": None if fault is None else str(fault),
         },
-    )
-
-
-# --- clocks -------------------------------------------------------------------------------------------------
-
-
-def _record_clock(conn: Connection, settled: Settled, work: CommandWork, settings: Settings) -> None:
-    """The correction and the intervals that it touched."""
-    detail = work.execution.detail
-    if work.execution.verdict is Verdict.REFUSED:
-        return
-    asked = conn.execute(
-        "SELECT c.reason, j.requested_by FROM command_request c JOIN job_request j ON j.id = c.request_id "
-        "WHERE c.request_id = %s",
-        [work.request_id],
-    ).fetchone()
-    assert asked is not None
-    row = conn.execute(
-        "INSERT INTO clock_correction (meter_id, drift_s, method, step_s, drift_after_s, reason, decided_by, "
-        "request_id, session_id) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-        [
-            settled.meter_id,
-            detail["drift_s"],
-            detail["method"],
-            detail["step_s"],
-            detail.get("drift_after_s", work.execution.after.get("drift_s")),
-            asked[0],
-            asked[1],
-            work.request_id,
-            settled.session_id,
-        ],
-    ).fetchone()
-    assert row is not None
-    flag = "clock_set" if detail["method"] == "set" else "clock_micro_adjust"
-    for day, (first, last) in detail.get("touched", {}).items():
-        conn.execute(
-            "INSERT INTO interval_flag (meter_id, day, first_slot, last_slot, flag, correction_id, "
-            "request_id, session_id) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [settled.meter_id, day, first, last, flag, row[0], work.request_id, settled.session_id],
-        )
-        # The day is derived anew with its flags, also where its readings had come before.
-        conn.execute("INSERT INTO touched_day (meter_id, day) VALUES (%s, %s)", [settled.meter_id, day])
-
-
-def consider_clock(
-    conn: Connection,
-    settings: Settings,
-    policy: Policy,
-    settled: Settled,
-    target: Target,
-    now: datetime,
-    work: CommandWork | None = None,
-) -> None:
-    """Act on the drift that a session saw: queue a correction, or put it before a person (TR-5.6d).
-
-    Args:
-        work: the session's own command: after a step that left a rest, the next one is queued.
-    """
-    clock = settled.decoded.clock
-    drift_s = None if clock is None else clock.drift_s
-    if work is not None:
-        run = work.execution
-        if work.command != CLOCK or run.verdict is not Verdict.CONFIRMED or run.detail.get("is_last", True):
-            return
-        drift_s = run.detail["drift_after_s"]
-    if clock is None or drift_s is None or settled.decoded.is_held:
-        return
-    profile = profile_named(target.profile)
-    limits = policy.clock if work is None else replace(policy.clock, leave_below_s=policy.clock.tolerance_s)
-    decision = decide_clock(
-        drift_s,
-        clock.round_trip_s,
-        limits,
-        has_micro_adjust=profile.layout_of("98/30") is not None,
-        set_closes_period=profile.clock_change is ClockChange.CLOSE_PERIOD,
-    )
-    if decision.action is Action.MANUAL:
-        _put_before_person(conn, settled, drift_s, now, market_zone(settings))
-    if decision.action is not Action.CORRECT or decision.method is None:
-        return
-    try:
-        with conn.transaction():
-            ask(
-                conn,
-                settings,
-                policy,
-                Person(CLOCK_RULE, frozenset({CLOCK_ROLE})),
-                settled.meter_id,
-                CLOCK,
-                {"method": decision.method.value, "drift_s": round(drift_s)},
-                f"drift of {drift_s:.0f} s: {decision.reason}",
-                now,
-                dedup_key=f"clock:{settled.meter_id}",
-                needs_approval=decision.needs_approval,
-            )
-    except OperatorFault as refusal:
-        # A rule that may not act is a person's matter, and no reason to lose the session's readings.
-        _put_before_person(conn, settled, drift_s, now, market_zone(settings), str(refusal))
-
-
-def _put_before_person(
-    conn: Connection, settled: Settled, drift_s: float, now: datetime, zone: Any, refusal: str = ""
-) -> None:
-    """One open row a meter and day, for the work list and the alarms."""
-    day = to_local(now, zone).date()
-    reason = refusal or "clock more than 60 minutes wrong: never corrected by rule"
-    conn.execute(
-        "INSERT INTO quarantine (at, stage, reason, meter_id, day, session_id, detail, dedup_key) "
-        "VALUES (%s, 'clock', %s, %s, %s, %s, %s, %s) ON CONFLICT (dedup_key) DO NOTHING",
-        [
-            now,
-            reason,
-            settled.meter_id,
-            day,
-            settled.session_id,
-            Jsonb({"drift_s": round(drift_s, 1), "severity": "alarm"}),
-            f"clock:{settled.meter_id}:{day}",
-        ],
-    )
-    conn.execute(
-        "INSERT INTO clock_correction (meter_id, drift_s, method, reason, decided_by, session_id) "
-        "SELECT %s, %s, 'none', %s, %s, %s WHERE NOT EXISTS (SELECT FROM clock_correction "
-        "WHERE meter_id = %s AND method = 'none' AND at > now() - interval '1 day')",
-        [settled.meter_id, round(drift_s, 3), reason, CLOCK_RULE, settled.session_id, settled.meter_id],
     )

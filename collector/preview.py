@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from collector import readback
-from collector.commands import (
+from collector.clock_commands import adjustment
+from collector.command_steps import (
     CLOCK,
     MICRO_ADJUST,
     NOW,
@@ -16,7 +17,6 @@ from collector.commands import (
     RESET,
     SET_DATE,
     SET_TIME,
-    adjustment,
     build,
 )
 from protocols.nbr14522.commands import COMMANDS
@@ -132,7 +132,9 @@ def preview(
 
 def _clock_request(profile: MeterProfile, values: Mapping[str, Any], local_now: datetime) -> Any:
     if values.get("method") == "micro_adjust":
-        return build(profile, MICRO_ADJUST, adjustment(-round(float(values.get("drift_s", 0)))), local_now)
+        return build(
+            profile, MICRO_ADJUST, adjustment(profile, -round(float(values.get("drift_s", 0)))), local_now
+        )
     return build(profile, SET_TIME, {"clock": NOW}, local_now)
 
 

@@ -94,6 +94,17 @@ _PLACES: dict[str, dict[str, tuple[str, str]]] = {
     "98/95": {"voltage_v": ("98/95", "voltage_v"), "frequency_hz": ("98/95", "frequency_hz")},
 }
 
+# Fields of the layouts that profiles give for commands without a public one, by the names they use.
+# A number after a dot is a place in a list.
+_LAYOUT_PLACES: dict[str, dict[str, tuple[str, str]]] = {
+    "63": {
+        "is_on": ("21", "is_automatic_reset_on"),
+        "day": ("21", "automatic_reset_day"),
+        "hour": ("21", "automatic_reset_hour"),
+    },
+    "66": {f"quantity_{place + 1}": ("21", f"quantities.{place}") for place in range(3)},
+}
+
 _ANSWER_FIELDS = {
     name: key
     for key, kind in (("80", MeasurementParameters), ("21", Parameters))
@@ -110,7 +121,9 @@ def places(request: Request, values: Mapping[str, Any]) -> dict[str, tuple[str, 
             named like a field of 21 or 80 are read there.
     """
     if isinstance(request, OpaqueRequest):
-        return {name: (_ANSWER_FIELDS[name], name) for name in values if name in _ANSWER_FIELDS}
+        named = {name: (_ANSWER_FIELDS[name], name) for name in values if name in _ANSWER_FIELDS}
+        known = _LAYOUT_PLACES.get(key_of(request), {})
+        return named | {name: place for name, place in known.items() if name in values}
     found = dict(_PLACES.get(key_of(request), {}))
     counting = _counting(request)
     return found if counting is None else {name: place for name, place in found.items() if name in counting}
@@ -143,9 +156,12 @@ def state(request: Request, values: Mapping[str, Any], answers: Mapping[str, Map
         answers: by command of the read, as `to_json`.
     """
     found = {}
-    for name, (command, field) in places(request, values).items():
+    for name, (command, path) in places(request, values).items():
+        field, _, place = path.partition(".")
         if command in answers and field in answers[command]:
             value = answers[command][field]
+            if place:
+                value = value[int(place)]
             found[name] = _form(name, _swapped(value) if field == "presentation_modes" else value)
     return found
 

@@ -30,7 +30,9 @@ import structlog
 
 from collector import command_store, commands, store, worklist
 from collector.batching import Batcher, Connection, Worker
+from collector.clock_rule import consider_clock
 from collector.command_policy import load_policy
+from collector.command_steps import Tools, Writing
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
 from collector.sequences import Script, script_for
 from collector.session import Line, SessionResult, read_meter
@@ -311,11 +313,11 @@ class Collector:
             assert assignment.goal is not None
             return script_for(assignment.goal, line.profile)
 
-        async def commit(writing: commands.Writing) -> None:
+        async def commit(writing: Writing) -> None:
             await self._writes.run(partial(self._record_writing, work.request_id, session_id, writing))
 
         zone = market_zone(self._db.settings)
-        tools = commands.Tools(self._now, zone, asyncio.sleep, commit, line.reader_serial)
+        tools = Tools(self._now, zone, asyncio.sleep, commit, line.reader_serial)
         return commands.script(work, line.profile, tools)
 
     def _line(self, target: Target) -> Line:
@@ -362,7 +364,7 @@ class Collector:
         if rows:
             self._writes.transact(store.write_frames, rows)
 
-    def _record_writing(self, request_id: int, session_id: int, writing: commands.Writing) -> None:
+    def _record_writing(self, request_id: int, session_id: int, writing: Writing) -> None:
         """Commit what is about to be written, the frames read before it included."""
         self._flush()
         self._writes.transact(command_store.record_writing, request_id, session_id, writing)
@@ -428,7 +430,7 @@ class Collector:
         settings = self._db.settings
         if assignment.command is not None:
             command_store.answer(
-                conn, self.name, settled, assignment, settings, retry_after_s=self._backoff_s(assignment)
+                conn, self.name, settled, assignment, self._now(), retry_after_s=self._backoff_s(assignment)
             )
         elif settled.outcome == "aborted":
             queue.release(conn, self.name, [assignment.request_id], 0.0)
@@ -449,9 +451,7 @@ class Collector:
             )
         if target is not None and settled.outcome != "aborted":
             # After the answer: a step of a correction that left a rest is followed by the next.
-            command_store.consider_clock(
-                conn, settings, self._policy, settled, target, self._now(), assignment.command
-            )
+            consider_clock(conn, settings, self._policy, settled, target, self._now(), assignment.command)
 
     def _backoff_s(self, assignment: Assignment) -> float:
         base_s, max_s = self._settings.backoff_base_s, self._settings.backoff_max_s

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from collector.commands import CommandWork
+from collector.command_steps import CommandWork
 from collector.decode import Decoded
 from collector.planning import (
     Goal,

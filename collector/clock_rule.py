@@ -1,0 +1,96 @@
+"""What the collector does about the drift that a session saw: TR-5.6d, acting through the queue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from collector.clock_store import CLOCK_RULE, open_adjustment, put_before_person, settle_adjustment
+from collector.clocks import Action, ClockDecision, Method, decide
+from collector.command_policy import CLOCK_ROLE, Policy
+from collector.command_steps import CLOCK, CommandWork, Verdict
+from collector.command_store import Person, ask
+from collector.store import Settled
+from collector.worklist import Connection, Target, market_zone
+from faults import OperatorFault
+from protocols.nbr14522.profile import ClockChange
+from protocols.nbr14522.profiles import profile_named
+from storage.settings import Settings
+
+
+def consider_clock(
+    conn: Connection,
+    settings: Settings,
+    policy: Policy,
+    settled: Settled,
+    target: Target,
+    now: datetime,
+    work: CommandWork | None = None,
+) -> None:
+    """Act on the drift that a session saw: queue a correction, or put it before a person (TR-5.6d).
+
+    Args:
+        work: the session's own command: after a step that left a rest, the next one is queued.
+    """
+    clock = settled.decoded.clock
+    drift_s = None if clock is None else clock.drift_s
+    if work is not None:
+        run = work.execution
+        if work.command != CLOCK or run.verdict is not Verdict.CONFIRMED or run.detail.get("is_last", True):
+            return
+        drift_s = run.detail["drift_after_s"]
+    if clock is None or drift_s is None or settled.decoded.is_held:
+        return
+    profile = profile_named(target.profile)
+    zone = market_zone(settings)
+    limits = policy.clock if work is None else replace(policy.clock, leave_below_s=policy.clock.tolerance_s)
+    decision = decide(
+        drift_s,
+        clock.round_trip_s,
+        limits,
+        has_micro_adjust=profile.layout_of("98/30") is not None,
+        set_closes_period=profile.clock_change is ClockChange.CLOSE_PERIOD,
+    )
+    if profile.layout_of("98/30") is not None and decision.action is not Action.MANUAL:
+        pending = open_adjustment(conn, settled.meter_id)
+        if pending is not None:
+            if decision.action is Action.LEAVE:
+                settle_adjustment(conn, settled, pending, drift_s, target.interval_s, now, zone)
+            elif (now - pending.at).total_seconds() > limits.micro_adjust_patience_h * 3600:
+                refusal = "the micro adjustment did not bring the clock right in time"
+                put_before_person(conn, settled, drift_s, now, zone, refusal)
+            return
+    if decision.action is Action.MANUAL:
+        put_before_person(conn, settled, drift_s, now, zone)
+    elif decision.action is Action.CORRECT and decision.method is not None:
+        _queue_correction(conn, settings, policy, settled, decision, decision.method, drift_s, now)
+
+
+def _queue_correction(
+    conn: Connection,
+    settings: Settings,
+    policy: Policy,
+    settled: Settled,
+    decision: ClockDecision,
+    method: Method,
+    drift_s: float,
+    now: datetime,
+) -> None:
+    try:
+        with conn.transaction():
+            ask(
+                conn,
+                settings,
+                policy,
+                Person(CLOCK_RULE, frozenset({CLOCK_ROLE})),
+                settled.meter_id,
+                CLOCK,
+                {"method": method.value, "drift_s": round(drift_s)},
+                f"drift of {drift_s:.0f} s: {decision.reason}",
+                now,
+                dedup_key=f"clock:{settled.meter_id}",
+                needs_approval=decision.needs_approval,
+            )
+    except OperatorFault as refusal:
+        # A rule that may not act is a person's matter, and no reason to lose the session's readings.
+        put_before_person(conn, settled, drift_s, now, market_zone(settings), str(refusal))
