@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.nbr14522.commands import changes_meter
+from protocols.nbr14522.commands import CommandKind, changes_meter, info_of
 from protocols.nbr14522.memory import words_to_payloads
 from protocols.nbr14522.messages import (
     EXTENDED,
@@ -30,6 +30,7 @@ from protocols.nbr14522.messages import (
     Occurrence,
     OccurrenceAnswer,
     OccurrenceCleared,
+    OpaqueResponse,
     OpenSessionRequest,
     Parameters,
     Period,
@@ -64,6 +65,8 @@ CLEAR_OCCURRENCE, INITIALISE = 0x37, 0x38
 GROUP_COMMANDS = frozenset({0x20, 0x21, 0x22, 0x51})
 ACTIVE_ENERGY = 1  # quantity of the channel that UFER and DMCR belong to
 OFF_PEAK_AND_RESERVED = 6
+# What a read whose layout is not public (41 to 46 ...) is answered with: nothing that could pass for values.
+NO_PUBLIC_LAYOUT = b"SIMULATED METER: THE LAYOUT OF THIS ANSWER IS NOT PUBLIC"
 POWER_FAILURES, CHANGES, EXTENDED_CHANGES, HOLIDAYS = 20, 16, 9, 15
 UNIT_S = {LimitUnit.DAYS: DAY_S, LimitUnit.HOURS: 3_600}
 
@@ -135,6 +138,8 @@ class Conversation:
     def _single(self, code: int, request: Request, now: datetime) -> Response:
         handler = self._handlers.get(code)
         if handler is None:
+            if info_of(request).kind is CommandKind.READ:
+                return OpaqueResponse(code=code, data=NO_PUBLIC_LAYOUT.ljust(251, b"\x00"))
             answer = self._writer.answer(request, self._group, now)
             return NotImplementedAnswer(refused_code=code) if answer is None else answer
         group = getattr(request, "group", None)

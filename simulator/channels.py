@@ -209,5 +209,7 @@ def _round_constant(at_least: float) -> tuple[int, int]:
     if at_least <= 0.0:
         return 1, 1
     exponent = max(math.floor(math.log10(at_least)), -5)
-    step = next(step for step in (1, 2, 5, 10) if step * 10.0**exponent >= at_least * (1 - 1e-9))
+    step = next((step for step in (1, 2, 5) if step * 10.0**exponent >= at_least * (1 - 1e-9)), 10)
+    if step == 10:
+        step, exponent = 1, exponent + 1
     return (step, 10**-exponent) if exponent < 0 else (step * 10**exponent, 1)

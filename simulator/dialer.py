@@ -63,6 +63,11 @@ class DialInUnit:
         """Connections that the unit believes in."""
         return len(self._ends)
 
+    @property
+    def own_addresses(self) -> list[object]:
+        """Where its connections come from, as the collector sees them."""
+        return [end.own_address for end in self._ends]
+
     async def start(self) -> Self:
         """Begin to call; returns at once, for the collector may listen later."""
         self._running = asyncio.get_running_loop().create_task(self._run())

@@ -63,6 +63,11 @@ class MeterEnd(asyncio.Protocol):
         """Whether the other side still sees a connection, dead or alive."""
         return self._transport is not None
 
+    @property
+    def own_address(self) -> object:
+        """Host and port of this end, as the other side sees them; None once closed."""
+        return None if self._transport is None else self._transport.get_extra_info("sockname")
+
     # --- the transport's side -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, astuple
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,9 @@ from protocols.nbr14522.profiles import PROFILES, profile_named
 from simulator.clock import ClockModel, SettableClock
 from simulator.faultplan import TELNET_OPTIONS, FaultPlan
 from simulator.fleet import demo_fleet
-from simulator.fleet_server import FleetServer
+from simulator.fleet_file import load_fleet
+from simulator.fleet_runner import PlannedFleetServer, ServedUnitMeter
+from simulator.fleet_server import FleetServer, ServedMeter
 from simulator.grid import MARKET_ZONE
 from simulator.line import Station
 from simulator.meter import SimulatedMeter
@@ -164,33 +166,87 @@ def _serve_one(
 
 @app.command()
 def fleet(
-    points: Annotated[int, typer.Option(help="Consumer units.", min=1)] = 24,
-    day: Annotated[datetime, typer.Option(help="Day to be collected.", formats=["%Y-%m-%d"])] = _DEMO_DAY,
-    seed: Annotated[int, typer.Option(help="Other seeds, other consumers.", min=0)] = 0,
-    now: Annotated[str | None, typer.Option(help="Simulated instant. Default: 00:10 after the day.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
-    first_port: Annotated[int, typer.Option(help="Ports from here on; 0 takes free ones.", min=0)] = 0,
+    file: Annotated[
+        Path | None, typer.Argument(help="A fleet file (docs/frota_simulada.md); without: the demonstration.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Demonstration: consumer units.", min=1)] = 24,
+    day: Annotated[
+        datetime, typer.Option(help="Demonstration: day to be collected.", formats=["%Y-%m-%d"])
+    ] = _DEMO_DAY,
+    seed: Annotated[int, typer.Option(help="Demonstration: other seeds, other consumers.", min=0)] = 0,
+    now: Annotated[
+        str | None, typer.Option(help="Simulated instant. Default: the file's, or 00:10 after the day.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    first_port: Annotated[
+        int | None, typer.Option(help="Ports from here on; 0 takes free ones.", min=0, max=65_535)
+    ] = None,
+    collector: Annotated[
+        str | None, typer.Option(help="Fleet file: HOST:PORT that units behind CGNAT call.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """The demonstration fleet. Standard input takes lines such as: now 2026-11-21T00:10:00-03:00."""
+    """A fleet: of a file, or the demonstration. Standard input takes: now 2026-11-21T00:10:00-03:00."""
     with faults_to_exit(as_json):
+        if file is not None:
+            _serve_planned(file, now, host, first_port, collector, as_json)
+            return
         after_day = datetime.combine(day.date() + timedelta(days=1), time(0, 10), MARKET_ZONE)
         clock = SettableClock(_instant(now, after_day))
         built = demo_fleet(points, day.date(), seed)
-        server = FleetServer(built, clock, host=host, first_port=first_port)
+        server = FleetServer(built, clock, host=host or LOOPBACK, first_port=first_port or 0)
 
         def started(served: FleetServer) -> None:
-            if as_json:
-                for meter in served.meters:
-                    _line(asdict(meter))
-                _line({"meters": len(served.meters), "points": points, "now": clock().isoformat()})
-                return
-            table = Table(title=f"{len(served.meters)} meters of {points} points", box=None)
-            for heading in ("UC", "Role", "Serial", "URL", "Profile", "Scenario"):
-                table.add_column(heading, overflow="fold")
-            for meter in served.meters:
-                table.add_row(*astuple(meter))
-            console.print(table)
-            console.print("Ctrl-C ends it; a line such as 'now 2026-11-21T00:10:00-03:00' sets the instant")
+            title = f"{len(served.meters)} meters of {points} points"
+            headings = ("UC", "Role", "Serial", "URL", "Profile", "Scenario")
+            _show_meters(served.meters, title, headings, {"points": points}, clock, as_json)
 
         asyncio.run(serve_until_stopped(server, started, clock=clock, report=_line, control=sys.stdin))
+
+
+def _serve_planned(
+    file: Path,
+    now: str | None,
+    host: str | None,
+    first_port: int | None,
+    collector: str | None,
+    as_json: bool,
+) -> None:
+    real_now = datetime.now(MARKET_ZONE)
+    plan = load_fleet(file, real_now, collector)
+    plan = replace(
+        plan,
+        host=plan.host if host is None else host,
+        first_port=plan.first_port if first_port is None else first_port,
+    )
+    clock = SettableClock(_instant(now, plan.now or real_now))
+    server = PlannedFleetServer(plan, clock)
+
+    def started(served: PlannedFleetServer) -> None:
+        title = f"{plan.name}: {len(served.meters)} meters behind {len(plan.units)} addresses"
+        headings = ("Group", "Unit", "Serial", "URL", "Model", "Addressing", "Address", "Link")
+        _show_meters(served.meters, title, headings, {"units": len(plan.units)}, clock, as_json)
+
+    asyncio.run(serve_until_stopped(server, started, clock=clock, report=_line, control=sys.stdin))
+
+
+def _show_meters(
+    meters: Sequence[ServedMeter | ServedUnitMeter],
+    title: str,
+    headings: tuple[str, ...],
+    counts: dict[str, int],
+    clock: SettableClock,
+    as_json: bool,
+) -> None:
+    if as_json:
+        for meter in meters:
+            _line(asdict(meter))
+        _line({"meters": len(meters), **counts, "now": clock().isoformat()})
+        return
+    table = Table(title=title, box=None)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for meter in meters:
+        table.add_row(*map(str, astuple(meter)))
+    console.print(table)
+    console.print("Ctrl-C ends it; a line such as 'now 2026-11-21T00:10:00-03:00' sets the instant")
