@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from protocols.nbr14522.profiles import DEFAULT
+from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
 from tests.simulator.wire import Carrier, SerialCarrier, Session, TcpCarrier, run
 
 SMF = [
@@ -27,10 +27,10 @@ SMF = [
 
 
 @contextmanager
-def simulated(*words: str) -> Iterator[dict[str, Any]]:
-    """What the command prints once it serves; it is stopped as Ctrl-C stops it."""
+def simulated(*words: str, command: list[str] = SMF) -> Iterator[dict[str, Any]]:
+    """What the command prints first once it serves; it is stopped as Ctrl-C stops it."""
     child = subprocess.Popen(
-        [*SMF, "--json", *words],
+        [*command, "--json", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -104,3 +104,53 @@ def test_bad_arguments_name_place_and_remedy(words: list[str], where: str) -> No
     assert done.returncode == 11
     error = json.loads(done.stdout)["error"]
     assert (error["where"], bool(error["remedy"])) == (where, True)
+
+
+SMF_FLEET = [*SMF[:-1], "fleet"]
+FLEET = """
+[fleet]
+now = 2026-11-20T08:00:00-03:00
+[[group]]
+name = "praia"
+count = 4
+model = "p8-generic"
+per_unit = 2
+"""
+
+
+@pytest.mark.req("X-sim")
+def test_a_fleet_file_is_served_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET)
+    with simulated(str(path), command=SMF_FLEET) as first:
+        assert (first["group"], first["unit"], first["model"]) == ("praia", "praia-001", "p8-generic")
+
+        async def test() -> None:
+            carrier = await TcpCarrier.open(first["url"])
+            for serial in ("40000001", "40000002"):
+                answer = await Session(carrier, P8_GENERIC, serial).ask(0x21)
+                assert answer.meter_serial == serial
+                assert answer.meter_time.replace(second=0) in (
+                    datetime(2026, 11, 20, 8, 0),
+                    datetime(2026, 11, 20, 8, 1),
+                )
+            carrier.close()
+
+        run(test)
+
+
+def test_the_demonstration_fleet_is_served_without_a_file() -> None:
+    with simulated("--points", "2", command=SMF_FLEET) as first:
+        assert (first["scenario"], first["profile"]) == ("old_meter", "old-3ch")
+
+
+def test_a_wrong_fleet_file_names_key_and_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET + "colour = 3")
+    done = subprocess.run(
+        [*SMF_FLEET, "--json", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 11
+    error = json.loads(done.stdout)["error"]
+    assert error["where"] == f"{path}, group 'praia', colour"
+    assert "known here" in error["remedy"]

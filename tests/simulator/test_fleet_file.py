@@ -292,3 +292,22 @@ def test_every_model_of_the_catalogue_can_be_simulated() -> None:
                     assert (await session.ask(code)).code == code, (row.model, code)
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[fleet]\nx = 1\n" + GROUP, "fleet"),
+        (GROUP + "x = 1", "group"),
+        (GROUP + "faults = { x = 1 }", "faults"),
+        (GROUP + 'transport = "dial_in"\ndial = { x = 1 }', "dial"),
+        ("[link.x]\nx = 1\n" + GROUP, "link"),
+    ],
+)
+def test_the_manual_names_every_key(text: str, place: str) -> None:
+    with pytest.raises(OperatorFault) as refusal:
+        plan(text, collector="h:1")
+    keys = refusal.value.remedy.removeprefix("known here: ").split(", ")
+    manual = (Path(__file__).parents[2] / "docs" / "frota_simulada.md").read_text()
+    assert len(keys) > 5
+    assert [key for key in keys if f"`{key}`" not in manual and f"`{place}.{key}`" not in manual] == []
