@@ -16,7 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from collector.planning import day_of
+from protocols.nbr14522 import checks
 from protocols.nbr14522 import frames as wire
+from protocols.nbr14522.checks import CrossCheck, Verdict
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.memory import (
     CHANNELS_PER_GROUP,
@@ -45,6 +47,8 @@ from protocols.nbr14522.messages import (
 from protocols.nbr14522.profile import HandShake, LimitedCount, MeterProfile
 
 MEMORY_CODES = frozenset({0x26, 0x27, 0x52})
+MEMORY_NOW = 0x26
+_REGISTERS_OF = {0x26: 0x23, 0x27: 0x24}
 # Parameters whose counts a memory answer goes by, most fitting first (nbr14522.md 2.2, 8.1).
 PARAMETERS_OF = {0x26: (0x21, 0x20), 0x27: (0x22, 0x20, 0x21), 0x52: (0x51,)}
 ACTIVE_DIRECT = 1
@@ -139,6 +143,20 @@ class ClockReading:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySum:
+    """Pulses of all words of one complete memory answer, by channel from `first_channel` on.
+
+    `open_intervals`: intervals that the registers read with it may count beyond its words.
+    """
+
+    code: int
+    first_channel: int
+    begins_at: datetime
+    pulses: tuple[int, ...]
+    open_intervals: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """What a session brought. `is_held`: another meter answered; nothing of it may be merged (rule V10)."""
 
@@ -154,6 +172,11 @@ class Decoded:
     last_end: datetime | None = None
     blocks: int = 0
     is_held: bool = False
+    cross_checks: tuple[CrossCheck, ...] = ()
+    """What the answers prove about one another; a misfit is also an issue of stage `cross_check`."""
+    sums: tuple[MemorySum, ...] = ()
+    answered: frozenset[int] = frozenset()
+    """Codes of the answers that came."""
 
 
 @dataclass(slots=True)
@@ -193,6 +216,11 @@ class _Reader:
         self._limit_s: int | None = None
         self._memories: list[_MemoryAnswer] = []
         self._registers: list[RegisterRow] = []
+        self._held: dict[tuple[int, int], Registers] = {}
+        self._failures: list[tuple[datetime, datetime]] = []
+        self._checks: list[CrossCheck] = []
+        self._sums: list[MemorySum] = []
+        self._answered: set[int] = set()
         self._outages: dict[datetime, OutageRow] = {}
         self._changes: dict[ChangeRow, None] = {}
         self._rows: dict[int, ParametersRow] = {}
@@ -210,6 +238,10 @@ class _Reader:
         self._request, self._sent_at = request, frame.at
         if isinstance(request, WholeMemoryParametersRequest):
             unit_s = _LIMIT_UNIT_S.get(request.unit or LimitUnit.EVERYTHING)
+            if request.unit is LimitUnit.HOURS and not self._profile.hours_limit_is_trusted:
+                unit_s = (
+                    None  # what the meter took the amount for is not known: the count stands as announced
+                )
             self._limit_s = unit_s and unit_s * (request.amount or 0)
         if code in _PARAMETER_CODES:
             self._group = getattr(request, "group", None) or 0
@@ -231,6 +263,7 @@ class _Reader:
             return
         if self._serial is None:
             self._serial = response.meter_serial
+        self._answered.add(response.code)
         self._note_problems(response, frame)
         self._response(response, frame)
 
@@ -273,6 +306,7 @@ class _Reader:
 
     def _registers_answer(self, response: Registers) -> None:
         moment = self._meter_now
+        self._held[response.code, self._group] = response
         if response.code == 0x24:
             last = self._parameters.get(0x22) or self._parameters.get(0x20) or self._parameters.get(0x21)
             moment = last.last_reset if last else None
@@ -293,6 +327,7 @@ class _Reader:
                 detail = {"start": failure.start.isoformat(), "end": failure.end.isoformat()}
                 self._issue("decode", "a power failure ends before it starts", detail)
                 continue
+            self._failures.append((failure.start, failure.end))
             self._outages[failure.start] = OutageRow(self._utc(failure.start), self._utc(failure.end))
 
     def _change(self, change: Change | None) -> None:
@@ -303,6 +338,11 @@ class _Reader:
     def _keep(self, response: Response) -> None:
         if self._meter_now is not None:
             values = {k: v for k, v in response.to_json().items() if k not in ("kind", "octets")}
+            row = self._rows.get(response.code)
+            if row is not None and self._group and isinstance(response, Parameters):
+                # One row a command: what another channel group says stands beside the first one's.
+                row.values.setdefault("groups", {})[str(self._group)] = values
+                return
             self._rows[response.code] = ParametersRow(response.code, self._utc(self._meter_now), values)
 
     def _note_problems(self, response: Response, frame: Frame) -> None:
@@ -363,6 +403,9 @@ class _Reader:
             last_end=self._last_end,
             blocks=sum(len(memory.payloads) for memory in self._memories),
             is_held=is_held,
+            cross_checks=tuple(self._checks),
+            sums=tuple(self._sums),
+            answered=frozenset(self._answered),
         )
 
     def _memory(self, memory: _MemoryAnswer) -> None:
@@ -393,6 +436,51 @@ class _Reader:
             self._last_end = max(self._last_end or last_end, last_end)
         for vector in self._cut(intervals, first_end, interval_s, parameters, memory.group):
             self._add(vector)
+        if memory.has_last and len(intervals):
+            self._sums.append(self._sum(memory, parameters, intervals, first_end))
+        self._cross_check(memory, parameters, words, intervals, first_end)
+
+    def _sum(
+        self, memory: _MemoryAnswer, parameters: Parameters, intervals: NDArray[np.int32], first_end: datetime
+    ) -> MemorySum:
+        interval = timedelta(seconds=parameters.memory_interval_s or 0)
+        # 23 counts on until it is read, a moment after the parameters: the running interval, and one more.
+        beyond = (self._meter_now or first_end) - (parameters.last_interval_end or first_end)
+        return MemorySum(
+            code=memory.code,
+            first_channel=memory.group * CHANNELS_PER_GROUP + 1,
+            begins_at=self._utc(first_end - interval),
+            pulses=tuple(int(total) for total in intervals.sum(axis=0, dtype=np.int64)),
+            open_intervals=0 if memory.code == 0x27 else beyond // interval + 2,
+        )
+
+    def _cross_check(
+        self,
+        memory: _MemoryAnswer,
+        parameters: Parameters,
+        words: int,
+        intervals: NDArray[np.int32],
+        first_end: datetime,
+    ) -> None:
+        """Compare a memory with what else the session brought, where it brought it."""
+        interval_s = parameters.memory_interval_s or 0
+        may_grow = memory.code == MEMORY_NOW
+        found = [checks.check_words(words, len(memory.payloads), memory.has_last, may_grow=may_grow)]
+        if len(intervals) and self._failures:
+            last_got = first_end + timedelta(seconds=(len(intervals) - 1) * interval_s)
+            found.append(checks.check_failures(intervals, last_got, interval_s, self._failures))
+        held = self._held.get((_REGISTERS_OF.get(memory.code, 0), memory.group))
+        if held is not None and memory.has_last:
+            packing, set_octet = self._profile.packing, self._profile.second_set_active_octet
+            found.append(
+                checks.check_packing(memory.payloads, parameters, held, packing, second_set_octet=set_octet)
+            )
+        self._checks += found
+        for check in found:
+            if check.verdict is Verdict.MISFIT:
+                counts = {"made": check.made, "agreed": check.agreed, "group": memory.group}
+                reason = f"memory {memory.code:02X}: {check.name} do not agree"
+                self._issue("cross_check", reason, counts | dict(check.detail))
 
     def _announced(self, memory: _MemoryAnswer, parameters: Parameters) -> int | None:
         if memory.code == 0x27:

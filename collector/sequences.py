@@ -20,6 +20,7 @@ from collector.planning import (
 )
 from faults import OperatorFault, RetryFault
 from protocols.nbr14522.frames import NOT_IMPLEMENTED, OCCURRENCE
+from protocols.nbr14522.link import COMPOSITE_CODES
 from protocols.nbr14522.messages import (
     ChangeLogRequest,
     CurrentMemoryRequest,
@@ -41,6 +42,7 @@ from protocols.nbr14522.messages import (
     decode_response,
 )
 from protocols.nbr14522.profile import MeterProfile
+from protocols.nbr14522.sequences import ReadSequence, group_count, requests_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,10 @@ def _missing(goal: Goal, available: set[int]) -> Script:
     parameters = yield from _parameters(CurrentParametersRequest())
     if goal.with_records:
         yield from _records(available, parameters, Period.CURRENT)
+    groups = group_count(parameters) if goal.with_records else 1
     while steps := choose_memory(goal.spans, _facts(parameters), available):
         for step in steps:
-            if not (yield from _memory(step, available, goal.with_records)):
+            if not (yield from _memory(step, available, goal.with_records, groups)):
                 break  # refused as not implemented: choose again from what is left
         else:
             return
@@ -112,6 +115,7 @@ def _verification(available: set[int]) -> Script:
     yield from _records(available, parameters, Period.CURRENT)
     if parameters.words_current:
         yield from _ask(CurrentMemoryRequest(), available)
+    yield from _further_groups(ReadSequence.VERIFICATION, parameters, available)
 
 
 def _recovery(available: set[int]) -> Script:
@@ -119,6 +123,7 @@ def _recovery(available: set[int]) -> Script:
     yield from _records(available, parameters, Period.PREVIOUS)
     if parameters.words_previous:
         yield from _ask(PreviousMemoryRequest(), available)
+    yield from _further_groups(ReadSequence.RECOVERY, parameters, available)
 
 
 def _whole(available: set[int]) -> Script:
@@ -131,10 +136,22 @@ def _whole(available: set[int]) -> Script:
                 yield from _ask(MeasurementParametersRequest(), available)
             yield from _ask(WholeMemoryRequest(), available)
             if 0x52 in available:
+                yield from _further_groups(ReadSequence.WHOLE_MEMORY, parameters, available)
                 return
     # No whole reading: both periods are all that an old meter gives.
     yield from _recovery(available)
     yield from _verification(available)
+
+
+def _further_groups(
+    sequence: ReadSequence, parameters: Parameters, available: set[int]
+) -> Generator[Request, Answered, None]:
+    """The same for channels 4 to 6, 7 to 9, 10 to 12, where the meter has them."""
+    has_words = sequence is ReadSequence.WHOLE_MEMORY or bool(parameters.memory_word_count)
+    for group in range(1, group_count(parameters)):
+        for request in requests_of(sequence, group):
+            if has_words or request.code not in COMPOSITE_CODES:
+                yield from _ask(request, available)
 
 
 def _records(
@@ -149,25 +166,33 @@ def _records(
     yield from _ask(ChangeLogRequest(), available)
 
 
-def _memory(step: MemoryStep, available: set[int], with_records: bool) -> Generator[Request, Answered, bool]:
-    """Read one memory; False when the meter does not have the command."""
-    needed: Iterable[Request]
+def _memory(
+    step: MemoryStep, available: set[int], with_records: bool, groups: int
+) -> Generator[Request, Answered, bool]:
+    """Read one memory of each channel group; False when the meter does not have the command."""
+    for group in range(groups):
+        for request in _memory_requests(step, with_records, group):
+            yield from _ask(request, available)
+            if request.CODE not in available and request.CODE != PreviousRegistersRequest.CODE:
+                return False
+    return True
+
+
+def _memory_requests(step: MemoryStep, with_records: bool, group: int) -> Iterable[Request]:
     match step.read:
         case MemoryRead.CURRENT:
-            needed = [CurrentMemoryRequest()]
+            # The parameters read at the start of the session made the first group the visible one.
+            visible = [CurrentParametersRequest(group=group)] if group else []
+            return [*visible, CurrentMemoryRequest()]
         case MemoryRead.PREVIOUS:
             registers = [PreviousRegistersRequest()] if with_records else []
-            needed = [PreviousParametersRequest(), *registers, PreviousMemoryRequest()]
+            return [PreviousParametersRequest(group=group), *registers, PreviousMemoryRequest()]
         case MemoryRead.NEWEST_DAYS:
-            limited = WholeMemoryParametersRequest(unit=LimitUnit.DAYS, amount=step.days)
-            needed = [limited, WholeMemoryRequest()]
+            limited = WholeMemoryParametersRequest(group=group, unit=LimitUnit.DAYS, amount=step.days)
+            return [limited, WholeMemoryRequest()]
         case MemoryRead.WHOLE:
-            needed = [WholeMemoryParametersRequest(unit=LimitUnit.EVERYTHING), WholeMemoryRequest()]
-    for request in needed:
-        yield from _ask(request, available)
-        if request.CODE not in available and request.CODE != PreviousRegistersRequest.CODE:
-            return False
-    return True
+            whole = WholeMemoryParametersRequest(group=group, unit=LimitUnit.EVERYTHING)
+            return [whole, WholeMemoryRequest()]
 
 
 def _parameters(request: Request) -> Generator[Request, Answered, Parameters]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import orjson
 
+from collector.cross_checks import check_history
 from collector.decode import Decoded, Frame, MeterContext, decode_session, readings_frame
 from collector.worklist import Connection, Target, market_zone
 from faults import DeveloperFault, Fault, OperatorFault
@@ -189,6 +190,10 @@ def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at
         settled.append(
             _Settling(closing, request_id, context, outcome, fault, decoded, frames[closing.session_id])
         )
+    history = [(s.closing.session_id, s.context, s.decoded) for s in settled]
+    for session_id, issues in check_history(conn, history).items():
+        one = next(s for s in settled if s.closing.session_id == session_id)
+        one.decoded = replace(one.decoded, issues=(*one.decoded.issues, *issues))
     merged = [s for s in settled if not s.decoded.is_held]
     readings = readings_frame([(s.context.meter_id, s.closing.session_id, s.decoded.vectors) for s in merged])
     touched: dict[int, list[date]] = {}

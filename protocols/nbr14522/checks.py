@@ -1,21 +1,26 @@
-"""What one answer proves about another: the packing of the words against the maximum-demand registers.
+"""What one answer proves about another (sections 5.4, 8.2, 8.4). Pure: answers in, verdicts out.
 
-Section 8.2, check 2: the largest sum of words of a demand interval, per segment, equals the maximum-demand
-register of that channel. On a real reading it was exact in nine of nine cases, so it tells which packing a
-meter uses. It holds for a whole period: 27 with 24, or 26 with 23.
+The packing of the words against the maximum-demand registers, section 8.2, check 2: the largest sum of
+words of a demand interval, per segment, equals the maximum-demand register of that channel. On a real
+reading it was exact in nine of nine cases, so it tells which packing a meter uses. It holds for a whole
+period: 27 with 24, or 26 with 23. The other checks are `check_*`; each gives a `CrossCheck`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.nbr14522.memory import (
     CHANNELS_PER_GROUP,
+    WORD_LIMIT,
+    WORDS_PER_BLOCK,
     Packing,
     interval_ends,
     payloads_to_words,
@@ -206,3 +211,242 @@ def _comparisons(
         for segment, value in known.items()
         if (segments == segment).any()
     ]
+
+
+class CheckName(StrEnum):
+    """What is compared."""
+
+    PACKING = "packing"
+    """Words against maximum-demand registers, which also tells the packing."""
+    REGISTERS = "registers"
+    """Sum of the words of a period against the difference of its total registers."""
+    WORDS = "words"
+    """Words announced against words received."""
+    FAILURES = "failures"
+    """Intervals wholly without supply against their words, which must be zero."""
+    CHANGES = "changes"
+    """What differs between two readings of the parameters against the change log."""
+
+
+class Verdict(StrEnum):
+    FITS = "fits"
+    MISFIT = "misfit"
+    UNDECIDED = "undecided"
+    """There is not enough to compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCheck:
+    """One comparison between answers.
+
+    Attributes:
+        made: single comparisons made. agreed: how many of them agreed.
+        detail: what a person needs to follow it, as plain values.
+    """
+
+    name: CheckName
+    verdict: Verdict
+    made: int = 0
+    agreed: int = 0
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_packing(
+    payloads: Sequence[bytes],
+    parameters: Parameters,
+    registers: Registers,
+    packing: Packing,
+    *,
+    second_set_octet: int = 0,
+) -> CrossCheck:
+    """Whether the maximum-demand registers agree with the words in the packing in use.
+
+    Args:
+        payloads: as for `packing_fit`; complete, or the verdict is of no use.
+
+    A register above the largest sum proves nothing where the words do not reach back to the period's start,
+    or where it is the demand of an interval that ended after the parameters were read.
+    """
+    fit = packing_fit(payloads, parameters, registers, second_set_octet=second_set_octet)
+    detail = {"packing": packing.value, "fitting": [one.value for one in fit.fitting]}
+    if not fit.made:
+        return CrossCheck(CheckName.PACKING, Verdict.UNDECIDED, detail=detail)
+    agreed = fit.agreed[packing]
+    if agreed == fit.made:
+        return CrossCheck(CheckName.PACKING, Verdict.FITS, fit.made, agreed, detail)
+    is_excused = not fit.fitting and _is_register_ahead(
+        payloads, parameters, registers, packing, second_set_octet
+    )
+    verdict = Verdict.UNDECIDED if is_excused else Verdict.MISFIT
+    return CrossCheck(CheckName.PACKING, verdict, fit.made, agreed, detail)
+
+
+def _is_register_ahead(
+    payloads: Sequence[bytes], parameters: Parameters, registers: Registers, packing: Packing, set_octet: int
+) -> bool:
+    """Whether every disagreement is a register above the words that the words need not hold."""
+    is_previous = registers.code == 0x24
+    period_start = parameters.previous_reset if is_previous else parameters.last_reset
+    words = (parameters.words_previous if is_previous else parameters.words_current) or 0
+    last_end = parameters.last_reset if is_previous else parameters.last_interval_end
+    span = timedelta(seconds=words // CHANNELS_PER_GROUP * (parameters.memory_interval_s or 0))
+    reaches_back = period_start is not None and last_end is not None and last_end - span <= period_start
+    for channel, held in enumerate(registers.channels):
+        if held is None:
+            continue
+        for largest, register in _channel_pairs(
+            payloads, parameters, is_previous, packing, channel, held, set_octet
+        ):
+            is_newer = not is_previous and register == held.last_demand_pulses
+            if largest > register or (largest < register and reaches_back and not is_newer):
+                return False
+    return True
+
+
+def _channel_pairs(
+    payloads: Sequence[bytes],
+    parameters: Parameters,
+    is_previous: bool,
+    packing: Packing,
+    channel: int,
+    held: ChannelRegisters,
+    set_octet: int,
+) -> list[tuple[int, int]]:
+    last_end = parameters.last_reset if is_previous else parameters.last_interval_end
+    words = parameters.words_previous if is_previous else parameters.words_current
+    demand_s = (parameters.demand_interval_min or 0) * 60
+    if last_end is None or not words or not demand_s or not parameters.memory_interval_s:
+        return []
+    counts = split_channels(payloads_to_words(payloads, words, packing), CHANNELS_PER_GROUP)
+    sums, ends = demand_sums(counts, last_end, parameters.memory_interval_s, demand_s)
+    return _comparisons(sums[:, channel], segments_of(parameters, ends, demand_s, set_octet), held)
+
+
+_TOTAL_LIMIT = 10**10  # ten digits, then the register starts over
+
+
+def check_registers(
+    totals_before: Sequence[int | None],
+    totals_after: Sequence[int | None],
+    sums: Sequence[int],
+    open_intervals: int = 0,
+) -> CrossCheck:
+    """Whether the total registers of a period grew by the sum of its words.
+
+    Args:
+        totals_before, totals_after: pulses by channel at the start and the end of the period.
+        sums: pulses by channel in the words of the same period.
+        open_intervals: intervals, the running one included, that the later register counts and the words do
+            not yet (23 with 26); 0 for a closed period (24 with 27), where both must be equal.
+    """
+    made = agreed = 0
+    misfits = []
+    for channel, (before, after, total) in enumerate(zip(totals_before, totals_after, sums, strict=False)):
+        if before is None or after is None:
+            continue
+        made += 1
+        beyond = (after - before) % _TOTAL_LIMIT - int(total)
+        if 0 <= beyond <= open_intervals * (WORD_LIMIT - 1):
+            agreed += 1
+        else:
+            misfits.append({"channel": channel + 1, "registers": after - before, "words": int(total)})
+    if not made:
+        return CrossCheck(CheckName.REGISTERS, Verdict.UNDECIDED)
+    verdict = Verdict.MISFIT if misfits else Verdict.FITS
+    return CrossCheck(CheckName.REGISTERS, verdict, made, agreed, {"misfits": misfits} if misfits else {})
+
+
+def check_words(announced: int | None, blocks: int, has_last: bool, *, may_grow: bool = False) -> CrossCheck:
+    """Whether as many words came as the parameters announced.
+
+    Args:
+        blocks: received, in order. has_last: whether the last one said that it is the last.
+        may_grow: 26, whose period goes on while it is read.
+    """
+    detail = {"announced": announced, "blocks": blocks}
+    if announced is None or not (has_last or blocks):
+        return CrossCheck(CheckName.WORDS, Verdict.UNDECIDED, detail=detail)
+    expected = max(1, -(-announced // WORDS_PER_BLOCK))
+    if blocks > expected + may_grow or (has_last and blocks < expected):
+        return CrossCheck(CheckName.WORDS, Verdict.MISFIT, 1, 0, detail)
+    if not has_last:
+        return CrossCheck(CheckName.WORDS, Verdict.UNDECIDED, detail=detail)
+    return CrossCheck(CheckName.WORDS, Verdict.FITS, 1, 1, detail)
+
+
+def check_failures(
+    counts: NDArray[np.int32],
+    last_end: datetime,
+    interval_s: int,
+    failures: Sequence[tuple[datetime, datetime]],
+) -> CrossCheck:
+    """Whether the intervals that lie wholly in a power failure hold zero in all channels (section 8.4).
+
+    Args:
+        counts: (intervals, channels), oldest first.
+        failures: start and end of each.
+    """
+    ends = interval_ends(last_end, interval_s, len(counts))
+    begins = ends - np.timedelta64(interval_s, "s")
+    is_dead = np.zeros(len(counts), np.bool_)
+    for start, end in failures:
+        is_dead |= (begins >= np.datetime64(start, "s")) & (ends <= np.datetime64(end, "s"))
+    made = int(is_dead.sum())
+    if not made:
+        return CrossCheck(CheckName.FAILURES, Verdict.UNDECIDED)
+    counted = is_dead & (counts != 0).any(axis=1)
+    agreed = made - int(counted.sum())
+    detail = {"counted_in_failure": ends[counted][:10].astype(str).tolist()} if agreed < made else {}
+    return CrossCheck(
+        CheckName.FAILURES, Verdict.FITS if agreed == made else Verdict.MISFIT, made, agreed, detail
+    )
+
+
+CHANGE_CODES: dict[str, frozenset[int]] = {
+    "constants": frozenset({0x33, 0x95}),
+    "quantities": frozenset({0x66}),
+    "demand_interval_min": frozenset({0x31}),
+    "memory_interval_min": frozenset({0x73}),
+    "memory_interval_extra_s": frozenset({0x73}),
+    "is_daylight_saving_on": frozenset({0x64}),
+    "clock": frozenset({0x29, 0x30, 0x64, 0x98}),
+}
+"""What of the answer to 21 only a command changes, and the codes that the log then holds (38 always may)."""
+
+_INITIALISE = 0x38
+_LOG_RECORDS = 16
+_CLOCK_STEP_S = 60
+"""A clock that moved by less between two readings has drifted; the resolution of a reading is a second."""
+
+
+def check_changes(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    logged: Sequence[tuple[datetime, int]],
+    clock_step_s: float | None = None,
+) -> CrossCheck:
+    """Whether each difference between two readings of the parameters is in the change log.
+
+    Args:
+        before, after: answers to 20 or 21 of the same channel group, as `Parameters.to_json` gives them.
+        logged: (meter's time, code) of each record of the answer to 28 read after the later one.
+        clock_step_s: how far the clock moved against ours between the two; None = unknown.
+    """
+    if before.get("meter_time") is None:
+        return CrossCheck(CheckName.CHANGES, Verdict.UNDECIDED)
+    fields_seen = CHANGE_CODES.keys() & before.keys() & after.keys()
+    changed = sorted(name for name in fields_seen if before[name] != after[name])
+    if clock_step_s is not None and abs(clock_step_s) >= _CLOCK_STEP_S:
+        changed.append("clock")
+    # A clock set back gives the record a time before the reading that it follows, by a day at most.
+    since = datetime.fromisoformat(before["meter_time"]) - timedelta(days=1)
+    recent = {code for moment, code in logged if moment >= since}
+    missing = [name for name in changed if not recent & (CHANGE_CODES[name] | {_INITIALISE})]
+    detail = {"changed": changed, "not_logged": missing} if changed else {}
+    agreed = len(changed) - len(missing)
+    if not missing:
+        return CrossCheck(CheckName.CHANGES, Verdict.FITS, len(changed), agreed, detail)
+    # All records newer: what is missing may have been pushed out (section 5.4).
+    is_full = len(logged) >= _LOG_RECORDS and all(moment >= since for moment, _ in logged)
+    verdict = Verdict.UNDECIDED if is_full else Verdict.MISFIT
+    return CrossCheck(CheckName.CHANGES, verdict, len(changed), agreed, detail)

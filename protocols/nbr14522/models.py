@@ -403,7 +403,6 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "limited_count": _choice(LimitedCount),
     "words_up_to": _choice(WordsUpTo),
     "clock_change": _choice(ClockChange),
-    "constants_are_primary": _truth,
     "second_set_active_octet": _octet,
     "sunday": _whole,
 }

@@ -269,12 +269,6 @@ class MeterProfile:
         "8.4",
         "Unmarked in the words; one maker closes the period (B). The change log is the only general sign.",
     )
-    constants_are_primary: bool = setting(
-        True,
-        "C",
-        "8.5",
-        "Constants seen (0.0072, 0.048) already held the ratios of the transformers; else multiply by 80's.",
-    )
     second_set_active_octet: int = setting(
         0x00, "B", "3.1", "o163: the norm as reported says 00 = active; some meters use the opposite."
     )

@@ -25,9 +25,11 @@ from protocols.nbr14522.messages import (
     INFERRED_GENERIC_FLAGS,
     REQUESTS,
     GenericRequest,
+    LimitUnit,
     OpaqueRequest,
     Request,
     SetMemoryIntervalRequest,
+    WholeMemoryParametersRequest,
 )
 from protocols.nbr14522.profile import MeterProfile
 
@@ -66,12 +68,22 @@ def build_request(profile: MeterProfile, command: str, values: Mapping[str, Any]
 
 
 def check_sendable(profile: MeterProfile, request: Request) -> None:
-    """Refuse what must not be sent to a meter of this profile. Reads always pass.
+    """Refuse what must not be sent to a meter of this profile. Reads pass, but for a limit of 51 in hours.
 
     Raises:
         OperatorFault: the command may change the meter, and its layout is unknown, or only inferred and not
-            among the profile's `inferred_writes`.
+            among the profile's `inferred_writes`; or 51 limited by hours, not trusted for this profile.
     """
+    if (
+        isinstance(request, WholeMemoryParametersRequest)
+        and request.unit is LimitUnit.HOURS
+        and not profile.hours_limit_is_trusted
+    ):
+        raise OperatorFault(
+            "unit 01 of command 51 as hours is an inference",
+            where=f"profile {profile.name}",
+            remedy="limit by days, or set hours_limit_is_trusted in the model's entry after a test",
+        )
     if not changes_meter(request):
         return
     key = key_of(request)

@@ -63,6 +63,26 @@ def test_the_standard_sequences(sequence, commands):
     assert run(script_for(goal(sequence), DEFAULT)) == commands
 
 
+@pytest.mark.req("TR-5.7c", "TR-5.12a")
+@pytest.mark.parametrize(
+    ("sequence", "commands"),
+    [
+        (SequenceName.VERIFICATION, "21 80 23 25 28 26 21 23 26 21 23 26 21 23 26"),
+        (SequenceName.RECOVERY, "22 80 24 25 28 27 22 24 27 22 24 27 22 24 27"),
+        (SequenceName.WHOLE, "51 80 52 51 52 51 52 51 52"),
+        (SequenceName.MISSING, "21 80 23 25 28 26 21 26 21 26 21 26"),
+    ],
+)
+def test_all_channel_groups_up_to_twelve_channels(sequence, commands):
+    assert run(script_for(goal(sequence), DEFAULT), group_count=4) == commands
+    assert run(script_for(goal(sequence), DEFAULT), group_count=7) == commands
+
+
+@pytest.mark.req("TR-5.7c")
+def test_a_quarter_hourly_session_reads_the_first_group_only():
+    assert run(script_for(goal(with_records=False), DEFAULT), group_count=4) == "21 26"
+
+
 @pytest.mark.req("TR-5.5a")
 class TestMissing:
     def test_a_long_period_is_read_by_days(self):
