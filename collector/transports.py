@@ -141,7 +141,12 @@ async def open_stream(endpoint: Endpoint, receiver: Receiver, connect_s: float) 
         ) from error
 
 
-class _TcpStream(asyncio.Protocol):
+# What arrives is handed on before the next stream is looked at, so all streams of a process read into one
+# buffer: a plain asyncio.Protocol allocates 256 KiB for each read.
+_READ_BUFFER = memoryview(bytearray(_READ_OCTETS))
+
+
+class _TcpStream(asyncio.BufferedProtocol):
     __slots__ = ("_receiver", "_transport", "bytes_received", "bytes_sent")
 
     def __init__(self, receiver: Receiver) -> None:
@@ -156,9 +161,12 @@ class _TcpStream(asyncio.Protocol):
         peer: socket.socket = transport.get_extra_info("socket")
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    def data_received(self, data: bytes) -> None:
-        self.bytes_received += len(data)
-        self._receiver.data_received(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.bytes_received += nbytes
+        self._receiver.data_received(bytes(_READ_BUFFER[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
