@@ -216,6 +216,8 @@ def run_demo(options: DemoOptions, follow: Follow, on_step: Follow) -> DemoResul
             outcome = run_daily(
                 db, day, 0, lambda step: on_step(f"{step.step} {step.state}"), _definitions(clock)
             )
+        if any(failure.kind == "DagsterExecutionInterruptedError" for failure in outcome.failures):
+            raise KeyboardInterrupt  # Dagster has taken the Ctrl-C and ended its step in order.
         if not outcome.is_success:
             first = outcome.failures[0] if outcome.failures else None
             raise DeveloperFault(
