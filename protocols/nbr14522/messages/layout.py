@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, time
 from enum import IntEnum
@@ -286,14 +286,13 @@ class FieldSpec:
     required: bool
     echoed: bool
     secret: bool
+    offsets: tuple[int, ...] = field(init=False)
+    """0-based, of each value: worked out once, since reading a message asks for some hundred."""
 
-    def slots(self) -> Iterator[tuple[int | None, int]]:
-        """(index or None for a single value, 0-based offset) of each value."""
-        if self.count == 0:
-            yield None, self.octet - 1
-            return
-        for index in range(self.count):
-            yield index, self.octet - 1 + index * self.codec.size
+    def __post_init__(self) -> None:
+        first, size = self.octet - 1, self.codec.size
+        offsets = tuple(first + index * size for index in range(max(self.count, 1)))
+        object.__setattr__(self, "offsets", offsets)
 
 
 def at(
@@ -385,7 +384,7 @@ class Table:
         problems: list[Problem] = []
         values: dict[str, Any] = {}
         for spec in table_of(cls):
-            found = [_read_slot(spec, octets, index, offset, problems) for index, offset in spec.slots()]
+            found = [_read_slot(spec, octets, offset, problems) for offset in spec.offsets]
             values[spec.name] = found[0] if spec.count == 0 else tuple(found)
         return cls(octets=octets, problems=tuple(problems), **values)
 
@@ -404,7 +403,7 @@ class Table:
             values = (value,) if spec.count == 0 else value
             if len(values) != max(spec.count, 1):
                 raise LocalProtocolError(f"{len(values)} values, {spec.count} belong here", where=spec.name)
-            for (_, offset), one in zip(spec.slots(), values, strict=True):
+            for offset, one in zip(spec.offsets, values, strict=True):
                 run[offset : offset + spec.codec.size] = self._slot_octets(spec, one, run, offset)
         return bytes(run)
 
@@ -456,22 +455,27 @@ class Table:
         return result
 
 
-def _read_slot(spec: FieldSpec, run: bytes, index: int | None, offset: int, problems: list[Problem]) -> Any:
-    octets = run[offset : offset + spec.codec.size]
-    name = spec.name if index is None else f"{spec.name}[{index}]"
-    if isinstance(spec.codec, Part):
-        if spec.codec.empty_is_none and not any(octets):
+def _read_slot(spec: FieldSpec, run: bytes, offset: int, problems: list[Problem]) -> Any:
+    codec = spec.codec
+    octets = run[offset : offset + codec.size]
+    if isinstance(codec, Part):
+        if codec.empty_is_none and not any(octets):
             return None
-        part = spec.codec.of.read(octets)
+        part = codec.of.read(octets)
         problems += [
-            Problem(f"{name}.{p.name}", offset + p.octet, p.octets_hex, p.reason) for p in part.problems
+            Problem(f"{_slot_name(spec, offset)}.{p.name}", offset + p.octet, p.octets_hex, p.reason)
+            for p in part.problems
         ]
         return part
     try:
-        return spec.codec.decode(octets)
+        return codec.decode(octets)
     except BadField as reason:
-        problems.append(Problem(name, offset + 1, octets.hex(" "), str(reason)))
+        problems.append(Problem(_slot_name(spec, offset), offset + 1, octets.hex(" "), str(reason)))
         return None
+
+
+def _slot_name(spec: FieldSpec, offset: int) -> str:
+    return f"{spec.name}[{spec.offsets.index(offset)}]" if spec.count else spec.name
 
 
 def _from_plain(spec: FieldSpec, plain: Any) -> Any:

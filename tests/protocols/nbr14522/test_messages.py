@@ -403,7 +403,7 @@ def test_values_that_do_not_fit_are_our_own_fault(message: Parameters) -> None:
 def test_no_two_fields_share_an_octet(kind: type[Parameters]) -> None:
     taken: set[int] = set()
     for spec in table_of(kind):
-        for _, offset in spec.slots():
+        for offset in spec.offsets:
             octets = set(range(offset, offset + spec.codec.size))
             assert not octets & taken, spec.name
             assert max(octets) < 256
