@@ -173,7 +173,7 @@ def _memory(
     for group in range(groups):
         for request in _memory_requests(step, with_records, group):
             yield from _ask(request, available)
-            if request.CODE not in available and request.CODE != PreviousRegistersRequest.CODE:
+            if request.code not in available and request.code != PreviousRegistersRequest.CODE:
                 return False
     return True
 
@@ -218,7 +218,7 @@ def _parameters(request: Request) -> Generator[Request, Answered, Parameters]:
 
 def _ask(request: Request, available: set[int]) -> _Ask:
     """Ask if the meter has it; a 39 is remembered for the rest of the session."""
-    code = request.CODE
+    code = request.code
     if code not in available:
         return None
     answered = yield request

@@ -33,6 +33,7 @@ from collector.batching import Batcher, Connection, Worker
 from collector.clock_rule import consider_clock
 from collector.command_policy import load_policy
 from collector.command_steps import Tools, Writing
+from collector.meter_models import use_meter_models
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
 from collector.sequences import Script, script_for
 from collector.session import Line, SessionResult, read_meter
@@ -133,6 +134,7 @@ class Collector:
         self._on_settled = on_settled
         self._rng = rng or random.Random()
         self._windows = windows or Windows()
+        use_meter_models(self._settings.meter_models_path)
         self._policy = load_policy(self._settings.command_policy_path)
         self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stats = Stats()

@@ -30,6 +30,7 @@ from protocols.nbr14522.link import (
 )
 from protocols.nbr14522.messages import Request, Response, decode_response
 from protocols.nbr14522.profile import MeterProfile
+from protocols.nbr14522.secrets import redact
 
 # Executed twice, a demand reset closes two periods: after an unknown outcome it is never sent again.
 _NEVER_REPEATED = frozenset({0x20})
@@ -231,7 +232,8 @@ class _Conversation:
     def _handle(self, event: Event) -> None:
         # The most frequent first: this runs three times a block in every session.
         if isinstance(event, FrameReceived):
-            self._record(self._now(), False, event.octets[self._answer_at], event.crc_ok, event.octets)
+            kept = redact(event.octets, self._line.profile.addressing, is_command=False).octets
+            self._record(self._now(), False, kept[self._answer_at], event.crc_ok, kept)
         elif isinstance(event, BlockReceived):
             self._is_answered = True
             self._answers += 1
@@ -243,13 +245,15 @@ class _Conversation:
         elif isinstance(event, FrameSent):
             self._retries += not self._is_answered
             self._is_answered = False
-            self._record(self._now(), True, event.octets[self._code_at], None, event.octets)
+            kept = redact(event.octets, self._line.profile.addressing, is_command=True).octets
+            self._record(self._now(), True, kept[self._code_at], None, kept)
         elif isinstance(event, AnswerComplete):
             self._next(Answered(self._content, event.blocks))
         elif isinstance(event, LinkFailed):
             self._finish(event.stage, event.fault())
         elif isinstance(event, Skipped):
-            known, sample = self._skipped.get(event.reason, (0, event.octets))
+            heard = redact(event.octets, self._line.profile.addressing, is_command=True).octets
+            known, sample = self._skipped.get(event.reason, (0, heard))
             self._skipped[event.reason] = (known + event.count, sample)
         # Signals that came, and answers nobody asked for, need no deed.
 
@@ -266,7 +270,7 @@ class _Conversation:
         if isinstance(request, GuardedWrite):
             self._guarding = self._loop.create_task(self._send_guarded(request))
             return
-        self._send(request, may_repeat=request.CODE not in _NEVER_REPEATED)
+        self._send(request, may_repeat=request.code not in _NEVER_REPEATED)
 
     def _send(self, request: Request, *, may_repeat: bool) -> None:
         self._request = request

@@ -88,6 +88,9 @@ class CollectorSettings:
     lease_s: float = setting(120.0, "a claim not renewed for so long is free again", minimum=1)
     backoff_base_s: float = setting(30.0, "wait before the first retry; doubles each time", minimum=0)
     backoff_max_s: float = setting(3600.0, "longest wait between retries", minimum=0)
+    meter_models_path: Path | None = setting(
+        None, "catalogue of meter models (TOML) of one's own, laid over the one that is shipped"
+    )
     command_policy_path: Path | None = setting(
         None,
         "who may send which command (TOML); the policy that is shipped knows no person",

@@ -17,17 +17,20 @@ import typer
 from rich.table import Table
 
 from collector.decode import Decoded, Frame, MeterContext, decode_session
+from collector.meter_models import use_meter_models
 from collector.sequences import fixed
 from collector.session import Line, SessionResult, read_meter
-from collector.transports import Timeouts, parse_url
+from collector.transports import Endpoint, Timeouts, parse_url
 from collector.worklist import market_zone
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from pipelines.cli.survey import survey_meter
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import ANY_METER, unwrap_response
 from protocols.nbr14522.messages import LimitUnit, Period, Request, Response, decode_response, request_for
 from protocols.nbr14522.profile import READ_COMMANDS, MeterProfile
 from protocols.nbr14522.profiles import profile_named
+from protocols.nbr14522.survey import proposal, untried
 from storage.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Read one meter now, without the queue.")
@@ -84,13 +87,21 @@ def nbr14522(
     out: Annotated[
         Path | None, typer.Option(help="Folder for frames.txt, answers.json, intervals.csv.")
     ] = None,
+    survey: Annotated[
+        bool, typer.Option(help="Find out how a strange meter speaks, and propose its catalogue entry.")
+    ] = False,
+    address: Annotated[int, typer.Option(help="Two-digit address that the survey tries.", min=0, max=99)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON document.")] = False,
 ) -> None:
     """Ask a meter these commands and show its answers: smf read nbr14522 tcp://10.0.0.7:4059."""
     with faults_to_exit(as_json):
         settings = Settings.load()
+        use_meter_models(settings.collector.meter_models_path)
         requests = _requests(commands, days)
         endpoint = parse_url(url)
+        if survey:
+            _survey(settings, endpoint, serial, address, as_json)
+            return
         reading = _Reading(profile_named(profile))
         line = Line(
             endpoint=endpoint,
@@ -124,6 +135,37 @@ def nbr14522(
             if not as_json:
                 _diagnose(reading, fault)
             raise typer.Exit(EXIT_BY_ACTOR[fault.actor])
+
+
+def _survey(settings: Settings, endpoint: Endpoint, serial: str, address: int, as_json: bool) -> None:
+    def line(profile: MeterProfile) -> Line:
+        return Line(
+            endpoint=endpoint,
+            profile=profile,
+            meter_serial=serial,
+            reader_serial=settings.collector.reader_serial,
+            timeouts=endpoint.timeouts(_TIMEOUTS),
+        )
+
+    say = (lambda text: None) if as_json else (lambda text: errors.print(text, highlight=False))
+    found = asyncio.run(survey_meter(line, address, say))
+    text = proposal(found)
+    if as_json:
+        emit_json(
+            {
+                "meter_serial": found.parameters.meter_serial,
+                "model_code": found.parameters.model,
+                "addressing": found.profile.addressing,
+                "enq_required": found.profile.enq_required,
+                "has": sorted(found.has),
+                "lacks": sorted(found.lacks),
+                "untried": untried(),
+                "packing": found.packing,
+                "toml": text,
+            }
+        )
+    else:
+        typer.echo(text, nl=False)
 
 
 def _requests(commands: str, days: int | None) -> list[Request]:
