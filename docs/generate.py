@@ -16,7 +16,10 @@ from enum import IntEnum
 from pathlib import Path
 
 from ccee import profile
+from protocols.nbr14522 import commands, models
 from protocols.nbr14522 import profile as meter_profile
+from protocols.nbr14522.messages import writes
+from protocols.nbr14522.messages.layout import table_of
 from storage import settings
 from vee import quality
 from vee.filling import EstimationParams
@@ -113,6 +116,87 @@ def nbr14522() -> str:
     )
 
 
+_KINDS = {
+    commands.CommandKind.READ: "leitura",
+    commands.CommandKind.RESET: "leitura com reposição",
+    commands.CommandKind.WRITE: "escrita",
+    commands.CommandKind.READ_WRITE: "leitura ou escrita",
+    commands.CommandKind.SESSION: "sessão",
+    commands.CommandKind.ANSWER: "só resposta",
+    commands.CommandKind.UNKNOWN: "desconhecido",
+}
+
+
+def meter_commands() -> str:
+    return table(
+        ["Comando", "Nome", "Tipo", "Grau do nome", "Grau da disposição", "Blocos", "Seção"],
+        [
+            (
+                f"`{info.key}`",
+                info.name,
+                _KINDS[info.kind],
+                info.name_confidence,
+                info.layout_confidence or "desconhecida",
+                "vários" if info.is_composite else "um",
+                info.section or "–",
+            )
+            for info in commands.COMMANDS.values()
+        ],
+    )
+
+
+def meter_models() -> str:
+    rows = []
+    for model in models.models().values():
+        facts = " ".join(f"{pt(fact.text)} ({fact.confidence})" for fact in model.facts)
+        rows.append(
+            (
+                f"`{model.name}`",
+                model.maker,
+                pt(model.description),
+                ", ".join(model.model_codes) or "–",
+                model.profile.addressing,
+                f"`{model.profile.password_transform}`",
+                model.confidence,
+                facts or "–",
+            )
+        )
+    header = ["Modelo", "Fabricante", "O que é", "Códigos", "Endereço", "Senha", "Grau", "O que se sabe"]
+    return table(header, rows)
+
+
+def commands_by_model() -> str:
+    """One row a command that some model has: ● in its list; ○ so by the general profile that it extends."""
+    found = list(models.models().values())
+    rows = []
+    for info in commands.COMMANDS.values():
+        cells = [_has(model, info) for model in found]
+        if any(cells) and info.kind is not commands.CommandKind.ANSWER:
+            rows.append((f"`{info.key}`", info.layout_confidence or "–", *cells))
+    return table(["Comando", "Grau", *(f"{model.name} ({model.confidence})" for model in found)], rows)
+
+
+def _has(model: models.MeterModel, info: commands.CommandInfo) -> str:
+    if not model.profile.has_command(info.code, info.sub_code):
+        return ""
+    generic = meter_profile.GENERIC[meter_profile.DEFAULT.name].commands
+    return (
+        "○" if info.sub_code is None and model.profile.commands >= generic and info.code in generic else "●"
+    )
+
+
+def write_fields() -> str:
+    """Fields of each typed write, with their octets: the names that a request takes."""
+    kinds = [pair[0] for pair in (*writes.WRITES.values(), *writes.EXTENDED_WRITES.values())]
+    rows = []
+    for kind in kinds:
+        key = commands.command_key(kind.CODE, getattr(kind, "SUB_CODE", None))
+        fields = [spec for spec in table_of(kind) if spec.octet > 4 and spec.name != "sub_code"]
+        listed = ", ".join(f"`{spec.name}` (o{spec.octet})" for spec in fields)
+        rows.append((f"`{key}`", commands.COMMANDS[key].name, listed or "nenhum"))
+    return table(["Comando", "Nome", "Campos e primeiro octeto"], rows)
+
+
 _PARAMETERS = {
     "estimation": EstimationParams(),
     "validation": ValidationParams(),
@@ -138,6 +222,10 @@ GENERATED: dict[str, Callable[[], str]] = {
     "configuracao": configuration,
     "ccee": ccee,
     "nbr14522": nbr14522,
+    "comandos": meter_commands,
+    "modelos": meter_models,
+    "matriz": commands_by_model,
+    "campos": write_fields,
     "parametros": parameters,
 }
 
