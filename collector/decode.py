@@ -45,6 +45,7 @@ from protocols.nbr14522.messages import (
     decode_response,
 )
 from protocols.nbr14522.profile import HandShake, LimitedCount, MeterProfile
+from protocols.nbr14522.secrets import redact
 
 MEMORY_CODES = frozenset({0x26, 0x27, 0x52})
 MEMORY_NOW = 0x26
@@ -232,6 +233,9 @@ class _Reader:
         self._vectors: dict[tuple[int, date], DayVector] = {}
 
     def sent(self, frame: Frame) -> None:
+        if redact(frame.payload, self._profile.addressing, is_command=True).span is not None:
+            self._request, self._sent_at = None, frame.at  # kept without its secrets, so without a good CRC
+            return
         request = decode_request(wire.unwrap_command(frame.payload, self._profile.addressing))
         code = frame_code(request)
         is_continuation = self._profile.hand_shake is HandShake.REPEAT_COMMAND and request.octets[4] != 0
