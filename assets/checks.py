@@ -10,6 +10,7 @@ of ours (energy lost between layers, a gap turned into zero) stop the run before
 
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -101,14 +102,16 @@ def build(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
             metadata={
                 "expectations": sum(verdict.expectations for verdict in verdicts),
                 "failed": sample(text for verdict in verdicts for text in verdict.failed),
-                "data_docs": dg.MetadataValue.md(
-                    "\n".join(f"- {verdict.page.as_uri()}" for verdict in verdicts[:SAMPLE])
-                    or "nenhum UC-dia pronto"
-                ),
+                "data_docs": _links([verdict.page.as_uri() for verdict in verdicts]),
             },
         )
 
     return [series_checks, auditors_expectations]
+
+
+def _links(pages: list[str]) -> dg.MetadataValue[Any]:
+    """One day has one page; of a longer window the first few are listed."""
+    return dg.MetadataValue.url(pages[0]) if len(pages) == 1 else dg.MetadataValue.json(pages[:SAMPLE])
 
 
 def _result(name: str, asset: str, findings: Sequence[checking.Finding]) -> dg.AssetCheckResult:

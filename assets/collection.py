@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.metadata import OWNERS, SAMPLE, Column, Metadata, fresh_by, sample, share, table
+from assets.metadata import OWNERS, SAMPLE, Column, Metadata, fresh_by, lineage, sample, share, table
 from assets.partitions import Partitions, Window
 from assets.resources import Clock, Metering
 from collector.drain import ReadSummary, drain
@@ -93,9 +93,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 drain(db, requests, clock.now, deadline_s=db.settings.dagster.collect_deadline_s)
             )
             yield dg.MaterializeResult(
-                asset_key=SESSIONS, metadata={**read_metadata(reads), **session_metadata(db, days)}
+                asset_key=SESSIONS,
+                metadata={**lineage(_SESSION_COLUMNS), **read_metadata(reads), **session_metadata(db, days)},
             )
-            yield dg.MaterializeResult(asset_key=READINGS, metadata=reading_metadata(db, windows))
+            yield dg.MaterializeResult(
+                asset_key=READINGS, metadata={**lineage(_READING_COLUMNS), **reading_metadata(db, windows)}
+            )
 
     return collection
 

@@ -3,9 +3,11 @@
 What belongs here: the asset and its metadata. What does not: what is sent, to whom and how often (`ccee`).
 """
 
+from collections.abc import Iterator
+
 import dagster as dg
 
-from assets.metadata import OWNERS, Column, Metadata, fresh_by, sample, table
+from assets.metadata import OWNERS, Column, Metadata, fresh_by, lineage, sample, table
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.delivery import DeliverySummary, deliver_day
@@ -13,6 +15,7 @@ from vee.calendars import load_calendars
 
 GROUP = "delivery"
 NAME = "ccee_submissions"
+DELIVERED = "delivered"
 # One step at a time: CCEE's limits are per agent, and the client sends in parallel by itself.
 POOL = "ccee_api"
 FRESH_BY_HOUR = 8
@@ -49,10 +52,18 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         freshness_policy=fresh_by(FRESH_BY_HOUR, partitions),
         description="Envios à CCEE (livro de registro): corpo, versão, tentativas, recibos e rejeições.",
         metadata=table("submission, submission_event, submission_attempt", _COLUMNS),
+        check_specs=[
+            dg.AssetCheckSpec(
+                DELIVERED,
+                asset=NAME,
+                description="Tudo o que estava pronto foi entregue e aceito; o contrário pede uma pessoa.",
+                partitions_def=partitions.daily,
+            )
+        ],
     )
     def ccee_submissions(
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
-    ) -> dg.MaterializeResult[None]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         days = sorted({day for window in partitions.windows(context.partition_keys) for day in window.days})
         with metering.open() as db:
             summary = deliver_day(
@@ -64,9 +75,21 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 now=clock.now(),
                 run_id=context.run.run_id,
             )
-        return dg.MaterializeResult(metadata=_metadata(summary))
+        yield dg.MaterializeResult(metadata=_metadata(summary))
+        yield _delivered(summary)
 
     return ccee_submissions
+
+
+def _delivered(summary: DeliverySummary) -> dg.AssetCheckResult:
+    """What CCEE refused is a matter of data and waits; what it was not told is an error of the delivery."""
+    is_untold = bool(summary.problems or summary.blocked or summary.transient or summary.unknown)
+    return dg.AssetCheckResult(
+        check_name=DELIVERED,
+        passed=not summary.needs_attention,
+        severity=dg.AssetCheckSeverity.ERROR if is_untold else dg.AssetCheckSeverity.WARN,
+        metadata={"summary": summary.sentence(), "problems": sample(summary.problems)},
+    )
 
 
 def _metadata(summary: DeliverySummary) -> Metadata:
@@ -76,9 +99,10 @@ def _metadata(summary: DeliverySummary) -> Metadata:
         "not_expected", "after_deadline",
     )  # fmt: skip
     return {
+        **lineage(_COLUMNS),
+        "dagster/partition_row_count": summary.unchanged + summary.sent,
         "summary": summary.sentence(),
         **{name: getattr(summary, name) for name in counted},
-        "needs_attention": summary.needs_attention,
         "blocked_sample": sample(f"{uc_code}: {reason}" for uc_code, reason in summary.blocked.items()),
         "problems": sample(summary.problems),
         "bodies": dg.MetadataValue.md("`smf ccee body UC DIA` mostra o JSON exato de um envio."),

@@ -41,17 +41,21 @@ def table(name: str, columns: Sequence[Column]) -> Metadata:
         "dagster/column_schema": dg.TableSchema(
             columns=[dg.TableColumn(column.name, column.kind, column.description) for column in columns]
         ),
-        "dagster/column_lineage": dg.TableColumnLineage(
-            deps_by_column={
-                column.name: [
-                    dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=source)
-                    for asset, source in column.sources
-                ]
-                for column in columns
-                if column.sources
-            }
-        ),
+        **lineage(columns),
     }
+
+
+def lineage(columns: Sequence[Column]) -> Metadata:
+    """Where each column comes from. The interface draws it from a materialisation, so those carry it, too."""
+    sources = {
+        column.name: [
+            dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=source)
+            for asset, source in column.sources
+        ]
+        for column in columns
+        if column.sources
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=sources)}
 
 
 def fresh_by(hour: int, partitions: Partitions) -> dg.FreshnessPolicy:

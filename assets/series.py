@@ -13,7 +13,7 @@ from datetime import datetime
 import dagster as dg
 
 from assets.derivation import CODE_VERSION, DeriveSummary, derive
-from assets.metadata import OWNERS, Column, Metadata, fresh_by, kwh, sample, share, table
+from assets.metadata import OWNERS, Column, Metadata, fresh_by, kwh, lineage, sample, share, table
 from assets.partitions import Partitions
 from assets.resources import Clock, Metering
 
@@ -63,6 +63,12 @@ def _columns(upstream: str, *, is_first: bool) -> list[Column]:
     ]
 
 
+COLUMNS = {
+    name: _columns(upstream, is_first=upstream == READINGS)
+    for upstream, name in zip((READINGS, *LAYERS), LAYERS, strict=False)
+}
+
+
 def layer_specs(partitions: Partitions) -> list[dg.AssetSpec]:
     specs = []
     for upstream, name in zip((READINGS, *LAYERS), LAYERS, strict=False):
@@ -78,7 +84,7 @@ def layer_specs(partitions: Partitions) -> list[dg.AssetSpec]:
                 freshness_policy=fresh_by(FRESH_BY_HOUR, partitions),
                 metadata=table(
                     f"series_day (layer {LAYERS.index(name) + 1})",
-                    _columns(upstream, is_first=upstream == READINGS),
+                    COLUMNS[name],
                 ),
             )
         )
@@ -125,6 +131,7 @@ def results(summaries: Iterable[DeriveSummary], as_of: datetime) -> Iterator[dg.
     total = DeriveSummary.total(summaries)
     for name, layer in zip(LAYERS, total.layers, strict=True):
         metadata: Metadata = {
+            **lineage(COLUMNS[name]),
             AS_OF: as_of.isoformat(),
             "dagster/partition_row_count": layer.uc_days,
             "uc_days_written": layer.written,

@@ -25,6 +25,13 @@ HOST = "127.0.0.1"
 WORKSPACE = Path(__file__).resolve().parents[1] / "workspace.yaml"
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 20
+# Told at each start of each process, and of no use to who opens the interface; the tests refuse all others
+# (tests/dagster_strict.py has the reasons for these).
+_KNOWN_WARNINGS = (
+    "Parameter `backfill_policy` of function `asset` is currently in beta",
+    "Specifying a partitions_def on an AssetCheckSpec is currently in preview",
+    "sqlglotrs is deprecated",
+)
 
 
 def free_port(wanted: int) -> int:
@@ -61,6 +68,7 @@ def serve(db: Database, port: int, on_ready: Callable[[str], None]) -> int:
     environment = os.environ | {
         "DAGSTER_HOME": str(home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONWARNINGS": ",".join(f"ignore:{words}" for words in _KNOWN_WARNINGS),
         # The children look at the same data wherever they run.
         "SMF_DATA_DIR": str(db.data_dir.resolve()),
     }
@@ -71,7 +79,8 @@ def serve(db: Database, port: int, on_ready: Callable[[str], None]) -> int:
         [str(beside / "dagster-webserver"), "-h", HOST, "-p", str(port), *workspace],
         [str(beside / "dagster-daemon"), "run", *workspace],
     ]
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    # Both, and by ourselves: a program started in the background is given SIGINT to ignore.
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     children = [
         # A session of its own: Ctrl-C reaches only us, and we stop both in order.
         subprocess.Popen(command, env=environment, cwd=WORKSPACE.parent, start_new_session=True)
@@ -90,7 +99,8 @@ def serve(db: Database, port: int, on_ready: Callable[[str], None]) -> int:
         return 0
     finally:
         _stop(children)
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:
