@@ -8,10 +8,10 @@ from datetime import datetime
 from collector.clock_store import CLOCK_RULE, open_adjustment, put_before_person, settle_adjustment
 from collector.clocks import Action, ClockDecision, Method, decide
 from collector.command_policy import CLOCK_ROLE, Policy
-from collector.command_steps import CLOCK, CommandWork, Verdict
-from collector.command_store import Person, ask
+from collector.command_steps import CLOCK, MICRO_ADJUST, CommandWork, Verdict
+from collector.command_store import Asked, Person, ask
 from collector.store import Settled
-from collector.worklist import Connection, Target, market_zone
+from collector.worklist import Connection, Target, market_zone, targets, unreachable
 from faults import OperatorFault
 from protocols.nbr14522.profile import ClockChange
 from protocols.nbr14522.profiles import profile_named
@@ -48,10 +48,10 @@ def consider_clock(
         drift_s,
         clock.round_trip_s,
         limits,
-        has_micro_adjust=profile.layout_of("98/30") is not None,
+        has_micro_adjust=profile.layout_of(MICRO_ADJUST) is not None,
         set_closes_period=profile.clock_change is ClockChange.CLOSE_PERIOD,
     )
-    if profile.layout_of("98/30") is not None and decision.action is not Action.MANUAL:
+    if profile.layout_of(MICRO_ADJUST) is not None and decision.action is not Action.MANUAL:
         pending = open_adjustment(conn, settled.meter_id)
         if pending is not None:
             if decision.action is Action.LEAVE:
@@ -94,3 +94,57 @@ def _queue_correction(
     except OperatorFault as refusal:
         # A rule that may not act is a person's matter, and no reason to lose the session's readings.
         put_before_person(conn, settled, drift_s, now, market_zone(settings), str(refusal))
+
+
+def request_correction(
+    conn: Connection,
+    settings: Settings,
+    policy: Policy,
+    person: Person,
+    meter_id: int,
+    reason: str,
+    now: datetime,
+) -> Asked:
+    """A person's request for a correction by the rule's own way, whatever the drift below 60 minutes.
+
+    Raises:
+        OperatorFault: the clock was last seen more than 60 minutes wrong, an adjustment is under way, or the
+            policy does not allow it.
+    """
+    target = targets(conn, [meter_id]).get(meter_id)
+    if target is None:
+        raise unreachable(meter_id, target)
+    profile = profile_named(target.profile)
+    row = conn.execute(
+        "SELECT drift_s FROM clock_observation WHERE meter_id = %s ORDER BY at DESC LIMIT 1", [meter_id]
+    ).fetchone()
+    drift_s = 0.0 if row is None else float(row[0])
+    if abs(drift_s) > policy.clock.automatic_up_to_s:
+        raise OperatorFault(
+            f"the clock was last seen {drift_s:.0f} s wrong: above {policy.clock.automatic_up_to_s:.0f} s",
+            where=f"meter {target.serial}",
+            remedy="look at the meter first; then smf command request with 29 and 30, which cross intervals",
+        )
+    has_micro_adjust = profile.layout_of(MICRO_ADJUST) is not None
+    if has_micro_adjust and open_adjustment(conn, meter_id) is not None:
+        raise OperatorFault(
+            "a micro adjustment is still being made up",
+            where=f"meter {target.serial}",
+            remedy="wait until a reading finds the clock right: smf clock status",
+        )
+    return ask(
+        conn,
+        settings,
+        policy,
+        person,
+        meter_id,
+        CLOCK,
+        {
+            "method": (Method.MICRO_ADJUST if has_micro_adjust else Method.SET).value,
+            "drift_s": round(drift_s),
+        },
+        reason,
+        now,
+        dedup_key=f"clock:{meter_id}",
+        needs_approval=not has_micro_adjust and profile.clock_change is ClockChange.CLOSE_PERIOD,
+    )

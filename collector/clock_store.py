@@ -195,7 +195,8 @@ def clock_status(
             seen.setdefault(meter_id, []).append(Observation(at, float(drift_s)))
     rows = conn.execute(
         "SELECT DISTINCT ON (m.id) m.id, m.serial, u.code FROM meter m "
-        "JOIN installation i ON i.meter_id = m.id JOIN point p ON p.id = i.point_id JOIN uc u ON u.id = p.uc_id "
+        "JOIN installation i ON i.meter_id = m.id JOIN point p ON p.id = i.point_id "
+        "JOIN uc u ON u.id = p.uc_id "
         "WHERE (%(ids)s::bigint[] IS NULL OR m.id = ANY(%(ids)s)) "
         "ORDER BY m.id, lower(i.valid) DESC NULLS LAST",
         {"ids": None if meter_ids is None else list(meter_ids)},

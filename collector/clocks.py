@@ -18,6 +18,8 @@ from collector.command_policy import ClockPolicy
 _HISTORY = 60
 _LEAST_SPAN = timedelta(hours=20)
 _LEAST_COUNT = 3
+# A step never fills an interval: so much of it is left as the span in which the step may begin.
+_BEGIN_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def plan_step(meter_time: datetime, drift_s: float, interval_s: int, guard_s: in
         interval_s: of the mass memory; the others (demand, reactive) are multiples of it.
         guard_s: seconds kept free at both ends of the interval.
     """
-    most = interval_s - 2 * guard_s - 1
+    most = interval_s - 2 * guard_s - _BEGIN_S
     if most < 1:
         raise ValueError(f"guards of {guard_s} s leave nothing of an interval of {interval_s} s")
     wanted = -round(drift_s)

@@ -129,9 +129,9 @@ def ask(
     assert row is not None
     request_id = int(row[0])
     conn.execute(
-        "INSERT INTO command_request (request_id, command, reason, role, preview, policy) "
-        "VALUES (%s, %s, %s, %s, %s, %s)",
-        [request_id, command, reason, decision.role, Jsonb(shown.to_json()), Jsonb(decision.to_json())],
+        "INSERT INTO command_request (request_id, command, reason, role, preview, policy, requested_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        [request_id, command, reason, decision.role, Jsonb(shown.to_json()), Jsonb(decision.to_json()), now],
     )
     audit.append(
         conn,
@@ -430,3 +430,16 @@ def _audit_end(conn: Connection, settled: Settled, work: CommandWork, fault: Fau
             "fault": None if fault is None else str(fault),
         },
     )
+
+
+def command_status(
+    conn: Connection, *, request_id: int | None = None, limit: int = 20
+) -> list[dict[str, Any]]:
+    """Requests as a person asks for them, the latest first."""
+    cursor = conn.execute(
+        "SELECT * FROM command_status WHERE %(id)s::bigint IS NULL OR request_id = %(id)s "
+        "ORDER BY request_id DESC LIMIT %(limit)s",
+        {"id": request_id, "limit": limit},
+    )
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor]

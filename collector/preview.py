@@ -161,7 +161,8 @@ def _notes(profile: MeterProfile, command: str, values: Mapping[str, Any]) -> li
                 "pode cruzar fronteiras de intervalo: smf clock correct não cruza",
             )
         )
-    if COMMANDS.get(command) is not None and COMMANDS[command].code not in profile.commands:
+    info = COMMANDS.get(command)
+    if info is not None and not profile.has_command(info.code, info.sub_code):
         notes.append(
             (
                 f"profile {profile.name} does not list this command: the meter may answer 39",

@@ -289,3 +289,23 @@ def market_zone(settings: Settings) -> timezone:
     """The fixed offset of market time."""
     offset = datetime.strptime(settings.market.zone, "%z").utcoffset()
     return timezone(offset or timedelta(0))
+
+
+def find_meter(conn: Connection, text: str) -> int:
+    """The meter with a serial number, or the main meter that a UC has now.
+
+    Raises:
+        OperatorFault: there is none, or more than one.
+    """
+    rows = conn.execute(
+        "SELECT m.id FROM meter m WHERE m.serial = %s UNION "
+        "SELECT i.meter_id FROM uc JOIN point p ON p.uc_id = uc.id JOIN installation i ON i.point_id = p.id "
+        "WHERE (uc.code = %s OR %s = ANY(uc.aliases)) AND i.role = 'main' AND upper_inf(i.valid)",
+        [text, text, text],
+    ).fetchall()
+    if len(rows) != 1:
+        found = "no meter and no UC" if not rows else "more than one meter"
+        raise OperatorFault(
+            f"{found} {text!r}", where="METER", remedy="give the meter's serial, eight digits"
+        )
+    return int(rows[0][0])

@@ -23,7 +23,7 @@ from collector import drain as draining
 from collector.drain import ReadSummary, drain
 from collector.planning import Priority, SequenceName, to_local
 from collector.service import Collector, Stats, utc_now
-from collector.worklist import market_zone
+from collector.worklist import find_meter, market_zone
 from faults import Actor, OperatorFault
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit
 from storage import queue
@@ -120,7 +120,7 @@ def read(
         name = _sequence(sequence)
         days = [_day(text) for text in day or ()] or [_yesterday(db.settings)]
         with db.connect() as conn:
-            meter_id = _find_meter(conn, meter)
+            meter_id = find_meter(conn, meter)
             number = queue.enqueue(
                 conn,
                 queue.Request(
@@ -161,21 +161,6 @@ def _day(text: str) -> date:
 
 def _yesterday(settings: Settings) -> date:
     return to_local(datetime.now(UTC), market_zone(settings)).date() - timedelta(days=1)
-
-
-def _find_meter(conn: Any, text: str) -> int:
-    rows = conn.execute(
-        "SELECT m.id FROM meter m WHERE m.serial = %s UNION "
-        "SELECT i.meter_id FROM uc JOIN point p ON p.uc_id = uc.id JOIN installation i ON i.point_id = p.id "
-        "WHERE (uc.code = %s OR %s = ANY(uc.aliases)) AND i.role = 'main' AND upper_inf(i.valid)",
-        [text, text, text],
-    ).fetchall()
-    if len(rows) != 1:
-        found = "no meter and no UC" if not rows else "more than one meter"
-        raise OperatorFault(
-            f"{found} {text!r}", where="METER", remedy="give the meter's serial, eight digits"
-        )
-    return int(rows[0][0])
 
 
 @contextmanager

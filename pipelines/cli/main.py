@@ -14,7 +14,9 @@ from pipelines.cli.output import console, errors, set_up_logging
 GROUPS: dict[str, tuple[str, str]] = {
     "calendar": ("pipelines.cli.calendar", "Milestones and deadlines of a measurement month"),
     "ccee": ("pipelines.cli.ccee", "The stand-in server, exact bodies, deliveries and their receipts"),
+    "clock": ("pipelines.cli.clock", "Meters' clocks: drift, forecast, correction"),
     "collector": ("pipelines.cli.collector", "The service that reads meters"),
+    "command": ("pipelines.cli.command", "Commands to meters: preview, request, approval, verdict"),
     "db": ("pipelines.cli.db", "The database: start, migrate, connect"),
     "decode": ("pipelines.cli.decode", "Octets into words, one JSON object a record"),
     "demo": ("pipelines.cli.demo", "The whole main job on simulated meters"),

@@ -124,7 +124,7 @@ CREATE TABLE interval_flag (
     request_id     bigint REFERENCES job_request,
     session_id     bigint REFERENCES session,
     recorded_at    timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (meter_id, day, first_slot, flag)
+    PRIMARY KEY (meter_id, day, first_slot, last_slot, flag)
 );
 CREATE INDEX interval_flag_day ON interval_flag (day);
 
