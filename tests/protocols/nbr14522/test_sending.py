@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from faults import OperatorFault
 from protocols.nbr14522.commands import COMMANDS, CommandKind, changes_meter, info_of, key_of, parse_command
 from protocols.nbr14522.crc import crc16_arc, sealed
-from protocols.nbr14522.errors import LocalProtocolError
+from protocols.nbr14522.errors import LocalProtocolError, RemoteProtocolError
 from protocols.nbr14522.frames import Addressing, build_command, wrap_command
 from protocols.nbr14522.messages import (
     EXTENDED_WRITES,
@@ -351,3 +351,41 @@ def test_any_parameters_are_decoded_and_written_back(parameters: bytes, code: in
     request.to_json()
     assert isinstance(changes_meter(request), bool)
     assert crc16_arc(frame) == 0
+
+
+FRAMES = [kind.read(bytes([kind.CODE, 0, 0, 1]) + bytes(60)).encode("000001") for kind, _ in WRITES.values()]
+BLOCKS = [answer(code=code).encode(SERIAL) for code, (_, answer) in WRITES.items()]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: f"{frame[0]:02X}")
+def test_damaged_or_cut_writes_are_refused(frame: bytes) -> None:
+    """Every single-bit error, and every place where a frame may break off."""
+    for bit in range(8 * len(frame)):
+        wrong = bytearray(frame)
+        wrong[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(RemoteProtocolError):
+            decode_request(bytes(wrong))
+    for end in range(len(frame)):
+        if end != len(frame) - 2:  # the content alone, without its CRC, is a form that decoding takes
+            with pytest.raises(RemoteProtocolError):
+                decode_request(frame[:end])
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block[0]:02X}")
+def test_damaged_or_cut_answers_to_writes_are_refused(block: bytes) -> None:
+    for bit in range(8 * len(block)):
+        wrong = bytearray(block)
+        wrong[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(RemoteProtocolError):
+            decode_response(bytes(wrong))
+    for end in range(len(block) - 2):
+        with pytest.raises(RemoteProtocolError):
+            decode_response(block[:end])
+
+
+@given(st.binary(min_size=251, max_size=251), st.sampled_from(sorted({*WRITES, 0x11, 0x12, 0x13, 0x98})))
+def test_any_answer_is_decoded_and_written_back(data: bytes, code: int) -> None:
+    block = sealed(bytes([code]) + bytes.fromhex(SERIAL) + data)
+    answer = decode_response(block)
+    assert answer.encode() == block
+    answer.to_json()
