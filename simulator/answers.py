@@ -60,7 +60,7 @@ from simulator.meter import Registers as MeterRegisters
 from simulator.passwords import Guard
 from simulator.writes import INVALID_DATE, UNSUPPORTED, Writer, refusal, starts_of
 
-OPEN_SESSION, SEED = 0x11, 0x13
+OPEN_SESSION, SEED, INSTANTANEOUS = 0x11, 0x13, 0x14
 CLEAR_OCCURRENCE, INITIALISE = 0x37, 0x38
 GROUP_COMMANDS = frozenset({0x20, 0x21, 0x22, 0x51})
 ACTIVE_ENERGY = 1  # quantity of the channel that UFER and DMCR belong to
@@ -86,7 +86,7 @@ class Conversation:
         self._handlers: dict[int, Callable[[Any, datetime], Response]] = {
             OPEN_SESSION: self._open_session,
             SEED: self._seed,
-            0x14: lambda _, now: instantaneous(meter, now),
+            INSTANTANEOUS: lambda _, now: instantaneous(meter, now),
             0x20: self._reset,
             0x21: self._current_parameters,
             0x22: self._previous_parameters,
@@ -122,7 +122,8 @@ class Conversation:
             return [locked.encode(serial)]
         if code in self._memories:
             return self._memory(code, now)
-        return [self._single(code, request, now).encode(serial)]
+        filling = self._meter.spec.profile.instantaneous_filling if code == INSTANTANEOUS else 0x00
+        return [self._single(code, request, now).encode(serial, filling=filling)]
 
     def _is_implemented(self, code: int, request: Request) -> bool:
         profile = self._meter.spec.profile

@@ -244,9 +244,21 @@ class SimulatedTransport(asyncio.Transport):
         if self._is_paused:
             self._held.append(data)
         elif data is not None:
-            self._protocol.data_received(data)
+            self._hand_over(data)
         elif not self._protocol.eof_received():
             self.close()
+
+    def _hand_over(self, data: bytes) -> None:
+        protocol: asyncio.BaseProtocol = self._protocol
+        if not isinstance(protocol, asyncio.BufferedProtocol):
+            self._protocol.data_received(data)
+            return
+        while data and not self._is_closing:
+            buffer = memoryview(protocol.get_buffer(len(data)))
+            size = min(len(buffer), len(data))
+            buffer[:size] = data[:size]
+            protocol.buffer_updated(size)
+            data = data[size:]
 
     def reset(self) -> None:
         """The other end broke off: octets still held are lost."""
