@@ -149,6 +149,38 @@ def test_history_is_one_run_for_many_days_and_sends_nothing(
     assert made == {f"{day}|0" for (day,) in derived}
 
 
+@pytest.mark.req("X-scale")
+def test_shards_make_their_own_part_and_leave_the_others(
+    embedded_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = embedded_db
+    monkeypatch.setenv("SMF_DAGSTER_SHARDS", "2")
+    with db.connect() as conn:
+        made = add_points(conn, 3)
+    put_readings(db, [(point.meter_id, DAY, curve(point.uc_id)) for point in made])
+    defs = build_defs(
+        partitions=Partitions(dt.date(2026, 1, 1), shards=2),
+        resources={
+            "metering": Metering(url=db.url, data_dir=str(db.data_dir)),
+            "clock": Clock(at=NOW.isoformat()),
+        },
+    )
+
+    rows = {}
+    for shard in (0, 1, 0):
+        outcome = run_history(db, DAY, DAY, shard, lambda step: None, defs)
+        assert outcome.is_success, outcome.failures
+        layer = next(asset for asset in outcome.assets if asset.asset == "series_ccee")
+        rows[shard] = layer.metadata["dagster/partition_row_count"]
+        with db.connect() as conn:
+            ucs = conn.execute("SELECT uc_id FROM marts.uc_day ORDER BY 1").fetchall()
+            hours = conn.execute("SELECT count(*) FROM marts.uc_hour").fetchone()
+
+    assert rows == {0: 1, 1: 2}, "UC 2; UCs 1 and 3"
+    assert ucs == [(point.uc_id,) for point in made]
+    assert hours == (3 * 24,)
+
+
 @pytest.mark.req("TR-2b")
 def test_fault_in_the_layers_stops_the_run_before_anything_is_sent(
     db: Database, points: list[Point], standin: Serving, defs: dg.Definitions, monkeypatch: pytest.MonkeyPatch
