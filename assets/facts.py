@@ -19,7 +19,7 @@ from storage.database import Database
 from storage.registry import RegistrySnapshot, snapshot
 from storage.series import Layer
 from vee.frames import SERIES_SCHEMA, empty_series
-from vee.validation import DUPLICATE_CONFLICT, INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
+from vee.validation import CLOCK_TOUCHED, DUPLICATE_CONFLICT, INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
 
 _KEY = ["uc_id", "day"]
 # Statuses that make a day expected; another day is looked at only where readings came for it.
@@ -74,6 +74,18 @@ _CONFLICTS = """
     WHERE q.stage = 'merge' AND jsonb_typeof(q.detail -> 'slots') = 'array'
       AND q.day = ANY($1::text::date[]) AND p.uc_id = ANY($2::text::bigint[])
     ORDER BY p.uc_id, q.day, slot
+"""
+
+# Intervals in which the meter's clock was moved (rule V09).
+_CLOCK_FLAGS = """
+    SELECT DISTINCT p.uc_id, f.day, s.slot::smallint AS slot
+    FROM interval_flag f
+    CROSS JOIN LATERAL generate_series(f.first_slot::integer, f.last_slot::integer) AS s (slot)
+    JOIN installation i ON i.meter_id = f.meter_id AND i.role = 'main'
+        AND i.valid && tstzrange(market_day_start(f.day), market_day_start(f.day + 1))
+    JOIN point p ON p.id = i.point_id
+    WHERE f.day = ANY($1::text::date[]) AND p.uc_id = ANY($2::text::bigint[])
+    ORDER BY p.uc_id, f.day, slot
 """
 
 _RECOVERIES = "SELECT id FROM session WHERE purpose = $1 AND id = ANY($2::text::bigint[])"
@@ -142,6 +154,8 @@ class FactReader:
         registered = snapshot(self._connection, first, last, uc_ids=uc_ids)
         readings = self._read(_READINGS, dates, first, last, ucs).sort("meter_id", "channel", "day")
         conflicts = self._read(_CONFLICTS, dates, ucs).with_columns(kind=pl.lit(DUPLICATE_CONFLICT))
+        moved = self._read(_CLOCK_FLAGS, dates, ucs).with_columns(kind=pl.lit(CLOCK_TOUCHED))
+        incidents = pl.concat(found.select(list(INCIDENT_SCHEMA)) for found in (conflicts, moved))
         uc_days = _expected(registered, readings, days)
         return Facts(
             registry=uc_days.select(list(REGISTRY_SCHEMA)),
@@ -149,7 +163,7 @@ class FactReader:
             installations=registered.installations,
             losses=registered.losses,
             outages=self._read(_OUTAGES, first, last, ucs).cast(OUTAGE_SCHEMA),  # type: ignore[arg-type]  # polars names a narrower mapping
-            incidents=conflicts.select(list(INCIDENT_SCHEMA)).cast(INCIDENT_SCHEMA),  # type: ignore[arg-type]  # as above
+            incidents=incidents.cast(INCIDENT_SCHEMA),  # type: ignore[arg-type]  # as above
             strategies=uc_days.filter(pl.col("strategy").is_not_null()).select(*_KEY, "strategy"),
             approvals=self._read(_APPROVALS, dates, ucs),
             collection_causes=self._read(_CAUSES, dates, ucs),

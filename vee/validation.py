@@ -72,6 +72,8 @@ INCIDENT_REASONS: dict[str, Reason] = {
 }
 DUPLICATE_SAME = "duplicate_same"
 DUPLICATE_CONFLICT = "duplicate_conflict"
+CLOCK_TOUCHED = "clock_touched"
+"""The meter's clock was moved inside the interval: it is longer or shorter than it says."""
 
 # Annex 7.2, rule C: (elements, phases lost) -> factor on the collected value. Anything else: analyst.
 PHASE_LOSS_FACTORS: dict[tuple[int, int], Fraction] = {
@@ -111,7 +113,7 @@ class ValidationInput:
         registry: one row per UC-day, REGISTRY_SCHEMA; nulls where the registry is silent.
         outages: OUTAGE_SCHEMA, as the UC's main meter recorded them.
         phase_loss: PHASE_LOSS_SCHEMA (see `detect_phase_loss`; a service order is proof as well).
-        incidents: INCIDENT_SCHEMA, kinds of `INCIDENT_REASONS` and the two duplicates.
+        incidents: INCIDENT_SCHEMA, kinds of `INCIDENT_REASONS`, the two duplicates and `CLOCK_TOUCHED`.
     """
 
     primary: pl.DataFrame
@@ -204,6 +206,17 @@ def _v04_numbers(work: _Work) -> None:
         work.say("V04", row, negative[row], Result.REFUSED, kind="negative")
         work.refuse(row, negative[row], Reason.REFUSED_NEGATIVE)
     _mark_incidents(work, "V04", {"negative", "not_a_number"})
+
+
+def _v09_clock(work: _Work) -> None:
+    """The value stays what the meter counted; who bills by it is told that the interval was not whole."""
+    touched: dict[int, Mask] = {}
+    for uc_id, day, slot, kind in work.inputs.incidents.select(list(INCIDENT_SCHEMA)).iter_rows():
+        row = work.matrix.row_of(uc_id, day) if kind == CLOCK_TOUCHED else None
+        if row is not None and 0 <= slot < work.matrix.slots:
+            touched.setdefault(row, np.zeros(work.matrix.slots, np.bool_))[slot] = True
+    for row, mask in touched.items():
+        work.say("V09", row, mask, Result.ALERT, kind=CLOCK_TOUCHED)
 
 
 def _v15_active_period(work: _Work) -> None:
@@ -316,6 +329,7 @@ RULES: tuple[Rule, ...] = (
         "V03", "Registro repetido: mesmo valor, descarta um; valor diferente, retém", "retém", _v03_duplicates
     ),
     Rule("V04", "Valor numérico, finito e não negativo", "recusa o registro", _v04_numbers),
+    Rule("V09", "Relógio do medidor mexido dentro do intervalo", "avisa; o valor fica", _v09_clock),
     Rule("V15", "Dado dentro do período ativo da UC", "não envia", _v15_active_period),
     Rule("V20", "Falta de energia registrada pelo medidor", "os zeros são medidos", _v20_outages),
     Rule("V01", "Todos os intervalos do dia presentes", "faltantes vão à estimativa", _v01_complete),

@@ -98,6 +98,31 @@ def test_second_run_writes_nothing(db: Database) -> None:
         assert conn.execute("SELECT max(recorded_at), max(run_id) FROM series_day").fetchone() == stamps
 
 
+@pytest.mark.req("TR-5.6d")
+def test_an_interval_in_which_the_clock_was_moved_is_flagged_also_when_it_was_derived_before(
+    embedded_db: Database,
+) -> None:
+    db = embedded_db
+    with db.connect() as conn:
+        (point,) = add_points(conn, 1)
+    put_readings(db, [(point.meter_id, DAY, curve(1))])
+    derive(db, DAY, DAY, as_of=NOW, run_id="r1")
+    before = layers_of(db, point.uc_id)
+    with db.connect() as conn:
+        conn.execute(
+            "INSERT INTO interval_flag (meter_id, day, first_slot, last_slot, flag) "
+            "VALUES (%s, %s, 37, 38, 'clock_set')",
+            [point.meter_id, DAY],
+        )
+
+    derive(db, DAY, DAY, as_of=NOW, run_id="r2")
+
+    with db.connect() as conn:
+        told = conn.execute("SELECT rule, first_slot, last_slot, result FROM verdict WHERE rule = 'V09'")
+        assert told.fetchall() == [("V09", 37, 38, "alert")]
+    assert layers_of(db, point.uc_id) == before
+
+
 @pytest.mark.req("X-scale")
 def test_chunks_and_shards_do_not_change_the_result(embedded_db: Database) -> None:
     db = embedded_db

@@ -57,7 +57,18 @@ def test_a_good_day_passes_untouched_and_nothing_is_said() -> None:
 
 
 def test_the_order_of_the_rules_is_explicit() -> None:
-    assert [rule.id for rule in RULES] == ["V02", "V03", "V04", "V15", "V20", "V01", "V22", "V19", "V21"]
+    assert [rule.id for rule in RULES] == [
+        "V02",
+        "V03",
+        "V04",
+        "V09",
+        "V15",
+        "V20",
+        "V01",
+        "V22",
+        "V19",
+        "V21",
+    ]
     assert [row["id"] for row in rule_rows()] == [rule.id for rule in RULES]
 
 
@@ -91,6 +102,14 @@ def test_v03_same_value_drops_one_and_different_value_holds() -> None:
     assert (reasons[3], values[3]) == (Reason.DUPLICATE_DROPPED, values[2])
     assert (reasons[8], values[8]) == (Reason.HELD_CONFLICT, None)
     assert ("V03", 8, 8, "held") in said(result)
+
+
+@pytest.mark.req("TR-5.6d")
+def test_v09_a_moved_clock_is_told_and_the_value_stays() -> None:
+    plain, result = run(FULL), run(FULL, incidents=incidents((8, "clock_touched"), (9, "clock_touched")))
+    assert ("V09", 8, 9, "alert") in said(result)
+    assert values_of(result.validated, 1, DAY) == values_of(plain.validated, 1, DAY)
+    assert reasons_of(result.validated, 1, DAY) == reasons_of(plain.validated, 1, DAY)
 
 
 @pytest.mark.req("TR-2b")
