@@ -5,5 +5,7 @@ missing, and the service that works through the queue with limits and back-off. 
 anything is decoded from it, and decodes only from what it stored. What does not belong here: the octets of a
 protocol (`protocols`), tables and their merge rules (`storage`), judging a value (`vee`).
 
-`planning`, `sequences` and `decode` are pure; `transports`, `session`, `store` and `service` are adapters.
+`planning`, `sequences`, `decode`, `clocks`, `command_policy`, `preview`, `readback` and the scripts of
+`commands` and `clock_commands` are pure; `transports`, `session`, `store`, `command_store`, `clock_store` and
+`service` are adapters. What changes a meter is on record before it is sent: see `command_store`.
 """

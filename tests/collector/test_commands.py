@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -23,8 +24,12 @@ from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.profile import GENERIC
 from protocols.nbr14522.profiles import DEFAULT
 from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
+from simulator.channels import channel_load
+from simulator.clock import ClockModel, SettableClock
+from simulator.curves import GeneratedLoad
 from simulator.faultplan import FaultPlan
-from simulator.meter import SimulatedMeter
+from simulator.line import Station
+from simulator.meter import MeterSpec, SimulatedMeter
 from simulator.writes import Writer
 from storage import audit
 from tests.collector.world import NOW, meter, query, quick, register, served, sessions
@@ -383,3 +388,43 @@ def test_killed_at_any_moment_the_period_is_closed_once(ready, executed, delay_s
     told = status(ready, asyncio.run(work()))
     assert told["verdict"] == "confirmed"
     assert executed["reset"] == 1
+
+
+@pytest.mark.req("TR-5.7c")
+@pytest.mark.parametrize("command", ["26", "27"])
+def test_the_memory_of_twelve_channels_is_read_on_demand(ready, command):
+    """Four channel groups, each with its own parameters before it; every word is stored under its channel."""
+    codes = (1, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22)
+    load = channel_load(
+        GeneratedLoad("commerce", 90.0, 0.036, 5), codes, phase_voltage_v=220.0, generation_kw=120.0
+    )
+    profile = replace(DEFAULT, groups=4)
+    spec = MeterSpec(
+        "12345678",
+        load,
+        datetime(2026, 10, 1, 10),
+        ClockModel(NOW),
+        channel_constants=load.per_pulse,
+        profile=profile,
+    )
+    simulated = SimulatedMeter(spec)
+
+    async def work():
+        station = Station(simulated, SettableClock(NOW, is_running=False), FaultPlan())
+        async with served(station) as servers:
+            (meter_id,) = register(ready, servers).values()
+            request_id = request(ready, meter_id, command, {})
+            await drain(ready, [request_id], lambda: NOW, deadline_s=60)
+            return request_id
+
+    told = status(ready, asyncio.run(work()))
+    assert told["verdict"] == "confirmed", told["error"]
+    assert len(told["after"]["blocks"]) == 4
+    stored = query(ready, "SELECT DISTINCT channel, quantity_code FROM reading_day ORDER BY channel")
+    assert stored == [(channel + 1, code) for channel, code in enumerate(codes)]
+    stretch = simulated.current_period(NOW) if command == "26" else simulated.previous_period(NOW)
+    sums = query(
+        ready,
+        "SELECT sum(p)::bigint FROM reading_day, unnest(pulses) AS p GROUP BY channel ORDER BY channel",
+    )
+    assert [total for (total,) in sums] == simulated.pulses(stretch).sum(axis=0).tolist()
