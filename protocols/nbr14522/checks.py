@@ -157,12 +157,15 @@ def packing_fit(
     registers: Registers,
     *,
     second_set_octet: int = 0,
+    by_segment: bool = True,
 ) -> PackingFit:
     """Which packing makes the words of a whole period agree with its maximum-demand registers.
 
     Args:
         payloads: of 27 (with the answers to 20 or 22, and 24) or 26 (with 21 and 23), complete.
         parameters: tells the number of words, the last end, both intervals and the segments.
+        by_segment: False compares only the largest of all segments: a holiday that has meanwhile left the
+            meter's list was counted without a peak, which nobody can see from the list.
 
     Returns:
         Per channel one comparison for each segment that occurs, or one of the largest of all where the
@@ -180,7 +183,7 @@ def packing_fit(
     for packing in Packing:
         counts = split_channels(payloads_to_words(payloads, word_count, packing), CHANNELS_PER_GROUP)
         sums, ends = demand_sums(counts, last_end, interval_s, demand_min * 60)
-        segments = segments_of(parameters, ends, demand_min * 60, second_set_octet)
+        segments = segments_of(parameters, ends, demand_min * 60, second_set_octet) if by_segment else None
         pairs = [
             pair
             for channel, held in enumerate(registers.channels)
@@ -274,6 +277,10 @@ def check_packing(
     agreed = fit.agreed[packing]
     if agreed == fit.made:
         return CrossCheck(CheckName.PACKING, Verdict.FITS, fit.made, agreed, detail)
+    whole = packing_fit(payloads, parameters, registers, second_set_octet=second_set_octet, by_segment=False)
+    if not fit.fitting and packing in whole.fitting:
+        detail |= {"by_segment": f"{agreed} of {fit.made}"}
+        return CrossCheck(CheckName.PACKING, Verdict.FITS, whole.made, whole.agreed[packing], detail)
     is_excused = not fit.fitting and _is_register_ahead(
         payloads, parameters, registers, packing, second_set_octet
     )

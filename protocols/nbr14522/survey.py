@@ -205,7 +205,9 @@ def _fits(answers: Sequence[tuple[Heard, Response | None]], profile: MeterProfil
             payloads = [block.payload for block in blocks if isinstance(block, MemoryBlock)]
             if isinstance(blocks[-1], MemoryBlock) and blocks[-1].is_last:
                 octet = profile.second_set_active_octet
-                fits.append(packing_fit(payloads, parameters, registers, second_set_octet=octet))
+                fit = packing_fit(payloads, parameters, registers, second_set_octet=octet)
+                whole = packing_fit(payloads, parameters, registers, second_set_octet=octet, by_segment=False)
+                fits.append(fit if fit.fitting else whole)
     return fits
 
 

@@ -51,6 +51,21 @@ def test_a_register_above_words_that_do_not_reach_back_proves_nothing() -> None:
     assert check_packing(payloads, older, behind, Packing.S).verdict is Verdict.MISFIT
 
 
+def test_a_holiday_that_left_the_list_is_no_misfit() -> None:
+    """The registers counted it without a peak; the list of the answer no longer tells."""
+    counts = load()
+    forgotten = replace(PERIOD, holidays=(None,) * 15)
+    per_day, peak_start = 288, 220  # intervals of a day; a busy peak hour on the holiday itself
+    holiday = (datetime(2016, 12, 26, 18) - datetime(2016, 12, 7, 8)) // timedelta(minutes=5)
+    assert holiday % per_day < peak_start
+    counts[holiday + 6 : holiday + 9] = 699
+    payloads = words_to_payloads(counts.ravel())
+    found = check_packing(payloads, forgotten, registers_of(counts), Packing.S)
+    assert (found.verdict, found.made) == (Verdict.FITS, 3)
+    assert found.detail["by_segment"] == "3 of 9"
+    assert check_packing(payloads, forgotten, registers_of(counts), Packing.M).verdict is Verdict.MISFIT
+
+
 def test_a_demand_that_ended_after_the_parameters_is_no_misfit() -> None:
     counts = load()
     held = registers_of(counts)
