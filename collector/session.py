@@ -7,13 +7,13 @@ the callbacks of the event loop, without a task that waits for each frame.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from collector.sequences import Answered, GuardedWrite, Script
-from collector.transports import Endpoint, Stream, Timeouts, open_stream
-from faults import DeveloperFault, Fault, RetryFault
+from collector.transports import Endpoint, Receiver, Stream, Timeouts, open_stream
+from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from protocols.nbr14522.frames import NAK, Addressing
 from protocols.nbr14522.link import (
     NEED_DATA,
@@ -40,6 +40,15 @@ _LOOK_S = 0.5
 _CODE_OFFSET = {Addressing.P0: 0, Addressing.P8: 5, Addressing.P2: 2}
 _ANSWER_OFFSET = {Addressing.P0: 0, Addressing.P8: 0, Addressing.P2: 2}
 
+
+# How often a session calls again to take up an answer that broke off, how long it waits before, and how long
+# for the old connection to end.
+_TAKE_UPS = 3
+_TAKE_UP_PAUSE_S = 2.0
+_HANG_UP_S = 5.0
+
+Way = Callable[[Endpoint, Receiver, float], Awaitable[Stream]]
+"""Opens a stream to an endpoint for a receiver within so many seconds; see `open_stream`."""
 
 Recorder = Callable[[datetime, bool, int, bool | None, bytes], None]
 """Takes each frame before anybody decodes it: time, whether it was sent, command code, CRC good, octets."""
@@ -82,6 +91,7 @@ async def read_meter(
     record: Recorder,
     now: Callable[[], datetime],
     progress: Callable[[Response], None] | None = None,
+    way: Way = open_stream,
 ) -> SessionResult:
     """Run a script against a meter and return how it went; raises nothing that a line or a meter can cause.
 
@@ -89,12 +99,13 @@ async def read_meter(
         record: gets every frame, in order, before it is acted on.
         now: reference time, for the evidence and the meter's drift.
         progress: gets each good block.
+        way: opens the stream to the endpoint.
     Cancelling closes the connection; the frames recorded until then stay good.
     """
-    conversation = _Conversation(line, script, record, now, progress)
+    conversation = _Conversation(line, script, record, now, progress, way)
     try:
-        stream = await open_stream(line.endpoint, conversation, line.timeouts.connect_s)
-    except RetryFault as fault:
+        stream = await way(line.endpoint, conversation, line.timeouts.connect_s)
+    except (RetryFault, OperatorFault) as fault:
         return SessionResult("failed", "connect", fault, 0, 0, 0, 0)
     return await conversation.run(stream)
 
@@ -108,6 +119,7 @@ class _Conversation:
         "_code_at",
         "_content",
         "_done",
+        "_gone",
         "_guarding",
         "_is_answered",
         "_is_lost",
@@ -123,8 +135,10 @@ class _Conversation:
         "_script",
         "_skipped",
         "_stream",
+        "_take_ups",
         "_timer",
         "_until_s",
+        "_way",
     )
 
     def __init__(
@@ -134,6 +148,7 @@ class _Conversation:
         record: Recorder,
         now: Callable[[], datetime],
         progress: Callable[[Response], None] | None,
+        way: Way,
     ) -> None:
         self._line = line
         self._link = ReaderLink(line.profile, line.meter_serial)
@@ -152,6 +167,9 @@ class _Conversation:
         self._code_at = _CODE_OFFSET[line.profile.addressing]
         self._answer_at = _ANSWER_OFFSET[line.profile.addressing]
         self._guarding: asyncio.Task[None] | None = None
+        self._way = way
+        self._gone: list[Stream] = []
+        self._take_ups = 0
         self._is_lost = False
         self._is_answered = True
         self._answers = 0
@@ -173,7 +191,8 @@ class _Conversation:
             if self._guarding is not None:
                 self._guarding.cancel()
             self._script.close()
-            stream.close()
+            if self._stream is not None:
+                self._stream.close()
 
     # What the stream tells.
 
@@ -250,7 +269,11 @@ class _Conversation:
         elif isinstance(event, AnswerComplete):
             self._next(Answered(self._content, event.blocks))
         elif isinstance(event, LinkFailed):
-            self._finish(event.stage, event.fault())
+            if self._link.can_resume and self._take_ups < _TAKE_UPS:
+                self._take_ups += 1
+                self._guarding = self._loop.create_task(self._take_up(event))
+            else:
+                self._finish(event.stage, event.fault())
         elif isinstance(event, Skipped):
             heard = redact(event.octets, self._line.profile.addressing, is_command=True).octets
             known, sample = self._skipped.get(event.reason, (0, heard))
@@ -298,6 +321,37 @@ class _Conversation:
             return
         self._finish("write", fault)
 
+    async def _take_up(self, failed: LinkFailed) -> None:
+        """Connect again and go on with the answer that broke off."""
+        try:
+            await self._hang_up()
+            await asyncio.sleep(_TAKE_UP_PAUSE_S)
+            self._is_lost = False
+            self._stream = await self._way(self._line.endpoint, self, self._line.timeouts.connect_s)
+        except (RetryFault, OperatorFault, TimeoutError):
+            self._finish(failed.stage, failed.fault())
+            return
+        except Exception as error:  # as in `_pump`
+            fault = DeveloperFault(f"{type(error).__name__}: {error}", where=self._line.endpoint.url)
+            fault.__cause__ = error
+            self._finish(failed.stage, fault)
+            return
+        if not self._done.done():
+            self._last_heard_s = self._loop.time()
+            self._link.resume(self._last_heard_s)
+            self._pump()
+
+    async def _hang_up(self) -> None:
+        """End the connection. The next one must not begin before this one has told of its end."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        self._gone.append(stream)
+        stream.close()
+        async with asyncio.timeout(_HANG_UP_S):
+            while not self._is_lost:  # noqa: ASYNC110 -- rare, and nobody else waits for this
+                await asyncio.sleep(0.05)
+
     def _stage(self) -> str:
         return "session" if self._request is None else f"command {self._request.code:02X}"
 
@@ -306,14 +360,14 @@ class _Conversation:
             return
         self._write()  # the last ACK belongs to the traffic, too
         outcome = "complete" if fault is None else "partial" if self._answers else "failed"
-        stream = self._stream
+        streams = [*self._gone, *([self._stream] if self._stream else [])]
         self._done.set_result(
             SessionResult(
                 outcome=outcome,
                 failed_stage=stage,
                 fault=fault,
-                bytes_sent=stream.bytes_sent if stream else 0,
-                bytes_received=stream.bytes_received if stream else 0,
+                bytes_sent=sum(stream.bytes_sent for stream in streams),
+                bytes_received=sum(stream.bytes_received for stream in streams),
                 retries=self._retries,
                 answers=self._answers,
                 skipped=tuple((reason, count, sample) for reason, (count, sample) in self._skipped.items()),

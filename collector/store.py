@@ -5,7 +5,7 @@ everything decoded from the stored frames, the outcome and the answer to the req
 outcome whose collector is gone is decoded from its frames and closed as aborted.
 
 One meter is never in two sessions: `session_open`, a unique index on sessions without an outcome, refuses the
-second, whichever collector asks.
+second, whichever collector asks; `session_line` does the same for the line that several meters share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import orjson
 from collector.cross_checks import check_history
 from collector.decode import Decoded, Frame, MeterContext, decode_session, readings_frame
 from collector.worklist import Connection, Target, market_zone
-from faults import DeveloperFault, Fault, OperatorFault
+from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from protocols.nbr14522.profiles import profile_named
 from storage.readings import merge_readings
 from storage.settings import Settings
@@ -106,11 +106,11 @@ def open_sessions_of(conn: Connection, collectors: Sequence[str]) -> list[int]:
 def open_sessions(
     conn: Connection, collector: str, opened: Sequence[tuple[int | None, Target, str]], at: datetime
 ) -> list[int | None]:
-    """Open a session for each (request, target, purpose); None where the meter is in a session already."""
+    """Open a session for each (request, target, purpose); None where the meter or its line is in one."""
     rows = conn.execute(
         "INSERT INTO session (request_id, meter_id, unit_id, collector, purpose, protocol, url, started_at) "
         "SELECT r, m, u, %s, p, %s, l, %s FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], "
-        "%s::text[]) AS t (r, m, u, p, l) ON CONFLICT (meter_id) WHERE outcome IS NULL DO NOTHING "
+        "%s::text[]) AS t (r, m, u, p, l) ON CONFLICT DO NOTHING "
         "RETURNING meter_id, id",
         [
             collector,
@@ -256,6 +256,12 @@ def _decode(
         )
         return Decoded(), "failed", bug
     fault = closing.fault
+    if decoded.is_moved and fault is None:
+        fault = RetryFault(
+            "an interval ended between the parameters (51) and the memory (52)",
+            where=f"session {closing.session_id}",
+            remedy="the memory was left out and is read again",
+        )
     if decoded.is_held and fault is None:
         fault = OperatorFault(
             f"meter {decoded.meter_serial} answered, the registry names {context.serial}: held (V10)",

@@ -3,11 +3,14 @@
 Grammar (one unit, one URL):
 
     tcp://HOST:PORT           a raw byte stream, no length header; IPv6 hosts in brackets
+    rfc2217://HOST:PORT       a serial gateway that speaks telnet with port control; `?baud=` as below
     serial:///dev/ttyUSB0     a serial line or a pty, 8N1; `?baud=2400` where it is not 9600
                               (nbr14522.md 1.1)
+    dialin://CODE             a unit that calls the collector, identified as CODE (`collector.dial_in`)
 
-Both take `?connect_s=`, `?idle_s=` and `?total_s=`, which win over the time-outs of the configuration: a slow
-radio cell is a property of the address, not of the meter.
+All take `?connect_s=`, `?idle_s=` and `?total_s=`, which win over the time-outs of the configuration: a slow
+radio cell is a property of the address, not of the meter. `?address=07` is the two-digit address (P2) of the
+meter meant; units of one line differ in it alone, and meters addressed by serial (P8) need nothing.
 
 A stream pushes what it receives into a `Receiver` instead of being read: with thousands of sessions in one
 process, waking a task for each read costs more than handling the octets. It counts its traffic, because every
@@ -17,19 +20,32 @@ octet is paid for (20 MB a month and unit).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import serial
 
 from faults import OperatorFault, RetryFault
+from protocols.nbr14522.profile import MeterProfile
 
 DEFAULT_BAUD = 9600
 _READ_OCTETS = 4096
-_GRAMMAR = "write tcp://HOST:PORT or serial:///dev/NAME, with ?connect_s= ?idle_s= ?total_s= ?baud= as needed"
+# How soon the thread that reads a gateway notices that the stream was closed.
+_GATEWAY_LOOK_S = 0.2
+_GRAMMAR = (
+    "write tcp://HOST:PORT, rfc2217://HOST:PORT, serial:///dev/NAME or dialin://CODE, "
+    "with ?connect_s= ?idle_s= ?total_s= ?baud= ?address= as needed"
+)
+_SECONDS = ("connect_s", "idle_s", "total_s")
+_NETWORK = ("tcp", "rfc2217")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +63,36 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A parsed URL. `key` is what the limit per transport counts: one host, one serial device."""
+    """A parsed URL.
+
+    Attributes:
+        device: of a serial line; unit: the code of one that dials in.
+        address: two digits of the meter meant (P2); None: as its profile says.
+    """
 
     url: str
     scheme: str
     host: str = ""
     port: int = 0
     device: str = ""
+    unit: str = ""
     baud: int = DEFAULT_BAUD
+    address: int | None = None
     overrides: tuple[tuple[str, float], ...] = ()
 
     @property
-    def key(self) -> str:
-        return f"tcp://{self.host}" if self.scheme == "tcp" else f"serial://{self.device}"
+    def line(self) -> str:
+        """What carries one session at a time, whichever meter of it is meant: the URL without its options."""
+        return self.url.partition("?")[0].rstrip("/")
+
+    @property
+    def host_key(self) -> str | None:
+        """What the limit per host counts; None where there is no host to spare."""
+        return f"host:{self.host}" if self.scheme in _NETWORK else None
+
+    def applied_to(self, profile: MeterProfile) -> MeterProfile:
+        """The meter's profile with the address that this URL gives."""
+        return profile if self.address is None else replace(profile, address=self.address)
 
     def timeouts(self, defaults: Timeouts) -> Timeouts:
         """The configured time-outs with those of the URL laid over them."""
@@ -78,8 +111,11 @@ class Receiver(Protocol):
 class Stream(Protocol):
     """An open byte stream with its traffic in octets."""
 
-    bytes_sent: int
-    bytes_received: int
+    @property
+    def bytes_sent(self) -> int: ...
+
+    @property
+    def bytes_received(self) -> int: ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -94,27 +130,42 @@ def parse_url(url: str) -> Endpoint:
     """
     try:
         parts = urlsplit(url)
-        options = _options(parts.query)
-        baud = int(options.pop("baud", DEFAULT_BAUD))
-        overrides = tuple(sorted(options.items()))
-        if parts.scheme == "tcp" and parts.hostname and parts.port and parts.path in ("", "/"):
-            return Endpoint(url, "tcp", host=parts.hostname, port=parts.port, overrides=overrides)
+        texts = _options(parts.query)
+        baud, address = int(texts.pop("baud", DEFAULT_BAUD)), _address(texts.pop("address", None))
+        blank = Endpoint(url, parts.scheme, baud=baud, address=address, overrides=_seconds(texts))
+        if parts.scheme in _NETWORK and parts.hostname and parts.port and parts.path in ("", "/"):
+            return replace(blank, host=parts.hostname, port=parts.port)
         if parts.scheme == "serial" and not parts.netloc and len(parts.path) > 1:
-            return Endpoint(url, "serial", device=parts.path, baud=baud, overrides=overrides)
+            return replace(blank, device=parts.path)
+        if parts.scheme == "dialin" and parts.netloc and parts.path in ("", "/"):
+            return replace(blank, unit=unquote(parts.netloc))
     except ValueError as error:
         raise OperatorFault(f"not a unit's URL: {error}", where=url, remedy=_GRAMMAR) from error
     raise OperatorFault("not a unit's URL", where=url, remedy=_GRAMMAR)
 
 
-def _options(query: str) -> dict[str, float]:
-    options: dict[str, float] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
-        if name not in ("baud", "connect_s", "idle_s", "total_s"):
-            raise ValueError(f"unknown option {name!r}")
-        options[name] = float(text)
-        if not options[name] > 0:
-            raise ValueError(f"{name} must be above zero")
+def _options(query: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    unknown = options.keys() - {*_SECONDS, "baud", "address"}
+    if unknown:
+        raise ValueError(f"unknown option {min(unknown)!r}")
     return options
+
+
+def _seconds(texts: dict[str, str]) -> tuple[tuple[str, float], ...]:
+    found = {name: float(text) for name, text in texts.items()}
+    for name, value in found.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above zero")
+    return tuple(sorted(found.items()))
+
+
+def _address(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if len(text) > 2 or not text.isdecimal():
+        raise ValueError(f"address {text!r} is not two digits")
+    return int(text)
 
 
 async def open_stream(endpoint: Endpoint, receiver: Receiver, connect_s: float) -> Stream:
@@ -127,6 +178,14 @@ async def open_stream(endpoint: Endpoint, receiver: Receiver, connect_s: float) 
         async with asyncio.timeout(connect_s):
             if endpoint.scheme == "tcp":
                 return await _open_tcp(endpoint, receiver)
+            if endpoint.scheme == "rfc2217":
+                return await _open_gateway(endpoint, receiver)
+            if endpoint.scheme == "dialin":
+                raise OperatorFault(
+                    "this unit calls the collector and cannot be called",
+                    where=endpoint.url,
+                    remedy="queue the read (smf collector read) while the collector's service runs",
+                )
             return _SerialStream(endpoint, receiver)
     except TimeoutError as error:
         message = f"no connection within {connect_s:g} s"
@@ -146,11 +205,13 @@ async def open_stream(endpoint: Endpoint, receiver: Receiver, connect_s: float) 
 _READ_BUFFER = memoryview(bytearray(_READ_OCTETS))
 
 
-class _TcpStream(asyncio.BufferedProtocol):
-    __slots__ = ("_receiver", "_transport", "bytes_received", "bytes_sent")
+class TcpStream(asyncio.BufferedProtocol):
+    """A TCP connection, whichever side opened it. `receiver` may change while it is open."""
+
+    __slots__ = ("_transport", "bytes_received", "bytes_sent", "receiver")
 
     def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
+        self.receiver = receiver
         self._transport: asyncio.Transport | None = None
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -166,11 +227,11 @@ class _TcpStream(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.bytes_received += nbytes
-        self._receiver.data_received(bytes(_READ_BUFFER[:nbytes]))
+        self.receiver.data_received(bytes(_READ_BUFFER[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._receiver.connection_lost(exc)
+        self.receiver.connection_lost(exc)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -184,7 +245,7 @@ class _TcpStream(asyncio.BufferedProtocol):
 
 async def _open_tcp(endpoint: Endpoint, receiver: Receiver) -> Stream:
     loop = asyncio.get_running_loop()
-    _, stream = await loop.create_connection(lambda: _TcpStream(receiver), endpoint.host, endpoint.port)
+    _, stream = await loop.create_connection(lambda: TcpStream(receiver), endpoint.host, endpoint.port)
     return stream
 
 
@@ -248,4 +309,94 @@ class _SerialStream:
         self._loop.remove_writer(self._descriptor)
         self._line.close()
         # Not from inside a write of the receiver: it may still be in the middle of an event.
+        self._loop.call_soon(self._receiver.connection_lost, error)
+
+
+async def _open_gateway(endpoint: Endpoint, receiver: Receiver) -> Stream:
+    """The library's calls block, so each gateway has a thread that writes and one that reads."""
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1, thread_name_prefix="gateway")
+    opening = loop.run_in_executor(executor, _open_line, endpoint)
+    try:
+        line = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The thread cannot be stopped: what it still opens is closed by it.
+        opening.add_done_callback(lambda done: _close_late(done, executor))
+        raise
+    except BaseException:
+        executor.shutdown(wait=False)
+        raise
+    return _GatewayStream(line, executor, receiver)
+
+
+def _open_line(endpoint: Endpoint) -> serial.SerialBase:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    # The library's own thread is made by a call that Python has deprecated.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        return serial.serial_for_url(
+            f"rfc2217://{host}:{endpoint.port}", baudrate=endpoint.baud, timeout=_GATEWAY_LOOK_S
+        )
+
+
+def _close_late(opened: asyncio.Future[serial.SerialBase], executor: ThreadPoolExecutor) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        executor.submit(opened.result().close)
+    executor.shutdown(wait=False)
+
+
+class _GatewayStream:
+    """A remote serial port behind telnet with port control (RFC 2217), by pyserial."""
+
+    def __init__(self, line: serial.SerialBase, executor: ThreadPoolExecutor, receiver: Receiver) -> None:
+        self._line = line
+        self._executor = executor
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self._is_open = True
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        threading.Thread(target=self._read, name="gateway-reader", daemon=True).start()
+
+    def write(self, data: bytes) -> None:
+        if self._is_open:
+            self.bytes_sent += len(data)
+            self._executor.submit(self._put, data)
+
+    def close(self) -> None:
+        self._end(None)
+
+    # In the threads.
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._line.write(data)
+        except (OSError, serial.SerialException) as error:
+            self._tell(self._end, error)
+
+    def _read(self) -> None:
+        try:
+            while self._is_open:
+                data = self._line.read(1)
+                if data:
+                    self._tell(self._arrived, data + self._line.read(self._line.in_waiting))
+        except (OSError, serial.SerialException) as error:
+            self._tell(self._end, error)
+
+    def _tell(self, what: Callable[[Any], None], value: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may have ended before the thread noticed
+            self._loop.call_soon_threadsafe(what, value)
+
+    # In the loop.
+
+    def _arrived(self, data: bytes) -> None:
+        if self._is_open:
+            self.bytes_received += len(data)
+            self._receiver.data_received(data)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._executor.submit(self._line.close)
+        self._executor.shutdown(wait=False)
         self._loop.call_soon(self._receiver.connection_lost, error)

@@ -72,13 +72,58 @@ class CollectorSettings:
     reader_serial: str = setting(
         "000001", "serial number we give as a reader; meters log it with each change", pattern=r"\d{6}"
     )
-    connect_timeout_s: float = setting(10.0, "patience for a connection", minimum=0.1)
+    connect_timeout_s: float = setting(
+        20.0,
+        "patience for a connection; on GPRS the fourth SYN, after 1, 3 and 7 s, may be the first to arrive",
+        minimum=0.1,
+    )
+    gateway_connect_timeout_s: float = setting(
+        30.0, "the same for rfc2217, which also agrees on the port's settings", minimum=0.1
+    )
     idle_timeout_s: float = setting(
         330.0,
         "longest silence of a line; above the 305 s that a meter may take between two WAIT",
         minimum=0.1,
     )
     session_timeout_s: float = setting(900.0, "longest session before it is cut", minimum=1)
+    serial_session_timeout_s: float = setting(
+        3600.0,
+        "the same for serial lines and rfc2217: a month of 12 channels takes an hour at 300 bit/s",
+        minimum=1,
+    )
+    listen_host: str = setting("0.0.0.0", "address on which units that dial in are awaited")
+    listen_port: int | None = setting(
+        None, "port on which units that dial in are awaited; without it none are", minimum=0
+    )
+    dial_in_kinds_path: Path | None = setting(
+        None,
+        "kinds of units that dial in (TOML): hello and keep-alive; without it meters are asked who they are",
+    )
+    dial_in_hello_s: float = setting(
+        5.0, "patience for a hello before the meter is asked; a GPRS round trip takes up to 2 s", minimum=0
+    )
+    dial_in_identify_s: float = setting(
+        60.0, "time to be identified; then a caller is recorded and closed", minimum=1
+    )
+    dial_in_unidentified: int = setting(
+        512,
+        "callers at once that are not identified yet; a cell that comes back calls all together",
+        minimum=1,
+    )
+    dial_in_idle_octets: int = setting(
+        4096,
+        "octets a minute that a caller may send unasked; four ENQ a second are 240, more eats the data plan",
+        minimum=1,
+    )
+    dial_in_keepalive_s: float = setting(
+        600.0,
+        "silence after which TCP probes a ready connection; 0.7 MB of a unit's 20 MB a month",
+        minimum=10,
+    )
+    dial_in_spares: int = setting(1, "older connections of a unit that are kept beside its newest", minimum=0)
+    dial_in_wait_s: float = setting(
+        1800.0, "how long a request waits for its unit to call; units call again after minutes", minimum=0
+    )
     stop_grace_s: float = setting(
         30.0, "time for running sessions to end when the service is stopped", minimum=0
     )

@@ -393,6 +393,7 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "packing": _choice(Packing),
     "enq_required": _whole,
     "p2_hand_shake": _choice(HandShake),
+    "resumes_broken_answer": _truth,
     "tolerates_echo": _truth,
     "gap_recovery": _choice(GapRecovery),
     "empty_memory": _choice(EmptyMemory),

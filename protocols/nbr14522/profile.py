@@ -217,6 +217,13 @@ class MeterProfile:
         "1.9",
         "Composite answers on P2 were not seen; P8's way is likely because neither has ENQ.",
     )
+    resumes_broken_answer: bool = setting(
+        False,
+        "C",
+        "6.1",
+        "P8, P2: whether a meter goes on with a composite answer in a new connection (o5 = 02 after the last "
+        "good block). Not seen; a meter that starts over instead costs the blocks once more, no more.",
+    )
     tolerates_echo: bool = setting(
         True,
         "C",

@@ -35,13 +35,13 @@ class Listener:
 class TestUrls:
     def test_tcp_with_time_outs_of_its_own(self):
         endpoint = parse_url("tcp://10.0.0.7:4059?idle_s=5&connect_s=2.5")
-        assert (endpoint.host, endpoint.port, endpoint.key) == ("10.0.0.7", 4059, "tcp://10.0.0.7")
+        assert (endpoint.host, endpoint.port, endpoint.line) == ("10.0.0.7", 4059, "tcp://10.0.0.7:4059")
         assert endpoint.timeouts(Timeouts()) == Timeouts(connect_s=2.5, idle_s=5.0)
 
     def test_ipv6_and_serial(self):
         assert parse_url("tcp://[::1]:99").host == "::1"
         line = parse_url("serial:///dev/ttyUSB0?baud=2400")
-        assert (line.device, line.baud, line.key) == ("/dev/ttyUSB0", 2400, "serial:///dev/ttyUSB0")
+        assert (line.device, line.baud, line.line) == ("/dev/ttyUSB0", 2400, "serial:///dev/ttyUSB0")
 
     @pytest.mark.parametrize(
         "url",

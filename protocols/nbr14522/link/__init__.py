@@ -14,9 +14,9 @@ A driver's loop, for either side::
 Memory is bounded: frames collect in one buffer of at most a frame, noise is counted and not kept, an exchange
 fails after `MAX_JUNK_OCTETS` that belong to nothing. Events wait until taken: take them after each call.
 
-The standard gives no way to resume a composite answer that broke off on P0: the good blocks have been
-delivered (`BlockReceived`), `LinkFailed` says which one was awaited. Not here: the "directional" variant
-of 1.8.
+Nothing resumes a composite answer that broke off on P0 (on P8 and P2 see `ReaderLink.resume`): the good
+blocks have been delivered (`BlockReceived`), `LinkFailed` says which one was awaited. Not here: the
+"directional" variant of 1.8.
 """
 
 from __future__ import annotations
@@ -119,6 +119,23 @@ class ReaderLink:
             LocalProtocolError: another exchange runs, or the frame has another size.
         """
         self._line.send(command, now_s, may_repeat=may_repeat, composite=composite)
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the composite answer that has just broken off may be taken up in a new connection."""
+        return isinstance(self._line, AddressedReader) and self._line.can_resume
+
+    def resume(self, now_s: float) -> None:
+        """Take it up after its last good block; it ends as an exchange begun by `send`.
+
+        A meter that has forgotten starts over: the blocks that are held are passed over as duplicates.
+
+        Raises:
+            LocalProtocolError: nothing can be resumed.
+        """
+        if not isinstance(self._line, AddressedReader):
+            raise LocalProtocolError("a plain line does not resume", where="link")
+        self._line.resume(now_s)
 
     def abort(self, now_s: float) -> None:
         """Give the running exchange up; nothing happens if none runs."""

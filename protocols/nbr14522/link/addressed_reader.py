@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from protocols.nbr14522.bcd import encode_bcd
 from protocols.nbr14522.crc import crc16_arc, crc16_modbus, sealed
+from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.frames import (
     ACK,
     ANY_METER,
@@ -22,7 +23,7 @@ from protocols.nbr14522.frames import (
     wrap_command,
 )
 from protocols.nbr14522.link.events import FailureReason, FrameReceived, SkipReason, UnaskedOccurrence
-from protocols.nbr14522.link.exchange import Verdict
+from protocols.nbr14522.link.exchange import Exchange, Verdict
 from protocols.nbr14522.link.reader_base import Reader
 from protocols.nbr14522.profile import HandShake, MeterProfile
 
@@ -47,8 +48,36 @@ class AddressedReader(Reader):
         self._crc: Callable[[bytes], int] = crc16_modbus if profile.addressing is Addressing.P2 else crc16_arc
         self._buffer_is_unasked = False
         self._answer_until = 0.0
+        self._broken: Exchange | None = None
+
+    @property
+    def can_resume(self) -> bool:
+        """See `ReaderLink.can_resume`."""
+        return self._broken is not None
+
+    def resume(self, now_s: float) -> None:
+        """See `ReaderLink.resume`."""
+        if self._broken is None or self._exchange is not None:
+            raise LocalProtocolError("no answer broke off, or another exchange runs", where="link")
+        self.advance(now_s)
+        self._exchange, self._broken = self._broken, None
+        self._exchange.zero_counters()
+        self._transmit(AGAIN)
+
+    def _fail(self, reason: FailureReason) -> None:
+        exchange = self._running
+        is_resumable = (
+            self._profile.resumes_broken_answer
+            and self._profile.hand_shake is HandShake.REPEAT_COMMAND
+            and exchange.composite
+            and exchange.blocks > 0
+            and reason in (FailureReason.DISCONNECTED, FailureReason.BROKEN_OFF)
+        )
+        super()._fail(reason)
+        self._broken = exchange if is_resumable else None
 
     def _begin(self) -> None:
+        self._broken = None
         self._buffer_is_unasked = bool(self._buffer)
         self._transmit(FIRST)
 

@@ -51,6 +51,8 @@ CREATE TABLE session (
 CREATE INDEX session_meter ON session (meter_id, started_at);
 -- A meter is in one session at a time, whichever collector asks; one whose collector died is closed first.
 CREATE UNIQUE INDEX session_open ON session (meter_id) WHERE outcome IS NULL;
+-- So is a line: several meters of one address differ in the options of their URL at most.
+CREATE UNIQUE INDEX session_line ON session (split_part(url, '?', 1)) WHERE outcome IS NULL;
 
 CREATE TABLE frame (
     session_id  bigint NOT NULL REFERENCES session,

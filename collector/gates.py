@@ -1,0 +1,90 @@
+"""Which requests may become sessions now, and where those wait whose unit has not called yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+
+from collector.transports import parse_url
+from collector.worklist import Assignment, Target
+from storage.settings import CollectorSettings
+
+
+class Gates:
+    """How many sessions may run at once: on one line, towards one host, in one radio cell."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._settings = settings
+        self._inside: Counter[str] = Counter()
+
+    def enter(self, target: Target) -> bool:
+        """Count a session in, unless one of its gates is full."""
+        keys = self._keys(target)
+        if any(self._inside[key] >= limit for key, limit in keys):
+            return False
+        self._inside.update(key for key, _ in keys)
+        return True
+
+    def leave(self, target: Target) -> None:
+        """Count it out."""
+        for key, _ in self._keys(target):
+            self._inside[key] -= 1
+            if not self._inside[key]:
+                del self._inside[key]
+
+    def _keys(self, target: Target) -> list[tuple[str, int]]:
+        endpoint = parse_url(target.url or "")
+        # Several meters of one line answer into one another's blocks, and gateways take one client.
+        keys = [(f"line:{endpoint.line}", 1)]
+        if endpoint.host_key is not None:
+            keys.append((endpoint.host_key, self._settings.per_host_limit))
+        if target.cell:
+            keys.append((f"cell:{target.cell}", self._settings.per_cell_limit))
+        return keys
+
+
+class WaitingRoom:
+    """Requests whose unit dials in and is not connected, by the unit's code, each until its own time."""
+
+    def __init__(self) -> None:
+        self._inside: dict[str, list[tuple[float, Assignment]]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(waiting) for waiting in self._inside.values())
+
+    @property
+    def request_ids(self) -> list[int]:
+        return [one.request_id for waiting in self._inside.values() for _, one in waiting]
+
+    def add(self, code: str, assignment: Assignment, until_s: float) -> None:
+        """Let a request wait for a unit."""
+        self._inside.setdefault(code, []).append((until_s, assignment))
+
+    def take(self, code: str) -> list[Assignment]:
+        """All that wait for a unit: it has called."""
+        return [assignment for _, assignment in self._inside.pop(code, [])]
+
+    def expired(self, now_s: float) -> list[tuple[str, Assignment]]:
+        """Take those out whose time is over, with the unit's code."""
+        found = []
+        for code, waiting in list(self._inside.items()):
+            found += [(code, one) for until_s, one in waiting if until_s <= now_s]
+            self._keep(code, [entry for entry in waiting if entry[0] > now_s])
+        return found
+
+    def drop(self, request_ids: Container[int]) -> None:
+        """Forget requests that are no longer ours."""
+        for code, waiting in list(self._inside.items()):
+            self._keep(code, [entry for entry in waiting if entry[1].request_id not in request_ids])
+
+    def clear(self) -> list[int]:
+        """Empty the room; the requests that were in it."""
+        ids = self.request_ids
+        self._inside.clear()
+        return ids
+
+    def _keep(self, code: str, waiting: list[tuple[float, Assignment]]) -> None:
+        if waiting:
+            self._inside[code] = waiting
+        else:
+            del self._inside[code]
