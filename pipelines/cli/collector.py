@@ -30,9 +30,16 @@ from storage import queue
 from storage.database import Database
 from storage.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The service that reads meters.")
+app = typer.Typer(help="The service that reads meters.")
 
 Json = Annotated[bool, typer.Option("--json", help="Output as JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def _service(context: typer.Context) -> None:
+    """The service that reads meters; without a command it runs, as `smf collector run` does."""
+    if context.invoked_subcommand is None:
+        run()
 
 
 @app.command()
