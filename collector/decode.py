@@ -30,6 +30,7 @@ from protocols.nbr14522.memory import (
 from protocols.nbr14522.messages import (
     Change,
     ChangeLog,
+    Instantaneous,
     LimitUnit,
     MeasurementParameters,
     NotImplementedAnswer,
@@ -159,7 +160,8 @@ class MemorySum:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a session brought. `is_held`: another meter answered; nothing of it may be merged (rule V10)."""
+    """What a session brought. `is_held`: another meter answered; nothing of it may be merged (rule V10).
+    `is_moved`: an interval ended between 51 and its memory, which was left out."""
 
     vectors: tuple[DayVector, ...] = ()
     registers: tuple[RegisterRow, ...] = ()
@@ -173,6 +175,7 @@ class Decoded:
     last_end: datetime | None = None
     blocks: int = 0
     is_held: bool = False
+    is_moved: bool = False
     cross_checks: tuple[CrossCheck, ...] = ()
     """What the answers prove about one another; a misfit is also an issue of stage `cross_check`."""
     sums: tuple[MemorySum, ...] = ()
@@ -186,6 +189,8 @@ class _MemoryAnswer:
     parameters: Parameters | None
     group: int
     limit_s: int | None
+    may_begin_until: datetime | None = None
+    is_moved: bool = False
     payloads: list[bytes] = field(default_factory=list)
     has_last: bool = False
 
@@ -215,6 +220,7 @@ class _Reader:
         self._meter_now: datetime | None = None
         self._group = 0
         self._limit_s: int | None = None
+        self._whole_until: datetime | None = None
         self._memories: list[_MemoryAnswer] = []
         self._registers: list[RegisterRow] = []
         self._held: dict[tuple[int, int], Registers] = {}
@@ -253,13 +259,14 @@ class _Reader:
             parameters = next(
                 (self._parameters[c] for c in PARAMETERS_OF[code] if c in self._parameters), None
             )
-            self._memories.append(_MemoryAnswer(code, parameters, self._group, self._limit_s))
+            until = self._whole_until if code == 0x52 else None
+            self._memories.append(_MemoryAnswer(code, parameters, self._group, self._limit_s, until))
 
     def received(self, frame: Frame) -> None:
         try:
             content = wire.unwrap_response(frame.payload, self._profile.addressing)
             if content[0] in MEMORY_CODES:
-                self._memory_block(content)
+                self._memory_block(content, frame.at)
                 return
             response = decode_response(content)
         except RemoteProtocolError as error:
@@ -282,7 +289,7 @@ class _Reader:
             case ChangeLog():
                 for change in (*response.changes, *response.extended_changes):
                     self._change(change)
-            case MeasurementParameters():
+            case MeasurementParameters() | Instantaneous():
                 self._keep(response)
             case NotImplementedAnswer():
                 if response.refused_code is not None:
@@ -298,6 +305,13 @@ class _Reader:
         self._parameters[response.code] = response
         if response.meter_time is None:
             return
+        interval_s = response.memory_interval_s
+        if response.code == 0x51 and self._sent_at is not None and interval_s:
+            # The meter's time is cut to whole seconds, and as old as the command may be.
+            seconds = (
+                response.meter_time.hour * 3600 + response.meter_time.minute * 60 + response.meter_time.second
+            )
+            self._whole_until = self._sent_at + timedelta(seconds=interval_s - seconds % interval_s - 1)
         self._meter_now = response.meter_time
         self._keep(response)
         if self._clock is None and self._sent_at is not None:
@@ -355,7 +369,7 @@ class _Reader:
             where = f"answer {response.code:02X}, field {problem.name}"
             self._issue("decode", f"{where}: {problem.reason}", detail)
 
-    def _memory_block(self, content: bytes) -> None:
+    def _memory_block(self, content: bytes, at: datetime) -> None:
         serial, mark = content[1:5].hex().upper(), block_mark(content)
         self._serial = self._serial or serial
         memory = self._memories[-1] if self._memories else None
@@ -374,6 +388,8 @@ class _Reader:
             detail = {"expected": expected, "got": number}
             self._issue("decode", f"memory block {number} where {expected} belongs", detail)
             return
+        if not held and memory.may_begin_until is not None:
+            memory.is_moved = at >= memory.may_begin_until
         memory.payloads.append(payload)
         memory.has_last = is_last
 
@@ -407,6 +423,7 @@ class _Reader:
             last_end=self._last_end,
             blocks=sum(len(memory.payloads) for memory in self._memories),
             is_held=is_held,
+            is_moved=any(memory.is_moved for memory in self._memories),
             cross_checks=tuple(self._checks),
             sums=tuple(self._sums),
             answered=frozenset(self._answered),
@@ -416,6 +433,11 @@ class _Reader:
         if not memory.payloads:
             return
         where = f"memory {memory.code:02X}"
+        if memory.is_moved:
+            # A ring, or a limit, moves on with each interval: where the words begin then is not known, and
+            # one slot beside is a wrong value everywhere.
+            self._issue("decode", f"{where}: an interval ended after its parameters", {})
+            return
         parameters = memory.parameters
         if parameters is None:
             self._issue("decode", f"{where}: no parameters were read before it", {})

@@ -38,6 +38,10 @@ class SequenceName(StrEnum):
     MISSING = "missing"
     VERIFICATION = "verification"
     RECOVERY = "recovery"
+    CLOSING = "closing"
+    """The billing data of the closed period, without a reset of ours, and the registers as they stand now."""
+    FISCAL_PAGE = "fiscal_page"
+    """Instantaneous quantities (14)."""
     WHOLE = "whole"
 
 
@@ -65,11 +69,13 @@ class Goal:
         with_records: also registers, failures, changes and measurement parameters; a session every quarter
             of an hour leaves them out, since they cost more octets than the memory it came for.
         absent: commands that this meter has answered with 39 before.
+        with_all_groups: also the memory of channels 4 to 12; without it only with the records.
     """
 
     sequence: SequenceName
     spans: tuple[Span, ...] = ()
     with_records: bool = True
+    with_all_groups: bool = False
     absent: frozenset[int] = frozenset()
 
 

@@ -26,6 +26,7 @@ from protocols.nbr14522.messages import (
     CurrentMemoryRequest,
     CurrentParametersRequest,
     CurrentRegistersRequest,
+    InstantaneousRequest,
     LimitUnit,
     MeasurementParametersRequest,
     OccurrenceAnswer,
@@ -87,6 +88,10 @@ def script_for(goal: Goal, profile: MeterProfile) -> Script:
             return _verification(available)
         case SequenceName.RECOVERY:
             return _recovery(available)
+        case SequenceName.CLOSING:
+            return _closing(available)
+        case SequenceName.FISCAL_PAGE:
+            return _fiscal_page(available)
         case SequenceName.WHOLE:
             return _whole(available)
 
@@ -101,7 +106,7 @@ def _missing(goal: Goal, available: set[int]) -> Script:
     parameters = yield from _parameters(CurrentParametersRequest())
     if goal.with_records:
         yield from _records(available, parameters, Period.CURRENT)
-    groups = group_count(parameters) if goal.with_records else 1
+    groups = group_count(parameters) if goal.with_records or goal.with_all_groups else 1
     while steps := choose_memory(goal.spans, _facts(parameters), available):
         for step in steps:
             if not (yield from _memory(step, available, goal.with_records, groups)):
@@ -124,6 +129,23 @@ def _recovery(available: set[int]) -> Script:
     if parameters.words_previous:
         yield from _ask(PreviousMemoryRequest(), available)
     yield from _further_groups(ReadSequence.RECOVERY, parameters, available)
+
+
+def _closing(available: set[int]) -> Script:
+    yield from _recovery(available)
+    yield from _parameters(CurrentParametersRequest())
+    yield from _ask(CurrentRegistersRequest(), available)
+
+
+def _fiscal_page(available: set[int]) -> Script:
+    # The parameters first: they tell the meter's clock, by which the page is kept.
+    yield from _parameters(CurrentParametersRequest())
+    if (yield from _ask(InstantaneousRequest(), available)) is None:
+        raise OperatorFault(
+            "the meter has no fiscal page",
+            where="command 14",
+            remedy="read the registers: --sequence verification",
+        )
 
 
 def _whole(available: set[int]) -> Script:

@@ -38,11 +38,13 @@ from collector.dial_in import NOT_CONNECTED_REMEDY, DialIn, cannot_listen
 from collector.dial_in_kinds import load_kinds
 from collector.gates import Gates, WaitingRoom
 from collector.meter_models import use_meter_models
+from collector.monitoring import raised
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
 from collector.sequences import Script, script_for
 from collector.session import Line, SessionResult, read_meter
 from collector.store import Closing, Settled
 from collector.transports import Endpoint, Receiver, Stream, Timeouts, open_stream, parse_url
+from collector.urgency import raise_waiting
 from collector.worklist import Assignment, Target, market_zone
 from faults import DeveloperFault, Fault, FieldCrewFault, OperatorFault, RetryFault
 from protocols.nbr14522.profiles import profile_named
@@ -588,7 +590,8 @@ class Collector:
             await asyncio.sleep(_SCHEDULE_S)
 
     def _enqueue_due(self, conn: Connection, after: datetime, until: datetime) -> None:
-        installed = worklist.installed_meters(conn, self._now(), self._db.settings)
+        at = self._now()
+        installed = raised(conn, worklist.installed_meters(conn, at, self._db.settings), at)
         worklist.enqueue_reads(conn, due_reads(installed, after, until, self._windows), "schedule")
 
     def _enqueue_missing(self, conn: Connection, local: datetime) -> None:
@@ -597,6 +600,7 @@ class Collector:
         known = worklist.known_days(conn, days)
         planned = plan_reads(installed, known, days, local, Priority.RECOVERY)
         worklist.enqueue_reads(conn, planned, "gap recovery")
+        raise_waiting(conn, self._now())
 
     async def _wind_down(self) -> None:
         unserved = [a.request_id for a in self._waiting] + self._waiting_room.clear()

@@ -14,6 +14,7 @@ import psycopg
 
 from collector.command_steps import CommandWork
 from collector.decode import Decoded
+from collector.further_groups import gaps_of_further_groups, present_of_further_groups
 from collector.planning import (
     Goal,
     InstalledMeter,
@@ -89,6 +90,7 @@ def assign(
     absent = _absent_commands(conn, meter_ids)
     days = sorted({day for job in claimed for day in _days(job.parameters)})
     present = _present(conn, meter_ids, days) if days else {}
+    further = present_of_further_groups(conn, meter_ids, days)
     busy_today = _read_today(conn, meter_ids, settings, now)
     zone = market_zone(settings)
     assignments = []
@@ -105,20 +107,21 @@ def assign(
         if target is None or target.url is None:
             assignments.append(replace(blank, fault=unreachable(job.meter_id, target)))
             continue
+        local = to_local(now, zone)
         spans = tuple(
             span
             for day in wanted
-            for span in day_spans(
-                day, target.interval_s, present.get((target.meter_id, day)), to_local(now, zone)
-            )
+            for span in day_spans(day, target.interval_s, present.get((target.meter_id, day)), local)
         )
+        lacking = gaps_of_further_groups(further, target.meter_id, target.interval_s, wanted, local)
         goal = Goal(
             sequence=name,
-            spans=spans,
+            spans=tuple(sorted({*spans, *lacking}, key=lambda span: span.first_end)),
             with_records=target.meter_id not in busy_today,
+            with_all_groups=bool(lacking),
             absent=absent.get(target.meter_id, frozenset()),
         )
-        nothing_to_do = name is SequenceName.MISSING and not spans
+        nothing_to_do = name is SequenceName.MISSING and not goal.spans
         assignments.append(replace(blank, target=target, goal=None if nothing_to_do else goal))
     return assignments
 
@@ -212,6 +215,11 @@ def known_days(conn: Connection, days: Sequence[date]) -> dict[tuple[int, date],
         "WHERE result ? 'exhausted_days' AND day::date = ANY(%s)",
         [wanted],
     )
+    installed = [row[0] for row in conn.execute("SELECT meter_id FROM installation WHERE upper_inf(valid)")]
+    for (meter_id, day), groups in present_of_further_groups(conn, installed, wanted).items():
+        least = min(sum(slots_of) if slots_of else 0 for slots_of in groups)
+        known_slots, is_exhausted = found.get((meter_id, day), (0, False))
+        found[meter_id, day] = (min(known_slots, least), is_exhausted)
     for key in exhausted:
         found[key] = (found.get(key, (0, False))[0], True)
     return {key: MeterDay(slots, is_exhausted) for key, (slots, is_exhausted) in found.items()}
@@ -234,8 +242,12 @@ def exhausted_days(
     if not closed:
         return []
     present = _present(conn, [target.meter_id], closed)
+    further = present_of_further_groups(conn, [target.meter_id], closed)
     return [
-        day for day in closed if day_spans(day, target.interval_s, present.get((target.meter_id, day)), local)
+        day
+        for day in closed
+        if day_spans(day, target.interval_s, present.get((target.meter_id, day)), local)
+        or gaps_of_further_groups(further, target.meter_id, target.interval_s, [day], local)
     ]
 
 

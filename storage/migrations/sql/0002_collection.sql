@@ -120,7 +120,7 @@ CREATE TABLE meter_change (
 CREATE TABLE meter_parameters (
     session_id  bigint NOT NULL REFERENCES session,
     meter_id    bigint NOT NULL REFERENCES meter,
-    command     smallint NOT NULL,                    -- 0x20, 0x21, 0x22, 0x51, 0x80; 0x39: what the meter lacks
+    command     smallint NOT NULL,                    -- 0x14, 0x20, 0x21, 0x22, 0x51, 0x80; 0x39: what the meter lacks
     at          timestamptz NOT NULL,                 -- meter clock
     values      jsonb NOT NULL,
     PRIMARY KEY (session_id, command)
