@@ -222,7 +222,7 @@ class MeterProfile:
         "C",
         "6.1",
         "P8, P2: whether a meter goes on with a composite answer in a new connection (o5 = 02 after the last "
-        "good block). Not seen; a meter that starts over instead costs the blocks once more, no more.",
+        "good block). Not seen; a meter that starts over instead costs that session, nothing that came.",
     )
     tolerates_echo: bool = setting(
         True,
