@@ -107,7 +107,10 @@ def _missing(goal: Goal, available: set[int]) -> Script:
     if goal.with_records:
         yield from _records(available, parameters, Period.CURRENT)
     groups = group_count(parameters) if goal.with_records or goal.with_all_groups else 1
-    while steps := choose_memory(goal.spans, _facts(parameters), available):
+    facts = _facts(parameters)
+    # A hundred decoded fields must not wait in each of some thousand sessions until its memory is read.
+    del parameters
+    while steps := choose_memory(goal.spans, facts, available):
         for step in steps:
             if not (yield from _memory(step, available, goal.with_records, groups)):
                 break  # refused as not implemented: choose again from what is left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from array import array
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -55,7 +56,9 @@ class Exchange:
     junk: int = 0
     seen: int = 0
     failure: FailureReason = FailureReason.NO_ANSWER
-    _held: dict[int, int] = field(default_factory=dict)
+    _held: array[int] = field(default_factory=lambda: array("q"))
+    """Digest of each block by its number, -1: none. An array: a month of words has 150 blocks, and a collector
+    has thousands of these."""
 
     @property
     def command(self) -> int:
@@ -97,10 +100,10 @@ class Exchange:
         number, is_last = mark
         digest = zlib.crc32(content)
         if number == self.expected_number:
-            self._held[number] = digest
+            self._hold(number, digest)
             self._take(number)
             return Verdict.LAST if is_last else Verdict.TAKEN
-        if number not in self._held:
+        if number >= len(self._held) or self._held[number] < 0:
             self.failure = FailureReason.BLOCK_OUT_OF_ORDER
             return Verdict.FAILED
         # The command was sent again and the answer starts over. If the memory moved on meanwhile, the rest
@@ -109,6 +112,11 @@ class Exchange:
             self.failure = FailureReason.ANSWER_CHANGED
             return Verdict.FAILED
         return Verdict.DUPLICATE
+
+    def _hold(self, number: int, digest: int) -> None:
+        while len(self._held) <= number:
+            self._held.append(-1)
+        self._held[number] = digest
 
     def _take(self, number: int | None) -> None:
         self.blocks += 1
