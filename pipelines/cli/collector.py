@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import signal
 import sys
@@ -21,7 +22,10 @@ from rich.table import Table
 
 from collector import drain as draining
 from collector.drain import ReadSummary, drain
+from collector.monitoring import end_monitoring
+from collector.monitoring import monitor as start_monitoring
 from collector.planning import Priority, SequenceName, to_local
+from collector.points import PointStatus, points_status
 from collector.service import Collector, Stats, utc_now
 from collector.worklist import find_meter, market_zone
 from faults import Actor, OperatorFault
@@ -114,7 +118,8 @@ def _log_to_stderr(level: int) -> None:
 def read(
     meter: Annotated[str, typer.Argument(help="Meter serial or UC code.")],
     sequence: Annotated[
-        str, typer.Option(help="missing, verification, recovery or whole.")
+        str,
+        typer.Option(help="missing, verification, recovery, closing, fiscal_page or whole."),
     ] = SequenceName.VERIFICATION.value,
     day: Annotated[
         list[str] | None, typer.Option(help="With missing: day wanted (YYYY-MM-DD); default yesterday.")
@@ -219,17 +224,64 @@ def _show_read(db: Database, summary: ReadSummary) -> None:
         for channel, at, total in registers:
             shown.add_row(str(channel), at, total)
         console.print(shown)
+    _show_fiscal_page(db, summary)
+
+
+def _show_fiscal_page(db: Database, summary: ReadSummary) -> None:
+    with db.connect() as conn:
+        row = conn.execute(
+            "SELECT p.values FROM meter_parameters p JOIN session s ON s.id = p.session_id "
+            "WHERE s.request_id = %s AND p.command = %s ORDER BY s.id DESC LIMIT 1",
+            [summary.request_id, 0x14],
+        ).fetchone()
+    if row is not None:
+        shown = Table("quantity", "value", title="Fiscal page", title_justify="left", box=None)
+        for name, value in row[0].items():
+            if isinstance(value, (int, float, str)):
+                shown.add_row(name, f"{value:g}" if isinstance(value, float) else str(value))
+        console.print(shown)
 
 
 @app.command()
-def status(as_json: Json = False) -> None:
-    """How the queue stands, who collects, and how the last day's sessions ended."""
+def monitor(
+    point: Annotated[str, typer.Argument(help="Point code.")],
+    hours: Annotated[float, typer.Option(help="For so long; 0 ends the monitoring now.")] = 24.0,
+    reason: Annotated[str, typer.Option(help="Why, for those who see the traffic.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Read a point every 15 minutes for a limited time; then its schedule holds again."""
+    with faults_to_exit(as_json), Database.open() as db:
+        now = datetime.now(UTC)
+        until = now + timedelta(hours=hours)
+        with db.connect() as conn:
+            if hours == 0:
+                ended = end_monitoring(conn, point, now)
+            else:
+                start_monitoring(conn, point, now, until, getpass.getuser(), reason)
+                ended = 0
+        if as_json:
+            emit_json({"point": point, "until": until.isoformat(), "ended": ended})
+        elif hours == 0:
+            console.print(f"{point}: {ended} monitorings ended")
+        else:
+            local = to_local(until, market_zone(db.settings))
+            console.print(f"{point}: every 15 minutes until {local:%Y-%m-%d %H:%M}")
+
+
+@app.command()
+def status(
+    points: Annotated[int, typer.Option(help="Points shown, those in most need first.", min=0)] = 20,
+    as_json: Json = False,
+) -> None:
+    """How the queue stands, who collects, how the last day's sessions ended, and how the points stand."""
     with faults_to_exit(as_json), Database.open() as db:
         with db.connect() as conn:
             found = draining.status(conn)
+            standing = points_status(conn, db.settings, utc_now())
         if as_json:
-            emit_json(found)
+            emit_json(found | {"points": [one.to_json() for one in standing]})
             return
+        found["points"] = [_point_row(one) for one in standing[:points]]
         for title, rows in found.items():
             table = Table(title=title.replace("_", " "), title_justify="left", box=None)
             if not rows:
@@ -240,3 +292,19 @@ def status(as_json: Json = False) -> None:
             for row in rows:
                 table.add_row(*("" if value is None else str(value) for value in row.values()))
             console.print(table)
+
+
+def _point_row(one: PointStatus) -> dict[str, str | None]:
+    traffic, left_s = one.traffic, one.left_s
+    return {
+        "point": one.point,
+        "meter": one.meter,
+        "schedule": one.schedule + ("" if one.monitored_until is None else " (monitored)"),
+        "traffic": None if traffic is None else f"{float(traffic.used_share):.0%} of the plan",
+        "at month's end": None
+        if traffic is None
+        else f"{traffic.forecast_bytes / 2**20:.1f} of {traffic.plan_bytes / 2**20:.0f} MiB"
+        + (" OVER" if traffic.is_over else ""),
+        "connectivity, 7 days": None if one.connectivity is None else f"{one.connectivity:.0%}",
+        "days to overwrite": None if left_s is None else f"{left_s / 86_400:.1f}",
+    }

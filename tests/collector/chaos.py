@@ -1,0 +1,404 @@
+"""A collector, its database and a mixed fleet on bad links, living days in simulated time.
+
+The database's clock is simulated, too: the queue's back-off and leases go by `clock_timestamp()`, which a
+function of the same name, found first on the search path, answers with the loop's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tomllib
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from collector import service
+from collector.service import Collector
+from protocols.nbr14522.models import add_catalogue, remove_catalogue
+from simulator.fleet_file import plan_fleet
+from simulator.fleet_runner import PlannedFleetServer
+from simulator.grid import MARKET_ZONE
+from simulator.meter import Stretch
+from simulator.server import MeterServer
+from simulator.virtual_time import run_virtual, virtual_loop
+from storage.database import Database
+from tests.collector import world
+
+BEGIN = datetime(2026, 11, 29, 18, tzinfo=MARKET_ZONE)  # the automatic reset of the 1st falls inside
+EPOCH = datetime(1970, 1, 1)
+CATALOGUE = Path(__file__).parents[2] / "deploy" / "modelos_de_treino.toml"
+
+# Parts of a fleet of 100; the last groups cannot give all, each for a reason of its own.
+FLEET = """
+[fleet]
+seed = {seed}
+now = 2026-11-29T18:00:00-03:00
+history_days = 60
+[[group]]
+name = "plain"
+count = {30}
+link = "gprs"
+loads = ["supermarket", "commerce"]
+enq_period_s = 2.0
+clock = {{ offset_s = [-40.0, 40.0], drift_ppm = [-8.0, 8.0] }}
+outages_per_year = 40
+outage_min = [0.5, 180.0]
+[[group]]
+name = "addressed"
+count = {20}
+model = "p8-generic"
+link = "gprs-bad"
+clock = {{ offset_s = [-40.0, 40.0], drift_ppm = [-20.0, 20.0] }}
+[[group]]
+name = "short-address"
+count = {12}
+model = "p2-generic"
+link = "gprs"
+interval_min = 15
+[[group]]
+name = "old"
+count = {10}
+model = "old-3ch"
+link = "3g"
+enq_period_s = 2.0
+faults = {{ wait_count = 1, bad_crc = 0.02 }}
+[[group]]
+name = "twelve"
+count = {8}
+model = "treino-12-canais"
+link = "gprs"
+interval_min = 15
+enq_period_s = 2.0
+channels = ["kwh", "kvarh-ind", "kvarh-cap", "kwh-rev", "kvarh-ind-rev", "kvarh-cap-rev",
+            "vh-a", "vh-b", "vh-c", "ih-a", "ih-b", "ih-c"]
+generation_kw = 40.0
+[[group]]
+name = "drifting"
+count = {8}
+model = "treino-completo"
+link = "4g"
+enq_period_s = 2.0
+clock = {{ offset_s = [-900.0, 900.0], drift_ppm = [-60.0, 60.0] }}
+[[group]]
+name = "set-by-30"
+count = {4}
+link = "4g"
+enq_period_s = 2.0
+clock = {{ offset_s = [-200.0, 200.0], drift_ppm = [-30.0, 30.0] }}
+[[group]]
+name = "refusing"
+count = {3}
+link = "gprs"
+enq_period_s = 2.0
+faults = {{ refuse_first = 4, drop_first = 3 }}
+[[group]]
+name = "cleared"
+count = {3}
+model = "p8-generic"
+link = "gprs"
+
+[[group]]
+name = "silent"
+count = {2}
+link = "gprs"
+enq_period_s = 2.0
+faults = {{ silent = 1.0 }}
+"""
+
+
+def document(meters, seed):
+    """The fleet file scaled to so many meters (at least one of each group)."""
+    text = FLEET.replace("{seed}", str(seed))
+    lines = []
+    for line in text.replace("{{", "{").replace("}}", "}").splitlines():
+        if line.startswith("count = {"):
+            share = int(line.removeprefix("count = {").removesuffix("}"))
+            line = f"count = {max(1, round(meters * share / 100))}"
+        lines.append(line)
+    return tomllib.loads("\n".join(lines))
+
+
+def simulate_server_clock(db):
+    """From the next connection on, the database's now is a row of its own."""
+    with db.connect(autocommit=True) as conn:
+        conn.execute("CREATE UNLOGGED TABLE simulated_clock (at timestamptz NOT NULL) WITH (fillfactor = 10)")
+        conn.execute("INSERT INTO simulated_clock VALUES (%s)", [BEGIN])
+        for name in ("clock_timestamp", "now"):
+            conn.execute(
+                f"CREATE FUNCTION public.{name}() RETURNS timestamptz LANGUAGE sql VOLATILE "
+                "AS 'SELECT at FROM public.simulated_clock'"
+            )
+        conn.execute("ALTER TABLE job_request ALTER requested_at SET DEFAULT public.now()")
+        (name,) = conn.execute("SELECT current_database()").fetchone()
+        conn.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+
+
+@dataclass
+class Witness:
+    """What nobody in the system knows that it is seen doing."""
+
+    talking: Counter = field(default_factory=Counter)
+    most: Counter = field(default_factory=Counter)
+    broken_off: Counter = field(default_factory=Counter)
+
+    @contextmanager
+    def watching(self, monkeypatch):
+        read, take_over = service.read_meter, MeterServer.take_over
+
+        async def watched(line, *rest, **ways):
+            self.talking[line.meter_serial] += 1
+            self.most[line.meter_serial] = max(self.most[line.meter_serial], self.talking[line.meter_serial])
+            try:
+                return await read(line, *rest, **ways)
+            finally:
+                self.talking[line.meter_serial] -= 1
+
+        def arrived(server, end):
+            if server._talking is not None and server._talking.is_open:
+                self.broken_off[server.station.stations[0].meter.spec.serial] += 1
+            take_over(server, end)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(service, "read_meter", watched)
+            patch.setattr(MeterServer, "take_over", arrived)
+            yield self
+
+
+@dataclass
+class Lived:
+    """The fleet after its days."""
+
+    db: Database
+    end: datetime
+    stations: dict
+    groups: dict
+    ids: dict
+    witness: Witness
+    sessions: Counter
+    bytes: int
+
+
+def live(db, meters, days, seed, monkeypatch, extra=None):
+    """Let the fleet live from `BEGIN` until 08:00 after so many whole days."""
+    db = world.quick(
+        db,
+        poll_s=60.0,
+        lease_s=3600.0,
+        connect_timeout_s=40.0,
+        backoff_base_s=60.0,
+        backoff_max_s=1800.0,
+        stop_grace_s=900.0,
+        per_host_limit=200,
+        recovery_every_s=7200.0,
+        recovery_days=days,
+    )
+    simulate_server_clock(db)
+    monkeypatch.setattr(service, "_SCHEDULE_S", 120.0)
+    # Loading the catalogue is the collector's own setting; the fleet names its models, too.
+    add_catalogue(CATALOGUE.name, CATALOGUE.read_text(encoding="utf-8"))
+    plan = _with_losses(plan_fleet(document(meters, seed), "chaos", BEGIN), days, random.Random(seed))
+    witness = Witness()
+    try:
+        with witness.watching(monkeypatch):
+            return run_virtual(_live(db, plan, days, witness, extra))
+    finally:
+        remove_catalogue(CATALOGUE.name)
+
+
+def _with_losses(plan, days, chance):
+    """The group `cleared` loses its memory at a moment of these days, at an hour no schedule has read yet."""
+    units = []
+    for unit in plan.units:
+        (meter,) = unit.meters
+        if meter.group == "cleared":
+            at = BEGIN.replace(tzinfo=None) + timedelta(
+                days=chance.randrange(days), hours=chance.uniform(12, 29)
+            )
+            meter = replace(meter, spec=replace(meter.spec, memory_cleared=(at,)))
+        units.append(replace(unit, meters=(meter,)))
+    return replace(plan, units=tuple(units))
+
+
+async def _live(db, plan, days, witness, extra):
+    clock = virtual_loop().clock(BEGIN)
+    first_day = BEGIN.date() + timedelta(days=1)
+    end = datetime.combine(first_day + timedelta(days=days), datetime.min.time(), MARKET_ZONE)
+    end += timedelta(hours=8)
+    async with PlannedFleetServer(plan, clock) as fleet:
+        ids = _register(db, fleet, first_day)
+        collector = Collector(db, now=clock)
+        stop = asyncio.Event()
+        ticking = asyncio.create_task(_tick(db, clock))
+        work = asyncio.create_task(collector.run(stop))
+        if extra is not None:
+            await extra(db, ids, clock)
+        await asyncio.wait([work], timeout=(end - clock()).total_seconds())
+        stop.set()
+        await work
+        ticking.cancel()
+        return Lived(
+            db=db,
+            end=clock(),
+            stations=fleet.stations,
+            groups={row.serial: row.group for row in fleet.meters},
+            ids=ids,
+            witness=witness,
+            sessions=collector.stats.sessions,
+            bytes=collector.stats.bytes_sent + collector.stats.bytes_received,
+        )
+
+
+async def _tick(db, clock):
+    with db.connect(autocommit=True) as conn:
+        while True:
+            conn.execute("UPDATE public.simulated_clock SET at = %s", [clock()])
+            await asyncio.sleep(20.0)
+
+
+def _register(db, fleet, first_day):
+    ids = {}
+    with db.connect() as conn:
+        conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'Distribuidora')")
+        conn.execute(
+            "INSERT INTO agent (code, name, distributor_id) SELECT 4711, 'Agente', id FROM distributor"
+        )
+        for number, row in enumerate(fleet.meters):
+            meter = fleet.stations[row.serial].meter
+            meter_id = world.add_meter(
+                conn,
+                number,
+                row.serial,
+                row.url,
+                row.model,
+                f"cell-{number % 10}",
+                f"{first_day}T00:00-03:00",
+            )
+            conn.execute(
+                "UPDATE installation SET interval_s = %s WHERE meter_id = %s", [meter.interval_s, meter_id]
+            )
+            kind = "hourly" if number % 25 == 3 else "quarter_hourly" if number % 100 == 7 else "daily"
+            conn.execute(
+                "INSERT INTO point_schedule (point_id, valid, kind) SELECT point_id, '[2026-01-01,)', %s "
+                "FROM installation WHERE meter_id = %s",
+                [kind, meter_id],
+            )
+            ids[row.serial] = meter_id
+    return ids
+
+
+# --- what must hold --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Account:
+    """Intervals by what became of them, and all that is wrong."""
+
+    exact: int = 0
+    lost_by_meter: int = 0
+    unreachable: int = 0
+    wrong: list = field(default_factory=list)
+
+
+def account(lived, days):
+    """Every interval of every channel and day against what the meter counted."""
+    found = defaultdict(dict)
+    first_day = BEGIN.date() + timedelta(days=1)
+    with lived.db.connect() as conn:
+        rows = conn.execute(
+            "SELECT meter_id, channel, day, interval_s, pulses, version FROM reading_day WHERE day >= %s",
+            [first_day],
+        )
+        for meter_id, channel, day, interval_s, pulses, version in rows:
+            assert version == 1
+            assert (channel, day) not in found[meter_id], "the interval is there twice"
+            assert len(pulses) * interval_s == 86_400
+            found[meter_id][channel, day] = pulses
+        exhausted = {
+            (meter_id, day)
+            for meter_id, day in conn.execute(
+                "SELECT meter_id, jsonb_array_elements_text(result -> 'exhausted_days')::date "
+                "FROM job_request WHERE result ? 'exhausted_days'"
+            )
+        }
+        failed = {
+            meter_id: (actor, stage)
+            for meter_id, actor, stage in conn.execute(
+                "SELECT meter_id, error ->> 'actor', error ->> 'stage' FROM job_request "
+                "WHERE error IS NOT NULL AND kind = 'read' ORDER BY id"
+            )
+        }
+    told = Account()
+    for serial, station in lived.stations.items():
+        meter, meter_id = station.meter, lived.ids[serial]
+        held = meter.whole_memory(lived.end)
+        slots = 86_400 // meter.interval_s
+        for number in range(days):
+            day = first_day + timedelta(days=number)
+            first = (datetime.combine(day, datetime.min.time()) - EPOCH) // timedelta(
+                seconds=meter.interval_s
+            )
+            truth = meter.pulses(Stretch(first, first + slots))
+            could = np.arange(first, first + slots) >= held.first
+            for channel in range(1, meter.channels + 1):
+                stored = found[meter_id].get((channel, day), [None] * slots)
+                missing = np.array([value is None for value in stored])
+                same = np.array([-1 if value is None else value for value in stored]) == truth[:, channel - 1]
+                told.exact += int(same.sum())
+                if (~missing & ~same).any():
+                    told.wrong.append((lived.groups[serial], serial, day, channel, "another value"))
+                if (missing & ~could).any():
+                    told.lost_by_meter += int((missing & ~could).sum())
+                    if (meter_id, day) not in exhausted:
+                        told.wrong.append(
+                            (lived.groups[serial], serial, day, channel, "lost, cause not told")
+                        )
+                if (missing & could).any():
+                    told.unreachable += int((missing & could).sum())
+                    if not station.faults.silent or failed.get(meter_id, ("", ""))[1] not in (
+                        "connect",
+                        "synchronise",
+                    ):
+                        told.wrong.append((lived.groups[serial], serial, day, channel, "not fetched"))
+    return told
+
+
+def overlapping_sessions(db):
+    """Pairs of sessions of one meter that ran at the same time."""
+    return world.query(
+        db,
+        "SELECT a.meter_id, a.id, b.id FROM session a JOIN session b ON b.meter_id = a.meter_id "
+        "AND b.id > a.id AND b.started_at < a.ended_at AND a.started_at < b.ended_at",
+    )
+
+
+def writes(lived):
+    """By meter: changes in the simulators' logs that came from outside, writes on record, confirmed ones."""
+    recorded = dict(
+        world.query(
+            lived.db,
+            "SELECT j.meter_id, count(*) FILTER (WHERE x.step = 'writing') FROM command_execution x "
+            "JOIN job_request j ON j.id = x.request_id GROUP BY j.meter_id",
+        )
+    )
+    confirmed = dict(
+        world.query(
+            lived.db,
+            "SELECT j.meter_id, count(*) FROM command_execution x JOIN job_request j ON j.id = x.request_id "
+            "WHERE x.verdict = 'confirmed' GROUP BY j.meter_id",
+        )
+    )
+    told = {}
+    for serial, station in lived.stations.items():
+        done = [
+            c
+            for c in station.meter.changes(lived.end)
+            if c.reader == lived.db.settings.collector.reader_serial
+        ]
+        meter_id = lived.ids[serial]
+        told[serial] = (len(done), recorded.get(meter_id, 0), confirmed.get(meter_id, 0))
+    return told
