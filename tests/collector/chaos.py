@@ -187,18 +187,18 @@ def live(db, meters, days, seed, monkeypatch, extra=None):
     """Let the fleet live from `BEGIN` until 08:00 after so many whole days."""
     db = world.quick(
         db,
-        poll_s=60.0,
+        poll_s=120.0,
         lease_s=3600.0,
         connect_timeout_s=40.0,
         backoff_base_s=60.0,
         backoff_max_s=1800.0,
         stop_grace_s=900.0,
         per_host_limit=200,
-        recovery_every_s=7200.0,
+        recovery_every_s=21600.0,
         recovery_days=days,
     )
     simulate_server_clock(db)
-    monkeypatch.setattr(service, "_SCHEDULE_S", 120.0)
+    monkeypatch.setattr(service, "_SCHEDULE_S", 300.0)
     # Loading the catalogue is the collector's own setting; the fleet names its models, too.
     add_catalogue(CATALOGUE.name, CATALOGUE.read_text(encoding="utf-8"))
     plan = _with_losses(plan_fleet(document(meters, seed), "chaos", BEGIN), days, random.Random(seed))
@@ -257,7 +257,7 @@ async def _tick(db, clock):
     with db.connect(autocommit=True) as conn:
         while True:
             conn.execute("UPDATE public.simulated_clock SET at = %s", [clock()])
-            await asyncio.sleep(20.0)
+            await asyncio.sleep(60.0)
 
 
 def _register(db, fleet, first_day):
