@@ -1,12 +1,14 @@
-"""Which requests may become sessions now, and where those wait whose unit has not called yet."""
+"""Which requests may become sessions now, with what patience, and where those wait whose unit must call."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container
 
-from collector.transports import parse_url
+from collector.transports import Endpoint, Timeouts, parse_url
 from collector.worklist import Assignment, Target
+from faults import OperatorFault
+from protocols.nbr14522.profiles import profile_named
 from storage.settings import CollectorSettings
 
 
@@ -88,3 +90,29 @@ class WaitingRoom:
             self._inside[code] = waiting
         else:
             del self._inside[code]
+
+
+def usual_timeouts(endpoint: Endpoint, settings: CollectorSettings) -> Timeouts:
+    """What the configuration allows on this kind of way."""
+    connect_s, total_s = settings.connect_timeout_s, settings.session_timeout_s
+    if endpoint.scheme in ("serial", "rfc2217"):
+        connect_s, total_s = settings.gateway_connect_timeout_s, settings.serial_session_timeout_s
+    return Timeouts(connect_s, settings.idle_timeout_s, total_s)
+
+
+def line_fault(target: Target | None, settings: CollectorSettings) -> OperatorFault | None:
+    """Why no session can be begun with what the registry says, or nothing."""
+    if target is None:
+        return None
+    try:
+        endpoint = parse_url(target.url or "")
+        profile_named(target.profile)
+    except OperatorFault as fault:
+        return fault
+    if endpoint.unit and settings.listen_port is None:
+        return OperatorFault(
+            f"unit {endpoint.unit} dials in, and nobody listens",
+            where=target.url or "",
+            remedy="set collector.listen_port in the configuration of the collector's service",
+        )
+    return None

@@ -12,7 +12,6 @@ nowhere else.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import random
 import resource
@@ -29,28 +28,26 @@ from typing import Any
 import psycopg
 import structlog
 
-from collector import command_store, commands, dial_in_store, store, worklist
+from collector import command_store, commands, store, worklist
 from collector.batching import Batcher, Connection, Worker
+from collector.callers import Callers
 from collector.clock_rule import consider_clock
 from collector.command_policy import load_policy
 from collector.command_steps import Tools, Writing
-from collector.dial_in import NOT_CONNECTED_REMEDY, DialIn, cannot_listen
-from collector.dial_in_kinds import load_kinds
-from collector.gates import Gates, WaitingRoom
+from collector.gates import Gates, line_fault, usual_timeouts
 from collector.meter_models import use_meter_models
 from collector.monitoring import raised
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
 from collector.sequences import Script, script_for
 from collector.session import Line, SessionResult, read_meter
 from collector.store import Closing, Settled
-from collector.transports import Endpoint, Receiver, Stream, Timeouts, open_stream, parse_url
+from collector.transports import parse_url
 from collector.urgency import raise_waiting
 from collector.worklist import Assignment, Target, market_zone
-from faults import DeveloperFault, Fault, FieldCrewFault, OperatorFault, RetryFault
+from faults import DeveloperFault, Fault, RetryFault
 from protocols.nbr14522.profiles import profile_named
 from storage import queue
 from storage.database import Database
-from storage.settings import CollectorSettings
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +59,8 @@ _FLUSH_FRAMES = 2000
 # A request given back because its cell, host or meter is busy comes again after about so long.
 _BUSY_S = 2.0
 _SCHEDULE_S = 20.0
-# The same where another collector has the unit's connection, and how often waiting requests are looked at.
+# The same where another collector has the unit's connection.
 _ELSEWHERE_S = 30.0
-_LOOK_AT_WAITING_S = 5.0
 _DEADLOCK_TRIES = 3
 
 
@@ -117,9 +113,6 @@ class Collector:
         self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stats = Stats()
         self._gates = Gates(self._settings)
-        self._waiting_room = WaitingRoom()
-        self._dial_in: DialIn | None = None
-        self._dial_in_kinds = load_kinds(self._settings.dial_in_kinds_path)
         self._waiting: list[Assignment] = []
         self._active: dict[int, asyncio.Task[None]] = {}
         self._frames: deque[bytes] = deque()
@@ -128,6 +121,7 @@ class Collector:
         self._is_stopping = False
         self._claims = Worker(db, "collector-claims")
         self._writes = Worker(db, "collector-writes")
+        self._callers = Callers(self._settings, self._claims, self.name, self._now, self._units_called)
         self._opening: Batcher[Assignment, int | None] = Batcher(self._open, self._claims, _CLAIM_BATCH)
         self._settling: Batcher[tuple[Closing, Assignment], Settled | None] = Batcher(
             self._settle, self._writes, _SETTLE_BATCH
@@ -146,12 +140,11 @@ class Collector:
             await self._recover()
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._listen_for_units(group)
+                await self._callers.listen(group, may_be_taken=self._only is not None)
                 helpers = [group.create_task(work) for work in self._helpers(stop)]
                 await self._intake()
                 await self._wind_down()
-                if self._dial_in is not None:
-                    await self._dial_in.stop()
+                await self._callers.stop()
                 for helper in helpers:
                     helper.cancel()
         except BaseExceptionGroup as failures:
@@ -159,8 +152,7 @@ class Collector:
         except psycopg.Error as error:
             raise _as_fault(error) from error
         finally:
-            if self._dial_in is not None:
-                await self._dial_in.stop()
+            await self._callers.stop()
             if self._flush_timer is not None:
                 self._flush_timer.cancel()
             self._claims.close()
@@ -169,7 +161,7 @@ class Collector:
     # --- taking work ---------------------------------------------------------------------------------------
 
     def _helpers(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
-        helpers = [self._heed(stop), self._listen(), self._renew(), self._watch(), self._tire_of_waiting()]
+        helpers = [self._heed(stop), self._listen(), self._renew(), self._watch(), self._callers.give_up()]
         if self._only is None:
             helpers.append(self._schedule())
         return helpers
@@ -229,7 +221,7 @@ class Collector:
         )
         ready = []
         for assignment in self._assign(conn, jobs) if jobs else []:
-            fault = assignment.fault or _line_fault(assignment.target, self._settings)
+            fault = assignment.fault or line_fault(assignment.target, self._settings)
             if fault is not None:
                 queue.fail(conn, self.name, assignment.request_id, fault, stage="registry")
             elif assignment.goal is None and assignment.command is None:
@@ -247,7 +239,9 @@ class Collector:
     async def _dispatch(self) -> None:
         """Start what the gates let in, most urgent first; a surplus goes back to the queue."""
         assert self._group is not None
-        await self._part_unconnected()
+        self._waiting, elsewhere = self._callers.part(self._waiting)
+        if elsewhere:
+            await self._give_back(elsewhere, _ELSEWHERE_S)
         self._waiting.sort(key=lambda assignment: (assignment.priority, assignment.request_id))
         held = []
         for assignment in self._waiting:
@@ -263,74 +257,14 @@ class Collector:
         if surplus:
             await self._give_back([assignment.request_id for assignment in surplus], _BUSY_S)
 
-    # --- units that call us --------------------------------------------------------------------------------
-
     @property
-    def listening_port(self) -> int | None:
-        """Where units that dial in are awaited; None: nowhere."""
-        return None if self._dial_in is None else self._dial_in.port
+    def callers(self) -> Callers:
+        """Units that call."""
+        return self._callers
 
-    async def _listen_for_units(self, group: asyncio.TaskGroup) -> None:
-        if self._settings.listen_port is None:
-            return
-        dial_in = DialIn(
-            self._settings,
-            self._dial_in_kinds,
-            load=lambda: self._claims.call(dial_in_store.load_directory, self._now()),
-            report=lambda stranger: self._record_stranger(group, stranger),
-            ready=self._unit_is_ready,
-            start_task=group.create_task,
-        )
-        try:
-            await dial_in.start()
-        except OSError as error:
-            if self._only is not None and error.errno == errno.EADDRINUSE:
-                return  # the service listens, and reads what is behind it
-            raise cannot_listen(self._settings, error) from error
-        self._dial_in = dial_in
-
-    def _record_stranger(self, group: asyncio.TaskGroup, stranger: dial_in_store.Stranger) -> None:
-        log.warning("dial_in.refused", reason=stranger.reason, host=stranger.host, named=stranger.named)
-        if not self._is_stopping:
-            group.create_task(self._claims.call(dial_in_store.record_stranger, stranger, self._now()))
-
-    def _unit_is_ready(self, code: str) -> None:
-        came = self._waiting_room.take(code)
-        if came:
-            self._waiting += came
-            self._wake.set()
-
-    async def _part_unconnected(self) -> None:
-        """Take the requests whose unit has not called out of the way of the others."""
-        stay, elsewhere = [], []
-        until_s = asyncio.get_running_loop().time() + self._settings.dial_in_wait_s
-        for assignment in self._waiting:
-            code = parse_url(assignment.target.url or "").unit if assignment.target else ""
-            if not code or (self._dial_in is not None and self._dial_in.is_connected(code)):
-                stay.append(assignment)
-            elif self._dial_in is None:
-                elsewhere.append(assignment.request_id)
-            else:
-                self._waiting_room.add(code, assignment, until_s)
-        self._waiting = stay
-        if elsewhere:
-            await self._give_back(elsewhere, _ELSEWHERE_S)
-
-    async def _tire_of_waiting(self) -> None:
-        while True:
-            await asyncio.sleep(min(_LOOK_AT_WAITING_S, max(0.05, self._settings.dial_in_wait_s / 4)))
-            tired = self._waiting_room.expired(asyncio.get_running_loop().time())
-            if tired:
-                await self._claims.call(self._fail_unconnected, tired)
-
-    def _fail_unconnected(self, conn: Connection, tired: Sequence[tuple[str, Assignment]]) -> None:
-        for code, assignment in tired:
-            fault = FieldCrewFault(
-                f"unit {code} was not connected for {self._settings.dial_in_wait_s:g} s",
-                where=f"dialin://{code}",
-                remedy=NOT_CONNECTED_REMEDY,
-            )
-            queue.fail(conn, self.name, assignment.request_id, fault, stage="unit not connected")
+    def _units_called(self, came: list[Assignment]) -> None:
+        self._waiting += came
+        self._wake.set()
 
     async def _give_back(self, request_ids: list[int], after_s: float) -> None:
         delay_s = after_s * (0.5 + self._rng.random())
@@ -354,7 +288,7 @@ class Collector:
                     self._script(assignment, line, session_id),
                     self._recorder(session_id),
                     self._now,
-                    way=self._open_stream,
+                    way=self._callers.open,
                 )
                 is_sound = not isinstance(result.fault, RetryFault)
                 closing = _closing(session_id, result)
@@ -363,8 +297,7 @@ class Collector:
                     raise
                 closing = Closing(session_id)
             finally:
-                if self._dial_in is not None and line.endpoint.unit:
-                    self._dial_in.settle(line.endpoint.unit, is_sound=is_sound)
+                self._callers.settle(line.endpoint, is_sound=is_sound)
             settled = await self._settling.submit((closing, assignment))
             if settled is not None:
                 self._note(settled)
@@ -395,13 +328,8 @@ class Collector:
             profile=endpoint.applied_to(profile_named(target.profile)),
             meter_serial=target.serial,
             reader_serial=settings.reader_serial,
-            timeouts=endpoint.timeouts(_usual_timeouts(endpoint, settings)),
+            timeouts=endpoint.timeouts(usual_timeouts(endpoint, settings)),
         )
-
-    async def _open_stream(self, endpoint: Endpoint, receiver: Receiver, connect_s: float) -> Stream:
-        if endpoint.unit and self._dial_in is not None:
-            return await self._dial_in.open(endpoint, receiver, connect_s)
-        return await open_stream(endpoint, receiver, connect_s)
 
     def _recorder(self, session_id: int) -> Callable[[datetime, bool, int, bool | None, bytes], None]:
         seq = 0
@@ -560,14 +488,14 @@ class Collector:
         while True:
             await asyncio.sleep(self._settings.lease_s / 3)
             waiting = [assignment.request_id for assignment in self._waiting]
-            ids = [*self._active, *waiting, *self._waiting_room.request_ids]
+            ids = [*self._active, *waiting, *self._callers.waiting.request_ids]
             if not ids:
                 continue
             held = await self._claims.call(queue.renew, self.name, ids, self._settings.lease_s)
             # What came in while we asked is ours, though not among what was renewed.
             gone = set(ids) - held
             self._waiting = [a for a in self._waiting if a.request_id not in gone]
-            self._waiting_room.drop(gone)
+            self._callers.drop(gone)
             for request_id in ids:
                 task = self._active.get(request_id)
                 if request_id not in held and task is not None:
@@ -603,7 +531,7 @@ class Collector:
         raise_waiting(conn, self._now())
 
     async def _wind_down(self) -> None:
-        unserved = [a.request_id for a in self._waiting] + self._waiting_room.clear()
+        unserved = [a.request_id for a in self._waiting] + self._callers.waiting.clear()
         if unserved:
             await self._give_back(unserved, 0.0)
             self._waiting = []
@@ -617,7 +545,7 @@ class Collector:
 
     def _count(self) -> None:
         self.stats.active = len(self._active)
-        self.stats.waiting = len(self._waiting) + len(self._waiting_room)
+        self.stats.waiting = len(self._waiting) + len(self._callers.waiting)
 
     def _note(self, settled: Settled) -> None:
         self.stats.sessions[settled.outcome] += 1
@@ -662,32 +590,6 @@ def _result(settled: Settled, exhausted: Sequence[date]) -> dict[str, object]:
     if exhausted:
         result["exhausted_days"] = [day.isoformat() for day in exhausted]
     return result
-
-
-def _usual_timeouts(endpoint: Endpoint, settings: CollectorSettings) -> Timeouts:
-    """What the configuration allows on this kind of way."""
-    connect_s, total_s = settings.connect_timeout_s, settings.session_timeout_s
-    if endpoint.scheme in ("serial", "rfc2217"):
-        connect_s, total_s = settings.gateway_connect_timeout_s, settings.serial_session_timeout_s
-    return Timeouts(connect_s, settings.idle_timeout_s, total_s)
-
-
-def _line_fault(target: Target | None, settings: CollectorSettings) -> OperatorFault | None:
-    """Why no session can be begun with what the registry says, or nothing."""
-    if target is None:
-        return None
-    try:
-        endpoint = parse_url(target.url or "")
-        profile_named(target.profile)
-    except OperatorFault as fault:
-        return fault
-    if endpoint.unit and settings.listen_port is None:
-        return OperatorFault(
-            f"unit {endpoint.unit} dials in, and nobody listens",
-            where=target.url or "",
-            remedy="set collector.listen_port in the configuration of the collector's service",
-        )
-    return None
 
 
 def _as_fault(error: BaseException) -> BaseException:

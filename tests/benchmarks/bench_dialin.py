@@ -200,9 +200,9 @@ async def collect(
 
     collector = Collector(db, now=lambda: base.NOW, only=ids, on_settled=note)
     work = asyncio.create_task(collector.run(stop))
-    while collector.listening_port is None:  # noqa: ASYNC110 -- a benchmark
+    while collector.callers.listening_port is None:  # noqa: ASYNC110 -- a benchmark
         await asyncio.sleep(0.02)
-    print(collector.listening_port, flush=True)
+    print(collector.callers.listening_port, flush=True)
     while collector.stats.active < sessions:  # noqa: ASYNC110 -- a benchmark
         await asyncio.sleep(0.1)
     opened_mb = memory_mb("VmRSS")

@@ -68,7 +68,7 @@ async def listening(db, tmp_path, **changes):
     stop = asyncio.Event()
     work = asyncio.create_task(collector.run(stop))
     async with asyncio.timeout(10):
-        while collector.listening_port is None:
+        while collector.callers.listening_port is None:
             await asyncio.sleep(0.01)
             assert not work.done(), work.exception()
     try:
@@ -80,7 +80,7 @@ async def listening(db, tmp_path, **changes):
 
 def unit_at(collector, place, hello=b"", **plan):
     options = {"back_off_s": 0.2, "enq_period_s": 0.03, **plan}
-    return DialInUnit(place, DialPlan("127.0.0.1", collector.listening_port, hello, **options))
+    return DialInUnit(place, DialPlan("127.0.0.1", collector.callers.listening_port, hello, **options))
 
 
 async def answers(db, ids, limit_s=30):
@@ -170,7 +170,7 @@ def test_of_two_connections_of_a_unit_the_newest_is_used(embedded_db, tmp_path):
             listening(embedded_db, tmp_path) as (collector, ready, requests),
             unit_at(collector, station, HELLO) as unit,
         ):
-            counts = collector._dial_in.counts
+            counts = collector.callers.dial_in.counts
             await until(lambda: counts.identified == 1)
             assert await unit.duplicate(old_is_dead=True)
             await until(lambda: counts.identified == 2)
@@ -213,7 +213,7 @@ def test_strangers_are_recorded_and_closed_and_limits_hold(embedded_db, tmp_path
         async with listening(embedded_db, tmp_path, **limits) as (collector, ready, _):
 
             async def call(octets):
-                reader, writer = await asyncio.open_connection("127.0.0.1", collector.listening_port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", collector.callers.listening_port)
                 writer.write(octets)
                 heard = b""
                 try:
@@ -229,8 +229,8 @@ def test_strangers_are_recorded_and_closed_and_limits_hold(embedded_db, tmp_path
             await call(HELLO + bytes(600))
             silent = [asyncio.create_task(call(b"")) for _ in range(6)]
             await asyncio.gather(*silent)
-            counts = collector._dial_in.counts
-            assert collector._dial_in.connected == 0
+            counts = collector.callers.dial_in.counts
+            assert collector.callers.dial_in.connected == 0
             assert counts.refused == 9
             await until(lambda: len(strangers(ready)) >= 4)
             return strangers(ready)
