@@ -19,6 +19,21 @@ Connection = psycopg.Connection[Any]
 Slots = list[bool] | None
 _NO_QUANTITY = frozenset({6, 99})  # disabled, none (nbr14522.md 9.1)
 _MAX_GROUPS = 4
+_EXPECTED = """
+SELECT m.meter_id, coalesce(full_answer.values, newest.values)
+FROM unnest(%(meter_ids)s::bigint[]) AS m (meter_id)
+CROSS JOIN LATERAL (
+    SELECT p.values FROM meter_parameters p WHERE p.meter_id = m.meter_id AND p.command = %(command)s
+    ORDER BY p.at DESC LIMIT 1
+) newest
+LEFT JOIN LATERAL (
+    SELECT last.values FROM (
+        SELECT p.values, p.at FROM meter_parameters p
+        WHERE p.meter_id = m.meter_id AND p.command = %(command)s ORDER BY p.at DESC LIMIT 100
+    ) last WHERE last.values ? 'groups' ORDER BY last.at DESC LIMIT 1
+) full_answer ON true
+WHERE (newest.values ->> 'group_count')::integer > 1
+"""
 
 
 def expected_groups(parameters: Mapping[str, Any]) -> list[list[int]]:
@@ -45,11 +60,9 @@ def present_of_further_groups(
     """Per meter with further groups and day: of each group, which slots are there in any of its channels."""
     if not days or not meter_ids:
         return {}
-    rows = conn.execute(
-        'SELECT DISTINCT ON (meter_id) meter_id, "values" FROM meter_parameters WHERE command = %s '
-        "AND meter_id = ANY(%s) AND (\"values\" ->> 'group_count')::integer > 1 ORDER BY meter_id, at DESC",
-        [0x21, list(meter_ids)],
-    )
+    # The newest answer tells how many groups; short sessions do not ask for their quantities, so those come
+    # from the newest of the last ones that did.
+    rows = conn.execute(_EXPECTED, {"command": 0x21, "meter_ids": list(meter_ids)})
     expected = {meter_id: expected_groups(values) for meter_id, values in rows}
     if not expected:
         return {}

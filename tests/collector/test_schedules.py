@@ -158,8 +158,6 @@ class TestUrgency:
         # A memory of three days, read to the end of the 20th at the latest interval then closed.
         ready, meter_id = read_once(embedded_db, capacity_days=3)
         with ready.connect() as conn:
-            # Its clock's parameters lie in the fixed past of the test; the view looks at the last 45 days.
-            conn.execute("UPDATE meter_parameters SET at = now() - interval '1 day'")
             outlook = outlooks(conn)[meter_id]
             assert outlook.capacity_words >= 3 * 2 * 288
             read = PlannedRead(meter_id, (DAY,), Priority.ROUTINE, "one")

@@ -34,21 +34,29 @@ WHERE j.kind = 'read' AND j.requested_by = 'schedule' AND j.state IN ('done', 'f
 GROUP BY i.point_id, market_day(j.requested_at);
 
 -- What is known of the depth of a meter's memory, and how far it was read. Words announced are a lower bound of the
--- capacity: 51 counts the whole memory, 21 and 22 its two periods (three channels each). A meter is known by its
--- last 45 days, more than a billing period.
+-- capacity: 51 counts the whole memory unless it was limited, 21 its two periods (three channels each). The newest
+-- answers are looked at, so that the cost for a meter does not grow with its years.
 CREATE VIEW meter_memory AS
-SELECT i.meter_id, i.point_id, i.interval_s, seen.capacity_words, last.last_end
+SELECT
+    i.meter_id, i.point_id, i.interval_s, last.last_end,
+    greatest(whole.words, periods.words) AS capacity_words
 FROM installation i
 LEFT JOIN LATERAL (
-    SELECT greatest(
-        max((p.values ->> 'words_current')::bigint) FILTER (WHERE p.command = x'51'::int),
-        coalesce(max((p.values ->> 'words_current')::bigint) FILTER (WHERE p.command = x'21'::int), 0)
-        + coalesce(max((p.values ->> 'words_previous')::bigint) FILTER (WHERE p.command IN (x'21'::int, x'22'::int)), 0)
-    ) AS capacity_words
+    SELECT max((newest.values ->> 'words_current')::bigint) AS words
+    FROM (
+        SELECT p.values FROM meter_parameters p
+        WHERE p.meter_id = i.meter_id AND p.command = x'51'::int
+        ORDER BY p.at DESC
+        LIMIT 40
+    ) newest
+) whole ON true
+LEFT JOIN LATERAL (
+    SELECT (p.values ->> 'words_current')::bigint + (p.values ->> 'words_previous')::bigint AS words
     FROM meter_parameters p
-    WHERE p.meter_id = i.meter_id AND p.command IN (x'21'::int, x'22'::int, x'51'::int)
-      AND p.at > now() - interval '45 days'
-) seen ON true
+    WHERE p.meter_id = i.meter_id AND p.command = x'21'::int
+    ORDER BY p.at DESC
+    LIMIT 1
+) periods ON true
 LEFT JOIN LATERAL (
     SELECT market_day_start(r.day) + make_interval(secs => r.interval_s * (
         SELECT max(v.slot) FROM unnest(r.pulses) WITH ORDINALITY AS v (pulses, slot) WHERE v.pulses IS NOT NULL
