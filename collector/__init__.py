@@ -2,9 +2,9 @@
 
 Charter: ways to meters (TCP out and in, serial lines and gateways), one session with one meter, the
 sequences of commands that bring what is missing, and the service that works through the queue with limits and
-back-off. It stores every frame before anything is decoded from it, and decodes only from what it stored. What
-does not belong here: the octets of a protocol (`protocols`), tables and their merge rules (`storage`), judging
-a value (`vee`).
+back-off. It stores every frame before anything is decoded from it, and decodes only from what it stored.
+What does not belong here: the octets of a protocol (`protocols`), tables and their merge rules (`storage`),
+judging a value (`vee`).
 
 `planning`, `sequences`, `decode`, `clocks`, `command_policy`, `preview`, `readback`, `gates`, `dial_in_kinds`
 and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`, `callers`, `session`,
