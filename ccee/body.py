@@ -33,6 +33,8 @@ STORED_DECIMALS = 3
 
 # Values below this have their text ready: 131 kWh in five minutes is 1.6 MW, above nearly every unit.
 _READY_VALUES = 1 << 17
+# Stands for a unit's code in a text that is made once; no code and no other value has this character.
+_HOLE = "\x00"
 # Rows of bodies under construction at once: bounds the memory of a batch.
 _CHUNK_ROWS = 256
 
@@ -200,14 +202,23 @@ class _Template:
                 start = around[right][slot][0] if slot < last else ""
                 self._texts[pair, slot] = (end + seam + start).encode()
         self._columns = np.arange(last + 1)
+        self._envelopes: dict[int, tuple[str, str]] = {}
 
     def envelope(self, uc_code: str, agent_code: int) -> tuple[bytes, bytes]:
         """The text before and after all intervals, where unit, agent and day are."""
+        if agent_code not in self._envelopes:
+            self._envelopes[agent_code] = self._envelope(agent_code)
+        head, tail = self._envelopes[agent_code]
+        hole, code = _json(_HOLE), _json(uc_code)
+        return head.replace(hole, code).encode(), tail.replace(hole, code).encode()
+
+    def _envelope(self, agent_code: int) -> tuple[str, str]:
+        """The same for any unit of an agent, with a hole where the unit's code goes."""
         names = self._send.names
         inner = names.hours if self._send.layout == "uc-day-hours" else names.values
         day = self._day.isoformat()
-        head, tail = _around({names.uc: uc_code, names.agent: agent_code, names.day: day, inner: None}, inner)
-        return f"{head}[".encode(), f"]{tail}".encode()
+        head, tail = _around({names.uc: _HOLE, names.agent: agent_code, names.day: day, inner: None}, inner)
+        return f"{head}[", f"]{tail}"
 
     def fill(self, values: NDArray[np.int64], is_adjusted: NDArray[np.bool_]) -> list[list[bytes]]:
         """For each row the parts that, joined inside the envelope, are the body."""
@@ -255,7 +266,9 @@ def _hours(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _decimal_texts(milli_kwh: NDArray[np.int64], decimals: int) -> NDArray[np.object_]:
-    ready = _ready_values(decimals)
+    # No more texts than these values need, in steps of two: most units stay far below the limit.
+    count = 1 << int(milli_kwh.max(initial=0)).bit_length()
+    ready = _ready_values(decimals, min(count, _READY_VALUES))
     large = milli_kwh >= _READY_VALUES
     texts: NDArray[np.object_] = ready[np.where(large, 0, milli_kwh)]
     if large.any():
@@ -263,9 +276,9 @@ def _decimal_texts(milli_kwh: NDArray[np.int64], decimals: int) -> NDArray[np.ob
     return texts
 
 
-@lru_cache(maxsize=2)
-def _ready_values(decimals: int) -> NDArray[np.object_]:
-    return np.array([_decimal_text(value, decimals) for value in range(_READY_VALUES)], dtype=object)
+@lru_cache(maxsize=32)
+def _ready_values(decimals: int, count: int) -> NDArray[np.object_]:
+    return np.array([_decimal_text(value, decimals) for value in range(count)], dtype=object)
 
 
 def _decimal_text(milli_kwh: int, decimals: int) -> bytes:

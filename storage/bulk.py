@@ -310,15 +310,13 @@ def _lay_out_octets(column: pl.Series, kind: str) -> _Field:
     elif kind == "jsonb":
         octets = (pl.Series([b"\x01"]) + column.cast(pl.String).cast(pl.Binary)).alias(column.name)
     elif kind == "numeric":
-        octets = pl.Series(
-            [None if value is None else encode_numeric(Decimal(value)) for value in column], dtype=pl.Binary
-        )
+        octets = _numeric_octets(column)
     else:
         raise TypeError("no encoder for this type")
     sizes = octets.bin.size().fill_null(0).to_numpy().astype(np.int64)
     longest = int(sizes.max()) if len(sizes) else 0
     rows = len(octets)
-    data = np.frombuffer(b"".join(octets.drop_nulls()), np.uint8)
+    data = joined_octets(octets)
     lengths = sizes.astype(np.int32)
     if column.null_count():
         lengths[octets.is_null().to_numpy()] = -1
@@ -335,26 +333,45 @@ def _lay_out_octets(column: pl.Series, kind: str) -> _Field:
     return _Field(longest, lengths, fill, within)
 
 
+def joined_octets(column: pl.Series) -> Bytes:
+    """All values of a Binary column one after the other, NULLs left out; not made value by value."""
+    arrow = column.drop_nulls().rechunk().to_arrow()
+    if not len(arrow):
+        return np.zeros(0, np.uint8)
+    _, offsets, data = arrow.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
+    return (
+        np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data is not None else np.zeros(0, np.uint8)
+    )
+
+
+def _numeric_octets(column: pl.Series) -> pl.Series:
+    if isinstance(column.dtype, pl.Decimal):
+        scale = column.dtype.scale
+        encoded = [None if n is None else _encode_scaled(n, scale) for n in column.to_physical().to_list()]
+    else:
+        encoded = [None if value is None else encode_numeric(Decimal(value)) for value in column.to_list()]
+    return pl.Series(encoded, dtype=pl.Binary)
+
+
 def encode_numeric(value: Decimal) -> bytes:
-    """PostgreSQL's binary numeric: digits in base 10,000, weight of the first, sign, decimals shown."""
+    """PostgreSQL's binary numeric of an exact value."""
     if not value.is_finite():
         raise TypeError(f"{value} is not a number that numeric can hold exactly")
     sign, digits, exponent = value.as_tuple()
-    power = int(exponent)
-    decimals = max(0, -power)
-    text = "".join(map(str, digits)) + "0" * max(0, power)
-    text = text.rjust(decimals + 1, "0")
-    whole, fraction = (text[:-decimals], text[-decimals:]) if decimals else (text, "")
-    whole = whole.rjust(-(-len(whole) // 4) * 4, "0")
-    fraction = fraction.ljust(-(-len(fraction) // 4) * 4, "0")
-    groups = [int((whole + fraction)[at : at + 4]) for at in range(0, len(whole + fraction), 4)]
-    weight = len(whole) // 4 - 1
-    while groups and groups[0] == 0:
-        groups.pop(0)
-        weight -= 1
-    while groups and groups[-1] == 0:
-        groups.pop()
-    if not groups:
-        weight, sign = 0, 0
-    head = struct.pack(">hhHH", len(groups), weight, 0x4000 if sign else 0, decimals)
-    return head + struct.pack(f">{len(groups)}h", *groups)
+    unscaled = int("".join(map(str, digits)) or "0") * 10 ** max(0, int(exponent))
+    return _encode_scaled(-unscaled if sign else unscaled, max(0, -int(exponent)))
+
+
+def _encode_scaled(unscaled: int, decimals: int) -> bytes:
+    """Of `unscaled / 10**decimals`: digits in base 10,000, weight of the first, sign, decimals shown."""
+    below, rest = -(-decimals // 4), abs(unscaled) * 10 ** (-decimals % 4)
+    groups: list[int] = []
+    while rest:
+        rest, group = divmod(rest, 10_000)
+        groups.append(group)
+    weight = len(groups) - 1 - below if groups else 0
+    first = next((at for at, group in enumerate(groups) if group), 0)
+    shown = groups[first:][::-1]
+    sign = 0x4000 if unscaled < 0 else 0
+    return struct.pack(f">hhHH{len(shown)}h", len(shown), weight, sign, decimals, *shown)

@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from faults import DeveloperFault
-from storage.bulk import array_literal, copy_frame, one_of, read_frame
+from storage.bulk import array_literal, copy_frame, joined_octets, one_of, read_frame
 from storage.database import Database
 from storage.locks import lock_ucs
 
@@ -280,8 +280,8 @@ def _content_matrix(frame: pl.DataFrame, slots: int) -> Octets:
             .view(np.uint8)
             .reshape(rows, -1),
             values.is_null().to_numpy().view(np.uint8).reshape(rows, slots),
-            np.frombuffer(b"".join(frame["origin"]), np.uint8).reshape(rows, slots),
-            np.frombuffer(b"".join(frame["reason"]), np.uint8).reshape(rows, slots),
+            joined_octets(frame["origin"]).reshape(rows, slots),
+            joined_octets(frame["reason"]).reshape(rows, slots),
         ],
         axis=1,
     )

@@ -124,7 +124,10 @@ def _judge(
     n, hours = len(matrix), matrix.slots // per_hour
     energy = np.where(matrix.known, matrix.numerators, 0).reshape(n, hours, per_hour).sum(axis=2)
     keys = list(zip(matrix.uc_id.tolist(), matrix.day.tolist(), strict=True))
-    limits = [_limits(musd.get(key), params) for key in keys]
+    # Few distinct values serve many UCs: the exact products are made once for each.
+    declared = [musd.get(key) for key in keys]
+    distinct = {value: _limits(value, params) for value in set(declared)}
+    limits = [distinct[value] for value in declared]
     # An integer is above a rational exactly when it is above its floor.
     alert: I64 = np.array([limit[1] for limit in limits], dtype=np.int64)
     found = []

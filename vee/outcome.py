@@ -67,12 +67,12 @@ def outcomes(
     rows: list[tuple[object, ...]] = []
     for part in split_by_slots(series):
         matrix = to_matrix(part)
-        counts = {origin: (matrix.origin == origin).sum(axis=1) for origin in Origin}
+        missing_counts, *kinds = [(matrix.origin == origin).sum(axis=1).tolist() for origin in Origin]
         energy = np.where(matrix.known, matrix.numerators, 0).sum(axis=1)
         details = _details(matrix)
         keys = zip(matrix.uc_id.tolist(), matrix.day.tolist(), strict=True)
         for row, key in enumerate(keys):
-            missing = int(counts[Origin.MISSING][row])
+            missing = missing_counts[row]
             state, cause = "ready", ""
             if key in blocked:
                 state, cause = blocked[key]
@@ -85,7 +85,7 @@ def outcomes(
                     *key,
                     state,
                     cause,
-                    *(int(counts[origin][row]) for origin in list(Origin)[1:]),
+                    *(counts[row] for counts in kinds),
                     missing,
                     int(energy[row]),
                     details[row],
