@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from collector import service
+from collector.monitoring import monitor
+from collector.planning import Priority, SequenceName
 from collector.service import Collector
 from protocols.nbr14522.models import add_catalogue, remove_catalogue
 from simulator.fleet_file import plan_fleet
@@ -26,6 +28,7 @@ from simulator.grid import MARKET_ZONE
 from simulator.meter import Stretch
 from simulator.server import MeterServer
 from simulator.virtual_time import run_virtual, virtual_loop
+from storage import queue
 from storage.database import Database
 from tests.collector import world
 
@@ -183,7 +186,7 @@ class Lived:
     bytes: int
 
 
-def live(db, meters, days, seed, monkeypatch, extra=None):
+def live(db, meters, days, seed, monkeypatch):
     """Let the fleet live from `BEGIN` until 08:00 after so many whole days."""
     db = world.quick(
         db,
@@ -205,7 +208,7 @@ def live(db, meters, days, seed, monkeypatch, extra=None):
     witness = Witness()
     try:
         with witness.watching(monkeypatch):
-            return run_virtual(_live(db, plan, days, witness, extra))
+            return run_virtual(_live(db, plan, days, witness))
     finally:
         remove_catalogue(CATALOGUE.name)
 
@@ -224,7 +227,7 @@ def _with_losses(plan, days, chance):
     return replace(plan, units=tuple(units))
 
 
-async def _live(db, plan, days, witness, extra):
+async def _live(db, plan, days, witness):
     clock = virtual_loop().clock(BEGIN)
     first_day = BEGIN.date() + timedelta(days=1)
     end = datetime.combine(first_day + timedelta(days=days), datetime.min.time(), MARKET_ZONE)
@@ -235,8 +238,8 @@ async def _live(db, plan, days, witness, extra):
         stop = asyncio.Event()
         ticking = asyncio.create_task(_tick(db, clock))
         work = asyncio.create_task(collector.run(stop))
-        if extra is not None:
-            await extra(db, ids, clock)
+        await asyncio.sleep(8 * 3600.0)
+        _ask_on_demand(db, ids, clock())
         await asyncio.wait([work], timeout=(end - clock()).total_seconds())
         stop.set()
         await work
@@ -251,6 +254,20 @@ async def _live(db, plan, days, witness, extra):
             sessions=collector.stats.sessions,
             bytes=collector.stats.bytes_sent + collector.stats.bytes_received,
         )
+
+
+def _ask_on_demand(db, ids, now):
+    """People ask in the middle of the night's work: every sequence, and one point watched for half a day."""
+    names = [name.value for name in SequenceName]
+    with db.connect() as conn:
+        for number, meter_id in enumerate(ids.values()):
+            if number % 5 == 0:
+                parameters = {"sequence": names[number // 5 % len(names)], "days": []}
+                request = queue.Request(
+                    "read", "person", meter_id, parameters, priority=int(Priority.ON_DEMAND)
+                )
+                queue.enqueue(conn, request)
+        monitor(conn, "P00000", now, now + timedelta(hours=12), "person")
 
 
 async def _tick(db, clock):
