@@ -57,8 +57,8 @@ class Exchange:
     seen: int = 0
     failure: FailureReason = FailureReason.NO_ANSWER
     _held: array[int] = field(default_factory=lambda: array("q"))
-    """Digest of each block by its number, -1: none. An array: a month of words has 150 blocks, and a collector
-    has thousands of these."""
+    """Digest of each block by its number, -1: none. An array, since a month of words has 150 blocks, and a
+    collector thousands of these."""
 
     @property
     def command(self) -> int:
