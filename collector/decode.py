@@ -648,20 +648,27 @@ def readings_frame(parts: Sequence[tuple[int, int, Sequence[DayVector]]]) -> pl.
     Returns:
         READINGS_SCHEMA; null pulses are missing, source 0 covers them.
     """
-    by_slots: dict[int, list[tuple[int, int, DayVector]]] = {}
+    by_shape: dict[tuple[int, bool], list[tuple[int, int, DayVector]]] = {}
     for meter_id, session_id, vectors in parts:
         for vector in vectors:
-            by_slots.setdefault(len(vector.pulses), []).append((meter_id, session_id, vector))
-    frames = [_readings_of_one_length(rows) for rows in by_slots.values()]
+            shape = len(vector.pulses), bool(vector.present.all())
+            by_shape.setdefault(shape, []).append((meter_id, session_id, vector))
+    frames = [_readings_of_one_shape(rows, is_full) for (_, is_full), rows in by_shape.items()]
     return pl.concat(frames) if frames else pl.DataFrame(schema=READINGS_SCHEMA)
 
 
-def _readings_of_one_length(rows: Sequence[tuple[int, int, DayVector]]) -> pl.DataFrame:
-    present = np.stack([vector.present for _, _, vector in rows])
+def _readings_of_one_shape(rows: Sequence[tuple[int, int, DayVector]], is_full: bool) -> pl.DataFrame:
+    """Rows of one number of slots: nearly all are full days, which need no runs and no gaps."""
+    numbers = np.array([session_id for _, session_id, _ in rows], np.int64)
     pulses = pl.Series(np.stack([vector.pulses for _, _, vector in rows]).ravel())
-    if not present.all():
+    starts: Any = pl.Series(np.zeros(len(rows), np.int16)).reshape((len(rows), 1)).arr.to_list()
+    sessions: Any = pl.Series(numbers).reshape((len(rows), 1)).arr.to_list()
+    if not is_full:
+        present = np.stack([vector.present for _, _, vector in rows])
         pulses = pulses.set(pl.Series(~present.ravel()), None)
-    runs = [source_runs(vector.present, session_id) for _, session_id, vector in rows]
+        runs = [source_runs(vector.present, session_id) for _, session_id, vector in rows]
+        starts, sessions = [first for first, _ in runs], [sources for _, sources in runs]
+    slots = len(rows[0][2].pulses)
     return pl.DataFrame(
         {
             "meter_id": [meter_id for meter_id, _, _ in rows],
@@ -669,9 +676,9 @@ def _readings_of_one_length(rows: Sequence[tuple[int, int, DayVector]]) -> pl.Da
             "day": [vector.day for _, _, vector in rows],
             "quantity_code": [vector.quantity_code for _, _, vector in rows],
             "interval_s": [vector.interval_s for _, _, vector in rows],
-            "pulses": pulses.reshape(present.shape).arr.to_list(),
-            "source_starts": [starts for starts, _ in runs],
-            "source_sessions": [sessions for _, sessions in runs],
+            "pulses": pulses.reshape((len(rows), slots)).arr.to_list(),
+            "source_starts": starts,
+            "source_sessions": sessions,
         },
         schema=READINGS_SCHEMA,
     )
