@@ -233,6 +233,18 @@ def day_spans(day: date, interval_s: int, present: Sequence[bool] | None, until:
     return spans
 
 
+def joined(spans: Iterable[Span], interval_s: int) -> tuple[Span, ...]:
+    """Spans with those that follow one another made one; oldest first."""
+    interval = timedelta(seconds=interval_s)
+    found: list[Span] = []
+    for span in spans:
+        if found and found[-1].last_end + interval == span.first_end:
+            found[-1] = Span(found[-1].first_end, span.last_end)
+        else:
+            found.append(span)
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class InstalledMeter:
     """A meter in its place, as the registry has it for the time of planning."""

@@ -52,7 +52,8 @@ from storage.database import Database
 log = structlog.get_logger(__name__)
 
 _CLAIM_BATCH = 500
-_SETTLE_BATCH = 40
+# Sessions decoded and merged in one transaction: more would save little time and cost memory.
+_SETTLE_BATCH = 10
 # Frames wait at most so long, or so many, before they are stored: one COPY for all sessions.
 _FLUSH_S = 0.25
 _FLUSH_FRAMES = 2000

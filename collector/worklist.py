@@ -24,6 +24,7 @@ from collector.planning import (
     ScheduleKind,
     SequenceName,
     day_spans,
+    joined,
     plan_reads,
     to_local,
 )
@@ -116,7 +117,7 @@ def assign(
         lacking = gaps_of_further_groups(further, target.meter_id, target.interval_s, wanted, local)
         goal = Goal(
             sequence=name,
-            spans=tuple(sorted({*spans, *lacking}, key=lambda span: span.first_end)),
+            spans=joined(sorted({*spans, *lacking}, key=lambda span: span.first_end), target.interval_s),
             with_records=target.meter_id not in busy_today,
             with_all_groups=bool(lacking),
             absent=absent.get(target.meter_id, frozenset()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,7 @@ def merge_readings(conn: psycopg.Connection[Any], frame: pl.DataFrame, at: dt.da
     """
     if frame.is_empty():
         return MergeResult()
-    frame = frame.with_columns(version=pl.lit(0, pl.Int32)).select(list(SCHEMA))
+    frame = frame.with_columns(version=pl.lit(1, pl.Int32)).select(list(SCHEMA))
     lock_meters(conn, frame["meter_id"].unique())
     new, frame = _split_new(conn, frame)
     added = _append(conn, new, at)
@@ -140,23 +141,21 @@ def _split_new(conn: psycopg.Connection[Any], frame: pl.DataFrame) -> tuple[pl.D
 
     Most readings are of this kind, and need no merging slot by slot, which is twenty times slower.
     """
-    keys = frame.select(_KEY).unique()
+    keys = list(zip(*(frame[name].to_list() for name in _KEY), strict=True))
+    often = Counter(keys)
+    days = [day for _, _, day in often]
     cursor = conn.cursor(binary=True)
     cursor.execute(
         "SELECT DISTINCT r.meter_id, r.channel, r.day FROM reading_day r "
         "JOIN unnest(%s::bigint[], %s::smallint[], %s::date[]) AS k (meter_id, channel, day) "
         "USING (meter_id, channel, day) WHERE r.day BETWEEN %s AND %s",
-        [*(keys[name].to_list() for name in _KEY), keys["day"].min(), keys["day"].max()],
+        [[key[0] for key in often], [key[1] for key in often], days, min(days), max(days)],
     )
-    known = pl.DataFrame(cursor.fetchall(), schema={name: SCHEMA[name] for name in _KEY}, orient="row")
-    is_new = (
-        frame.join(known.with_columns(is_known=True), on=_KEY, how="left", maintain_order="left")[
-            "is_known"
-        ].is_null()
-        & frame.select(pl.len().over(_KEY) == 1).to_series()
-        & pl.Series(_are_canonical(frame))
-    )
-    return frame.filter(is_new), frame.filter(~is_new)
+    known = set(cursor.fetchall())
+    is_new = _are_canonical(frame) & np.array([often[key] == 1 and key not in known for key in keys])
+    if is_new.all():
+        return frame, frame.clear()
+    return frame.filter(pl.Series(is_new)), frame.filter(pl.Series(~is_new))
 
 
 def _are_canonical(frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
@@ -190,11 +189,13 @@ def _append(conn: psycopg.Connection[Any], new: pl.DataFrame, at: dt.datetime) -
     """Write days that are not stored as they came."""
     if new.is_empty():
         return MergeResult()
-    first = new.with_columns(version=pl.lit(1, pl.Int32)).sort(_KEY)
-    copy_frame(conn, "reading_day", first.with_columns(recorded_at=pl.lit(at, pl.Datetime("us", "UTC"))))
-    touched = first.select("meter_id", "day").unique().sort("meter_id", "day")
-    copy_frame(conn, "touched_day", touched.with_columns(touched_at=pl.lit(at, pl.Datetime("us", "UTC"))))
-    return MergeResult(inserted=first.height, touched=tuple(touched.rows()))
+    copy_frame(conn, "reading_day", new.with_columns(recorded_at=pl.lit(at, pl.Datetime("us", "UTC"))))
+    touched = sorted(set(zip(new["meter_id"].to_list(), new["day"].to_list(), strict=True)))
+    statement = "COPY touched_day (meter_id, day, touched_at) FROM STDIN"
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        for meter_id, day in touched:
+            copy.write_row((meter_id, day, at))
+    return MergeResult(inserted=new.height, touched=tuple(touched))
 
 
 def read_reading_days(

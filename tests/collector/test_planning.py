@@ -68,6 +68,15 @@ class TestDaySpans:
             Span(datetime(2026, 11, 20, 0, 15), datetime(2026, 11, 20, 1, 0))
         ]
 
+    def test_whole_days_in_a_row_are_one_span_and_a_hole_divides_them(self):
+        until = datetime(2026, 11, 29)
+        days = [date(2026, 11, n) for n in (20, 21, 23)]
+        spans = [span for day in days for span in planning.day_spans(day, 300, None, until)]
+        assert planning.joined(spans, 300) == (
+            Span(datetime(2026, 11, 20, 0, 5), datetime(2026, 11, 22)),
+            Span(datetime(2026, 11, 23, 0, 5), datetime(2026, 11, 24)),
+        )
+
     @given(st.lists(st.booleans(), min_size=96, max_size=96))
     def test_spans_name_exactly_the_missing_slots(self, present):
         spans = planning.day_spans(DAY, 900, present, datetime(2026, 11, 22))

@@ -32,22 +32,6 @@ class SerialReader(Reader):
         self._line_echoes = False
         self._echo_expected: int | None = None
         self._echo_checked = False
-        self._actions: dict[ReaderAction, Callable[[], None]] = {
-            ReaderAction.FIRST_ENQ: self._first_enq,
-            ReaderAction.SEND: self._send_synchronised,
-            ReaderAction.LISTEN: self._listen,
-            ReaderAction.GIVE_UP_SYNC: self._give_up_sync,
-            ReaderAction.SEND_REFUSED: self._send_refused,
-            ReaderAction.BEGIN_WAIT: self._begin_wait,
-            ReaderAction.OPEN_BLOCK: self._open_block,
-            ReaderAction.ENQ_AFTER_SEND: self._enq_after_send,
-            ReaderAction.BREAK: self._break,
-            ReaderAction.NO_ANSWER: self._no_answer,
-            ReaderAction.WAIT_MORE: self._wait_more,
-            ReaderAction.SEND_AFTER_WAIT: self._transmit,
-            ReaderAction.GIVE_UP_WAIT: self._give_up_wait,
-            ReaderAction.CLOSE_GAP: self._close_gap,
-        }
 
     def _begin(self) -> None:
         self._ever_sent = False
@@ -72,7 +56,7 @@ class SerialReader(Reader):
         return super()._stage() if self._ever_sent else "synchronise"
 
     def _act(self, event: ReaderInput) -> None:
-        self._actions[READER_TABLE[self._state, event]]()
+        _ACTIONS[READER_TABLE[self._state, event]](self)
 
     def _on_timeout(self) -> None:
         self._act(ReaderInput.TIMEOUT)
@@ -319,3 +303,22 @@ class SerialReader(Reader):
             self._refuse_block(FailureReason.BROKEN_OFF)
         else:
             self._transmit()
+
+
+# Of the class, not of each link: a collector has thousands of them.
+_ACTIONS: dict[ReaderAction, Callable[[SerialReader], None]] = {
+    ReaderAction.FIRST_ENQ: SerialReader._first_enq,
+    ReaderAction.SEND: SerialReader._send_synchronised,
+    ReaderAction.LISTEN: SerialReader._listen,
+    ReaderAction.GIVE_UP_SYNC: SerialReader._give_up_sync,
+    ReaderAction.SEND_REFUSED: SerialReader._send_refused,
+    ReaderAction.BEGIN_WAIT: SerialReader._begin_wait,
+    ReaderAction.OPEN_BLOCK: SerialReader._open_block,
+    ReaderAction.ENQ_AFTER_SEND: SerialReader._enq_after_send,
+    ReaderAction.BREAK: SerialReader._break,
+    ReaderAction.NO_ANSWER: SerialReader._no_answer,
+    ReaderAction.WAIT_MORE: SerialReader._wait_more,
+    ReaderAction.SEND_AFTER_WAIT: SerialReader._transmit,
+    ReaderAction.GIVE_UP_WAIT: SerialReader._give_up_wait,
+    ReaderAction.CLOSE_GAP: SerialReader._close_gap,
+}
