@@ -224,7 +224,8 @@ def _document(reading: _Reading, decoded: Decoded) -> dict[str, Any]:
         "drift_s": decoded.clock.drift_s if decoded.clock else None,
         "answers": [_plain(answer) for answer in reading.answers()],
         "intervals": [
-            {"end": end.isoformat(), "pulses": pulses} for end, pulses in sorted(_intervals(decoded).items())
+            {"end": end.isoformat(), "pulses": {str(channel): count for channel, count in pulses.items()}}
+            for end, pulses in sorted(_intervals(decoded).items())
         ],
         "issues": [
             {"stage": issue.stage, "reason": issue.reason, **issue.detail} for issue in decoded.issues

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+import threading
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -150,6 +152,27 @@ def sessions(db, meter_id=None):
 def query(db, text, *parameters):
     with db.connect() as conn:
         return conn.execute(text, parameters).fetchall()
+
+
+@contextmanager
+def meters_in_thread(stations):
+    """The meters served from a thread of their own, for tests that wait for processes."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    servers = [run(TcpMeterServer(station, enq_period_s=0.03).start()) for station in stations]
+    try:
+        yield servers
+    finally:
+        for server in servers:
+            run(server.stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 MARKET = MARKET_ZONE
