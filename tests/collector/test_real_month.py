@@ -23,7 +23,7 @@ MONTH = Path(__file__).parents[2].parent / "shared" / "data" / "pulses_5min_2016
 SERIAL = "00000507"
 
 
-@pytest.mark.skipif(not MONTH.exists(), reason="the real month is not here")
+@pytest.mark.skipif(not MONTH.exists(), reason="real data absent (../shared/data)")
 @pytest.mark.req("TR-5.5a", "TR-5.12a", "X-trace")
 @pytest.mark.parametrize("sequence", ["whole", "verification", "missing"])
 def test_a_real_month_is_read_exactly(db, sequence):

@@ -13,7 +13,7 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 MONTH = DATA / "pulses_5min_2016-09-28_2016-10-28.csv"
 
 
-@pytest.mark.skipif(not MONTH.exists(), reason="the recorded month is not part of the repository")
+@pytest.mark.skipif(not MONTH.exists(), reason="real data absent (../shared/data)")
 def test_the_recorded_month_is_complete() -> None:
     source = read_pulses_csv(MONTH, 0.0072)
     assert len(source.counts) == 8_641

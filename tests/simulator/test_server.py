@@ -154,7 +154,7 @@ def test_an_old_meter_is_read_over_tcp_with_26_and_27() -> None:
 
 
 @pytest.mark.req("X-sim")
-@pytest.mark.skipif(not MONTH.exists(), reason="the recorded month is not part of the repository")
+@pytest.mark.skipif(not MONTH.exists(), reason="real data absent (../shared/data)")
 def test_the_recorded_month_comes_through_exactly() -> None:
     recording = read_pulses_csv(MONTH, 0.0072)
     end = end_of(recording)

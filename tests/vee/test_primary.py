@@ -185,7 +185,7 @@ def test_late_recovery_is_measured_and_says_so() -> None:
     assert set(result.main["origin"][0]) == {Origin.MEASURED}
 
 
-@pytest.mark.skipif(not REAL_MONTH.exists(), reason="the real month is not in this checkout")
+@pytest.mark.skipif(not REAL_MONTH.exists(), reason="real data absent (../shared/data)")
 def test_the_real_month_comes_out_exactly() -> None:
     with REAL_MONTH.open() as file:
         counts = [int(row["pulses"]) for row in csv.DictReader(file)]

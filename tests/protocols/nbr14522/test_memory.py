@@ -109,7 +109,7 @@ def test_interval_ends_count_back_from_the_last() -> None:
     assert len(interval_ends(datetime(2021, 1, 1), 300, 0)) == 0
 
 
-@pytest.mark.skipif(not REAL_MONTH.exists(), reason="the real month is not in this checkout")
+@pytest.mark.skipif(not REAL_MONTH.exists(), reason="real data absent (../shared/data)")
 def test_real_month_survives_the_words() -> None:
     with REAL_MONTH.open() as file:
         pulses = [int(row["pulses"]) for row in csv.DictReader(file)]
