@@ -134,7 +134,7 @@ def write_uc_days(
     version beside the old. Verdicts, MUSD hours and outcomes are the latest word and are replaced where
     they differ. Writers of the same UC wait for each other.
     """
-    layers = {layer: _with_hash(frame, layer) for layer, frame in sorted(batch.layers.items())}
+    layers = _with_hashes(batch.layers)
     keys = _keys([*layers.values(), batch.outcomes])
     if keys.is_empty():
         return WriteResult(keys.with_columns(version=pl.lit(0), action=pl.lit("")), 0)
@@ -144,17 +144,7 @@ def write_uc_days(
     _delete_versions(conn, gone, quantity)
     fresh = plan.filter(pl.col("action") != "keep").select("uc_id", "day", "version")
     stamp = pl.lit(at.astimezone(dt.UTC), pl.Datetime("us", "UTC"))
-    for layer, frame in layers.items():
-        # Upper layers are made from the layer below, which has their own version.
-        source = pl.col("input_version" if layer is Layer.PRIMARY else "version").cast(pl.Int32)
-        rows = frame.join(fresh, on=["uc_id", "day"]).with_columns(
-            input_version=source,
-            layer=pl.lit(int(layer), pl.Int16),
-            quantity=pl.lit(quantity, pl.Int16),
-            run_id=pl.lit(run_id),
-            recorded_at=stamp,
-        )
-        copy_frame(conn, "series_day", rows)
+    _write_layers(conn, layers, fresh, quantity, run_id, stamp)
     if not batch.estimates.is_empty():
         estimates = batch.estimates.select("uc_id", "day", *_ESTIMATE).join(fresh, on=["uc_id", "day"])
         copy_frame(conn, "estimate", estimates)
@@ -236,54 +226,144 @@ def _keys(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 _KEY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"uc_id": pl.Int64, "day": pl.Date}
 
 
-def _with_hash(frame: pl.DataFrame, layer: Layer) -> pl.DataFrame:
-    names = [*WRITE_SCHEMA, *(["input_version"] if layer is Layer.PRIMARY else [])]
-    chosen = frame.select(names).cast(WRITE_SCHEMA)  # type: ignore[arg-type]  # polars names a narrower mapping
-    if chosen.select("uc_id", "day").is_duplicated().any():
-        raise DeveloperFault(
-            f"a UC-day comes twice in layer {layer.name}", where="storage.series.write_uc_days"
-        )
-    return chosen.with_columns(content_hash=_content_hashes(chosen))
+@dataclass(frozen=True)
+class _Content:
+    """Values of a layer's rows as octets, their digests, and the lowest layer that has the same ones."""
+
+    keys: pl.DataFrame
+    octets: Octets
+    digests: list[bytes]
+    same_as: npt.NDArray[np.int16]
 
 
-def _content_hashes(frame: pl.DataFrame) -> pl.Series:
-    """SHA-256 of denominator, values, origin, reason, derivation and, where it has one, input version of
-    each row.
+def _with_hashes(layers: Mapping[Layer, pl.DataFrame]) -> dict[Layer, pl.DataFrame]:
+    """Frames of `WRITE_SCHEMA` with `content_hash`, and `same_as`: the lowest layer with the same values.
+
+    Most UC-days are measured whole, and most have no losses: their values are the same from primary to
+    adjusted, and need be neither hashed nor sent again.
     """
+    hashed: dict[Layer, pl.DataFrame] = {}
+    below: _Content | None = None
+    for layer, frame in sorted(layers.items()):
+        names = [*WRITE_SCHEMA, *(["input_version"] if layer is Layer.PRIMARY else [])]
+        chosen = frame.select(names).cast(WRITE_SCHEMA)  # type: ignore[arg-type]  # polars names a narrower mapping
+        if chosen.select("uc_id", "day").is_duplicated().any():
+            raise DeveloperFault(
+                f"a UC-day comes twice in layer {layer.name}", where="storage.series.write_uc_days"
+            )
+        below = _content(chosen, layer, below)
+        hashed[layer] = chosen.with_columns(
+            content_hash=_content_hashes(chosen, below.digests),
+            same_as=pl.Series(below.same_as, dtype=pl.Int16),
+        )
+    return hashed
+
+
+def _content(frame: pl.DataFrame, layer: Layer, below: _Content | None) -> _Content:
     counts = frame["numerators"].list.len().to_numpy()
     for name in ("origin", "reason"):
         if (frame[name].bin.size().to_numpy() != counts).any():
             raise DeveloperFault(f"{name} needs one octet per slot", where="storage.series.write_uc_days")
-    hashes = np.empty(frame.height, object)
+    keys = frame.select("uc_id", "day")
+    digests: list[bytes] = [b""] * frame.height
+    same_as = np.full(frame.height, int(layer), np.int16)
+    octets: Octets = np.zeros((0, 0), np.uint8)
     for slots in np.unique(counts):
         chosen = np.flatnonzero(counts == slots)
-        part = frame if len(chosen) == frame.height else frame[chosen]
-        matrix = _content_matrix(part, int(slots))
-        hashes[chosen] = [hashlib.sha256(row).digest() for row in matrix]
-    return pl.Series(hashes.tolist(), dtype=pl.Binary)
+        octets = _content_octets(frame if len(chosen) == frame.height else frame[chosen], int(slots))
+        is_same = np.zeros(len(chosen), np.bool_)
+        if below is not None and octets.shape == below.octets.shape and keys.equals(below.keys):
+            is_same = (octets == below.octets).all(axis=1)
+            same_as[is_same] = below.same_as[is_same]
+        for at, row, same in zip(chosen.tolist(), octets, is_same.tolist(), strict=True):
+            digests[at] = below.digests[at] if same and below else hashlib.sha256(row).digest()
+    return _Content(keys, octets, digests, same_as)
 
 
-def _content_matrix(frame: pl.DataFrame, slots: int) -> Octets:
+def _content_octets(frame: pl.DataFrame, slots: int) -> Octets:
+    """Denominator, interval, values, which are NULL, origin and reason: (rows, octets)."""
     rows = frame.height
     values = frame["numerators"].explode(empty_as_null=False)
-    zero = pl.Series([0] * rows)
-    heads = [frame["denominator"], frame["interval_s"], frame["derivation_id"]]
-    heads.append(frame["input_version"] if "input_version" in frame.columns else zero)
-    head = np.stack([column.to_numpy().astype("<i8") for column in heads], axis=1)
+    head = np.stack([frame[name].to_numpy().astype("<i8") for name in ("denominator", "interval_s")], axis=1)
+    numbers = values.fill_null(0).to_numpy().astype("<i8").reshape(rows, slots)
     return np.concatenate(
         [
             head.view(np.uint8).reshape(rows, -1),
-            values.fill_null(0)
-            .to_numpy()
-            .astype("<i8")
-            .reshape(rows, slots)
-            .view(np.uint8)
-            .reshape(rows, -1),
+            numbers.view(np.uint8).reshape(rows, -1),
             values.is_null().to_numpy().view(np.uint8).reshape(rows, slots),
             joined_octets(frame["origin"]).reshape(rows, slots),
             joined_octets(frame["reason"]).reshape(rows, slots),
         ],
         axis=1,
+    )
+
+
+def _content_hashes(frame: pl.DataFrame, digests: Sequence[bytes]) -> pl.Series:
+    """SHA-256 of the values' digest, the derivation and, where it has one, the input version of each row."""
+    made_by = [frame["derivation_id"].to_numpy().astype("<i8")]
+    if "input_version" in frame.columns:
+        made_by.append(frame["input_version"].to_numpy().astype("<i8"))
+    heads = np.stack(made_by, axis=1)
+    hashes = [
+        hashlib.sha256(digest + head.tobytes()).digest() for digest, head in zip(digests, heads, strict=True)
+    ]
+    return pl.Series(hashes, dtype=pl.Binary)
+
+
+_TWIN_COLUMNS = ("uc_id", "day", "version", "layer", "input_version", "derivation_id", "content_hash")
+
+
+def _write_layers(
+    conn: psycopg.Connection[Any],
+    layers: Mapping[Layer, pl.DataFrame],
+    fresh: pl.DataFrame,
+    quantity: int,
+    run_id: str,
+    stamp: pl.Expr,
+) -> None:
+    """Send each row's values once; the server copies them to the layers that have the same."""
+    twins = []
+    for layer, frame in layers.items():
+        # The large columns are gathered anew only where some rows are not fresh.
+        version = frame.select("uc_id", "day").join(
+            fresh, on=["uc_id", "day"], how="left", maintain_order="left"
+        )
+        rows = frame.with_columns(version["version"], layer=pl.lit(int(layer), pl.Int16))
+        if version["version"].null_count():
+            rows = rows.filter(pl.col("version").is_not_null())
+        # Upper layers are made from the layer below, which has their own version.
+        source = pl.col("input_version" if layer is Layer.PRIMARY else "version").cast(pl.Int32)
+        rows = rows.with_columns(input_version=source)
+        is_own = pl.col("same_as") == int(layer)
+        twins.append(rows.filter(~is_own).select(*_TWIN_COLUMNS, "same_as"))
+        own = rows if twins[-1].is_empty() else rows.filter(is_own)
+        copy_frame(
+            conn,
+            "series_day",
+            own.drop("same_as").with_columns(
+                quantity=pl.lit(quantity, pl.Int16), run_id=pl.lit(run_id), recorded_at=stamp
+            ),
+        )
+    twins = [rows for rows in twins if not rows.is_empty()]
+    if not twins:
+        return
+    copies = pl.concat(twins)
+    conn.execute(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS pending_twin (uc_id bigint, day date, version integer, "
+        "layer smallint, input_version integer, derivation_id bigint, content_hash bytea, same_as smallint) "
+        "ON COMMIT DELETE ROWS"
+    )
+    conn.execute("DELETE FROM pending_twin")
+    copy_frame(conn, "pending_twin", copies)
+    names = ", ".join(_TWIN_COLUMNS)
+    values = "quantity, interval_s, denominator, numerators, origin, reason, run_id, recorded_at"
+    conn.execute(
+        # Row by row through the key; the bounds on day let TimescaleDB leave out chunks.
+        f"INSERT INTO series_day ({names}, {values}) SELECT {', '.join('t.' + n for n in _TWIN_COLUMNS)}, "
+        f"{', '.join('s.' + n for n in values.split(', '))} FROM pending_twin t CROSS JOIN LATERAL "
+        "(SELECT * FROM series_day o WHERE o.uc_id = t.uc_id AND o.quantity = %s AND o.layer = t.same_as "
+        "AND o.day = t.day AND o.version = t.version AND o.day BETWEEN %s AND %s LIMIT 1) s",
+        [quantity, copies["day"].min(), copies["day"].max()],
     )
 
 
