@@ -19,7 +19,7 @@ def main() -> None:
     settings = Settings(database=DatabaseSettings(url=url, data_dir=Path("unused")))
     policy = os.environ.get("SMF_TEST_POLICY")
     policy_path = None if policy is None else Path(policy)
-    db = quick(Database(url, settings), per_host_limit=4, command_policy_path=policy_path)
+    db = quick(Database(url, settings), per_host_limit=3, command_policy_path=policy_path)
     instant = datetime.fromisoformat(now)
     print("ready", flush=True)
     asyncio.run(drain(db, [int(number) for number in ids], lambda: instant, deadline_s=60))
