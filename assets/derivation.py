@@ -23,11 +23,11 @@ import polars as pl
 import psycopg
 
 from assets.facts import FactReader, open_reader
-from assets.layers import Layers, Parameters, Settings, compute
+from assets.layers import Facts, Layers, Parameters, Settings, compute
 from faults import DeveloperFault, Fault, RetryFault
 from storage import series
 from storage.database import Database
-from storage.series import Layer, UcDays, write_uc_days
+from storage.series import Layer, Prepared, UcDays, write_uc_days
 from vee import calendars
 from vee.quality import Cause
 
@@ -156,7 +156,7 @@ def recompute(
     work = _Derivation(db, as_of, "", parameters or Parameters())
     chunk = _Chunk([uc_id], [day], history_as_of(day, work.today, work.calendars))
     with open_reader(db) as reader:
-        return work._compute(reader, chunk.uc_ids, chunk)
+        return work._compute(reader, reader.facts(chunk.uc_ids, chunk.days), chunk)
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,10 @@ class _Chunk:
 
 @dataclass
 class _Made:
-    """What a chunk came to: computed parts, and UCs that could not be computed with their reason."""
+    """What a chunk came to: parts ready to be written; UCs that could not be computed, and why."""
 
     chunk: _Chunk
-    parts: list[Layers] = field(default_factory=list)
+    parts: list[tuple[Layers, Prepared]] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
 
 
@@ -193,22 +193,30 @@ class _Derivation:
         groups = self._day_groups(first_day, last_day)
         with (
             open_reader(self.db) as reader,
+            # Read one chunk ahead, on a connection of its own.
+            open_reader(self.db) as ahead,
             self.db.connect(autocommit=True) as conn,
+            ThreadPoolExecutor(1, "derive-read") as early,
             ThreadPoolExecutor(1, "derive-write") as writer,
         ):
             self.derivations = _register(conn, self.parameters)
             ucs = reader.uc_ids(shard, shards)
             for number, (known_as_of, days) in enumerate(groups):
                 step = max(1, size // len(days))
+                chunks = [_Chunk(ucs[n : n + step], days, known_as_of) for n in range(0, len(ucs), step)]
                 pending: Future[DeriveSummary] | None = None
-                for start in range(0, len(ucs), step):
-                    chunk = _Chunk(ucs[start : start + step], days, known_as_of)
-                    made = self._compute_or_split(reader, chunk)
+                facts = [early.submit(ahead.facts, chunk.uc_ids, days) for chunk in chunks[:1]]
+                for at, chunk in enumerate(chunks):
+                    facts += [
+                        early.submit(ahead.facts, later.uc_ids, days) for later in chunks[at + 1 : at + 2]
+                    ]
+                    made = self._compute_or_split(reader, chunk, facts.pop(0))
                     if pending is not None:
                         summary.add(pending.result())
                     pending = writer.submit(self._write, conn, made)
                     if progress is not None:
-                        progress(number * len(ucs) + start + len(chunk.uc_ids), len(groups) * len(ucs))
+                        done = number * len(ucs) + at * step + len(chunk.uc_ids)
+                        progress(done, len(groups) * len(ucs))
                 # Its days may be history of the next group: they must be stored first.
                 if pending is not None:
                     summary.add(pending.result())
@@ -220,14 +228,21 @@ class _Derivation:
         grouped = groupby(days, key=lambda day: history_as_of(day, self.today, self.calendars))
         return [(known_as_of, list(group)) for known_as_of, group in grouped]
 
-    def _compute_or_split(self, reader: FactReader, chunk: _Chunk) -> _Made:
-        """Compute a chunk; where it fails, its halves, down to the UC that cannot be computed."""
+    def _compute_or_split(self, reader: FactReader, chunk: _Chunk, known: Future[Facts]) -> _Made:
+        """Compute a chunk; where it fails, its halves, down to the UC that cannot be computed.
+
+        Args:
+            known: the facts of the whole chunk, read ahead.
+        """
         made = _Made(chunk)
         waiting = [chunk.uc_ids]
         while waiting:
             uc_ids = waiting.pop()
             try:
-                made.parts.append(self._compute(reader, uc_ids, chunk))
+                is_whole = uc_ids == chunk.uc_ids
+                facts = known.result() if is_whole else reader.facts(uc_ids, chunk.days)
+                part = self._compute(reader, facts, chunk)
+                made.parts.append((part, series.prepare(self._rows(part))))
             except (Fault, ArithmeticError, ValueError, pl.exceptions.PolarsError) as error:
                 if isinstance(error, RetryFault):
                     raise
@@ -244,18 +259,16 @@ class _Derivation:
                     ) from error
         return made
 
-    def _compute(self, reader: FactReader, uc_ids: list[int], chunk: _Chunk) -> Layers:
+    def _compute(self, reader: FactReader, facts: Facts, chunk: _Chunk) -> Layers:
         settings = Settings(self.calendars, self.as_of, chunk.history_as_of, self.parameters)
-        return compute(reader.facts(uc_ids, chunk.days), chunk.days, settings, reader)
+        return compute(facts, chunk.days, settings, reader)
 
     def _write(self, conn: psycopg.Connection[Any], made: _Made) -> DeriveSummary:
         """Store a chunk in one transaction."""
         summary = DeriveSummary()
         with conn.transaction():
-            for part in made.parts:
-                result = write_uc_days(
-                    conn, self._rows(part), run_id=self.run_id, at=self.as_of, quantity=series.ACTIVE_ENERGY
-                )
+            for part, rows in made.parts:
+                result = write_uc_days(conn, rows, run_id=self.run_id, at=self.as_of)
                 _quarantine(conn, part.quarantined, self.as_of)
                 summary.add(summarise(part, result.written))
             if made.failed:

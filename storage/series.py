@@ -119,9 +119,22 @@ def derivation(
     return int(row[0])
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A chunk with its hashes made: the part of writing that needs no database."""
+
+    batch: UcDays
+    layers: Mapping[Layer, pl.DataFrame]
+
+
+def prepare(batch: UcDays) -> Prepared:
+    """Do what can be done before the transaction, and in another thread."""
+    return Prepared(batch, _with_hashes(batch.layers))
+
+
 def write_uc_days(
     conn: psycopg.Connection[Any],
-    batch: UcDays,
+    batch: UcDays | Prepared,
     *,
     run_id: str,
     at: dt.datetime,
@@ -134,7 +147,8 @@ def write_uc_days(
     version beside the old. Verdicts, MUSD hours and outcomes are the latest word and are replaced where
     they differ. Writers of the same UC wait for each other.
     """
-    layers = _with_hashes(batch.layers)
+    prepared = batch if isinstance(batch, Prepared) else prepare(batch)
+    layers, batch = prepared.layers, prepared.batch
     keys = _keys([*layers.values(), batch.outcomes])
     if keys.is_empty():
         return WriteResult(keys.with_columns(version=pl.lit(0), action=pl.lit("")), 0)
