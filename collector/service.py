@@ -470,7 +470,8 @@ class Collector:
         for start in range(0, len(open_ids), _SETTLE_BATCH):
             closings = [Closing(session_id) for session_id in open_ids[start : start + _SETTLE_BATCH]]
             await self._claims.run(partial(self._settle_safely, self._claims, closings, {}))
-        freed = await self._claims.call(queue.release_expired, gone)
+        deadly = await self._claims.call(store.deadly_requests, open_ids) if open_ids else []
+        freed = await self._claims.call(queue.release_expired, gone, deadly)
         if gone or freed:
             log.info("collector.recovered", collectors=len(gone), sessions=len(open_ids), requests=freed)
             self._wake.set()

@@ -34,6 +34,8 @@ _COPY_TAIL = b"\xff\xff"
 _FRAME_ROW = struct.Struct(">hiqiiiqicih")
 # Namespace of the advisory locks that say "this collector lives".
 _ALIVE = 0x534D10
+# One request must not kill collectors for ever; a machine that is restarted now and then must not fail it.
+_DEATHS = 20
 
 
 def encode_frame(
@@ -96,6 +98,16 @@ def open_sessions_of(conn: Connection, collectors: Sequence[str]) -> list[int]:
     """Sessions without an outcome, oldest first."""
     rows = conn.execute(
         "SELECT id FROM session WHERE outcome IS NULL AND collector = ANY(%s) ORDER BY id", [list(collectors)]
+    )
+    return [row[0] for row in rows]
+
+
+def deadly_requests(conn: Connection, session_ids: Sequence[int]) -> list[int]:
+    """Requests of these sessions during which collectors died too often to be chance."""
+    rows = conn.execute(
+        "SELECT request_id FROM session WHERE outcome = 'aborted' AND request_id IN "
+        "(SELECT request_id FROM session WHERE id = ANY(%s)) GROUP BY request_id HAVING count(*) >= %s",
+        [list(session_ids), _DEATHS],
     )
     return [row[0] for row in rows]
 

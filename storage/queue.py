@@ -220,11 +220,15 @@ def release(conn: psycopg.Connection[Any], worker: str, job_ids: Sequence[int], 
     ).rowcount
 
 
-def release_expired(conn: psycopg.Connection[Any], dead: Sequence[str] = ()) -> int:
+def release_expired(
+    conn: psycopg.Connection[Any], dead: Sequence[str] = (), deadly: Sequence[int] = ()
+) -> int:
     """Free the claims of workers that died: queued again, or failed when their attempts are used up.
 
     Args:
-        dead: workers known to be gone, whose leases need not run out first.
+        dead: workers known to be gone: their leases need not run out first, and the attempt is not counted,
+            since a worker that was killed says nothing about the request.
+        deadly: requests whose workers died so often that they may be the reason: failed.
     """
     told = {
         "actor": "retry",
@@ -234,12 +238,15 @@ def release_expired(conn: psycopg.Connection[Any], dead: Sequence[str] = ()) -> 
         "remedy": "",
     }
     return conn.execute(
-        "UPDATE job_request SET state = CASE WHEN attempts < max_attempts THEN 'queued' ELSE 'failed' END, "
-        "finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE clock_timestamp() END, "
-        "claimed_by = NULL, lease_until = NULL, error = %s "
-        "WHERE id IN (SELECT id FROM job_request WHERE state = 'running' "
-        "AND (lease_until < clock_timestamp() OR claimed_by = ANY(%s)) FOR UPDATE SKIP LOCKED)",
-        [Jsonb(told), list(dead)],
+        "UPDATE job_request j SET state = CASE WHEN f.again THEN 'queued' ELSE 'failed' END, "
+        "finished_at = CASE WHEN f.again THEN NULL ELSE clock_timestamp() END, "
+        "attempts = j.attempts - f.killed::int, claimed_by = NULL, lease_until = NULL, error = %(told)s "
+        "FROM (SELECT id, claimed_by = ANY(%(dead)s) AS killed, id <> ALL(%(deadly)s) "
+        "AND (attempts < max_attempts OR claimed_by = ANY(%(dead)s)) AS again "
+        "FROM job_request WHERE state = 'running' "
+        "AND (lease_until < clock_timestamp() OR claimed_by = ANY(%(dead)s)) FOR UPDATE SKIP LOCKED) f "
+        "WHERE j.id = f.id",
+        {"told": Jsonb(told), "dead": list(dead), "deadly": list(deadly)},
     ).rowcount
 
 

@@ -362,7 +362,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_in_the_same_rows(db):
         undisturbed = readings(twin)
         register(ready, servers)
         kills = 0
-        for _ in range(12):
+        for _ in range(8):
             ids = request_missing(ready, [DAY], NOW, "test")
             if not ids:
                 break

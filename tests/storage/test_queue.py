@@ -145,6 +145,16 @@ def test_kill_of_a_worker_frees_its_claim(db: Database) -> None:
     assert states(db)[number][3]["stage"] == "lease"
 
 
+def test_a_killed_worker_is_not_held_against_the_request_unless_it_kills_them_all(db: Database) -> None:
+    with db.connect(autocommit=True) as conn:
+        harmless, deadly = (queue.enqueue(conn, ask(max_attempts=1)) for _ in range(2))
+        queue.claim(conn, "killed", limit=2, lease_s=3600)
+        assert queue.release_expired(conn, ["killed"], [deadly]) == 2
+        (job,) = queue.claim(conn, "next", limit=2, lease_s=60)
+        assert (job.id, job.attempts) == (harmless, 1)
+    assert states(db)[deadly][0] == "failed"
+
+
 def test_listener_hears_work(db: Database) -> None:
     with queue.listen(db) as ears:
         assert not queue.wait(ears, 0.05)
