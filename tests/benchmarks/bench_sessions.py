@@ -436,8 +436,8 @@ def judge(sessions: int, bare: dict[str, float], collector: dict[str, Any], stor
     for name, spent in sorted(collector["threads_s"].items(), key=lambda item: -item[1]):
         print(f"  {1e6 * spent / frames:6.1f} us in {name}")
     ratio, merged_ratio = rate / bare_rate, merged_rate / bare_rate
-    print(f"frames exchanged per second, ratio: {ratio:.2f} (limit {RATIO_LIMIT})")
-    print(f"the same until all is merged:       {merged_ratio:.2f}")
+    print(f"frames per second until all is merged, ratio: {merged_ratio:.2f} (limit {RATIO_LIMIT})")
+    print(f"until the last frame is exchanged:            {ratio:.2f}")
     peak = collector["peak_mb"]
     print(
         f"peak memory: {peak:.0f} MB (limit {MEMORY_LIMIT_MB}); {collector['imports_mb']:.0f} MB before any "
@@ -446,7 +446,7 @@ def judge(sessions: int, bare: dict[str, float], collector: dict[str, Any], stor
     complete = stored["complete"] == sessions and frames == bare["frames"]
     if not complete:
         print(f"NOT the same frames: bare {bare['frames']:.0f}, collector {frames}")
-    return 0 if complete and ratio >= RATIO_LIMIT and peak < MEMORY_LIMIT_MB else 1
+    return 0 if complete and merged_ratio >= RATIO_LIMIT and peak < MEMORY_LIMIT_MB else 1
 
 
 if __name__ == "__main__":
