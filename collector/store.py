@@ -32,8 +32,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TAIL = b"\xff\xff"
 _FRAME_ROW = struct.Struct(">hiqiiiqicih")
-# Namespace of the advisory locks that say "this collector lives".
-_ALIVE = 0x534D10
+# Namespace of the advisory locks that say "this collector lives"; apart from ccee.ledger's 0x534D10.
+_ALIVE = 0x534D11
 # One request must not kill collectors for ever; a machine that is restarted now and then must not fail it.
 _DEATHS = 20
 
