@@ -7,8 +7,8 @@ that the clients are what is measured. All connections are open before the first
 
 The bare client counts ENQ, sends a command, takes its blocks and sends ACK: no CRC, no checks, no storing.
 The collector does all it does in production, on a PostgreSQL of its own with default durability: queue,
-evidence before decoding, decoding, merging, outcomes. Its frames per second are those of the exchange, until
-the last frame; what it is until the last session is decoded and merged is printed beside it.
+evidence before decoding, decoding, merging, outcomes. Its frames per second count until
+the last session is decoded and merged; what it is until the last frame is exchanged is printed beside it.
 """
 
 from __future__ import annotations
