@@ -4,18 +4,20 @@ What belongs here: reading what `layers.compute` needs, in chunks, writing what 
 chunk, and what to do when a UC cannot be computed. What does not: the rules (`vee`), their order (`layers`),
 SQL of the layers (`storage.series`).
 
-Memory grows with the chunk, not with the fleet. While a chunk is being written, the next one is computed.
+Memory grows with the chunk, not with the fleet. While two chunks are being written, the next one is computed
+and the facts of the one after it are read.
 Nothing is written where nothing changed, so a run that was killed is simply run again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from fractions import Fraction
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 import orjson
@@ -27,6 +29,7 @@ from assets.layers import Facts, Layers, Parameters, Settings, compute
 from faults import DeveloperFault, Fault, RetryFault
 from storage import series
 from storage.database import Database
+from storage.locks import lock_ucs
 from storage.series import Layer, Prepared, UcDays, write_uc_days
 from vee import calendars
 from vee.quality import Cause
@@ -35,6 +38,8 @@ from vee.quality import Cause
 CODE_VERSION = "vee-1"
 # UC-days of a chunk: five layers of them in memory are about 50 MB.
 CHUNK_UCS = 2000
+# Chunks being stored at once.
+WRITERS = 2
 # UCs of a chunk (or a tenth of it) that may fail before the fault is taken to be ours.
 MOST_FAILED = 20
 
@@ -196,30 +201,34 @@ class _Derivation:
             # Read one chunk ahead, on a connection of its own.
             open_reader(self.db) as ahead,
             self.db.connect(autocommit=True) as conn,
+            self.db.connect(autocommit=True) as other,
             ThreadPoolExecutor(1, "derive-read") as early,
-            ThreadPoolExecutor(1, "derive-write") as writer,
+            ThreadPoolExecutor(WRITERS, "derive-write") as writers,
         ):
             self.derivations = _register(conn, self.parameters)
             ucs = reader.uc_ids(shard, shards)
             for number, (known_as_of, days) in enumerate(groups):
-                step = max(1, size // len(days))
-                chunks = [_Chunk(ucs[n : n + step], days, known_as_of) for n in range(0, len(ucs), step)]
-                pending: Future[DeriveSummary] | None = None
+                chunks = [
+                    _Chunk(part, days, known_as_of) for part in _parts(ucs, shards, max(1, size // len(days)))
+                ]
+                pending: deque[Future[DeriveSummary]] = deque()
+                done = number * len(ucs)
                 facts = [early.submit(ahead.facts, chunk.uc_ids, days) for chunk in chunks[:1]]
                 for at, chunk in enumerate(chunks):
                     facts += [
                         early.submit(ahead.facts, later.uc_ids, days) for later in chunks[at + 1 : at + 2]
                     ]
                     made = self._compute_or_split(reader, chunk, facts.pop(0))
-                    if pending is not None:
-                        summary.add(pending.result())
-                    pending = writer.submit(self._write, conn, made)
+                    if len(pending) == WRITERS:
+                        # The oldest one used the connection that comes next.
+                        summary.add(pending.popleft().result())
+                    pending.append(writers.submit(self._write, (conn, other)[at % WRITERS], made))
+                    done += len(chunk.uc_ids)
                     if progress is not None:
-                        done = number * len(ucs) + at * step + len(chunk.uc_ids)
                         progress(done, len(groups) * len(ucs))
                 # Its days may be history of the next group: they must be stored first.
-                if pending is not None:
-                    summary.add(pending.result())
+                for written in pending:
+                    summary.add(written.result())
         return summary
 
     def _day_groups(self, first_day: date, last_day: date) -> list[tuple[date, list[date]]]:
@@ -267,6 +276,8 @@ class _Derivation:
         """Store a chunk in one transaction."""
         summary = DeriveSummary()
         with conn.transaction():
+            # All at once and before anything else, so that two writers never wait for each other.
+            lock_ucs(conn, made.chunk.uc_ids)
             for part, rows in made.parts:
                 result = write_uc_days(conn, rows, run_id=self.run_id, at=self.as_of)
                 _quarantine(conn, part.quarantined, self.as_of)
@@ -313,6 +324,18 @@ class _Derivation:
     def _slots(self, day: date) -> int:
         chosen = self.parameters.primary
         return calendars.slots_per_day(day, chosen.zone, chosen.interval_s)
+
+
+def _parts(uc_ids: list[int], shards: int, size: int) -> list[list[int]]:
+    """UCs in chunks of at most `size`; chunks that are stored side by side share no lock (`storage.locks`).
+
+    Locks go by the UC's number modulo a power of two, and a shard's numbers are `shards` apart.
+    """
+    if len(uc_ids) <= size:
+        return [uc_ids] if uc_ids else []
+    lanes = [[uc_id for uc_id in uc_ids if uc_id // shards % WRITERS == lane] for lane in range(WRITERS)]
+    cut = [[lane[n : n + size] for n in range(0, len(lane), size)] for lane in lanes]
+    return [part for together in zip_longest(*cut) for part in together if part]
 
 
 def _register(conn: psycopg.Connection[Any], parameters: Parameters) -> dict[Layer, int]:
@@ -378,19 +401,16 @@ def count_outcomes(outcomes: pl.DataFrame, summary: DeriveSummary) -> None:
 
 def energy_kwh(frame: pl.DataFrame) -> Fraction:
     """Exact sum of a series frame."""
-    # A row's sum in 64 bits is exact while its largest value leaves room for all its slots.
     sums = frame.select(
-        "denominator",
-        total=pl.col("numerators").list.sum(),
-        is_safe=pl.col("numerators").list.max().fill_null(0) < 2**63 // 2**9,
-        numerators=pl.col("numerators"),
+        "denominator", total=pl.col("numerators").list.sum(), largest=pl.col("numerators").list.max()
     )
-    totals = (
-        sums.filter("is_safe").group_by("denominator").agg(pl.col("total").cast(pl.Int128).sum()).iter_rows()
-    )
-    whole = sum((Fraction(total, denominator) for denominator, total in totals), Fraction(0))
-    for denominator, numerators in (
-        sums.filter(~pl.col("is_safe")).select("denominator", "numerators").iter_rows()
-    ):
-        whole += Fraction(sum(value for value in numerators if value is not None), denominator)
+    whole = Fraction(0)
+    totals: dict[int, int] = {}
+    for row, (denominator, total, largest) in enumerate(sums.iter_rows()):
+        # A row's sum in 64 bits is exact while its largest value leaves room for all its slots.
+        if largest is not None and largest >= 2**63 // 2**9:
+            total = sum(value for value in frame["numerators"][row] if value is not None)
+        totals[denominator] = totals.get(denominator, 0) + total
+    for denominator, total in totals.items():
+        whole += Fraction(total, denominator)
     return whole

@@ -98,15 +98,18 @@ _APPROVALS = """
 
 # The last word of the main meter since the day began; a session that failed explains an empty day.
 _CAUSES = """
-    SELECT p.uc_id, d.day::date AS day, 'link_failed' AS cause
+    SELECT k.uc_id, d.day, 'link_failed' AS cause
     FROM unnest($2::text::bigint[]) AS k (uc_id)
-    JOIN point p ON p.uc_id = k.uc_id
     CROSS JOIN unnest($1::text::date[]) AS d (day)
-    JOIN installation i ON i.point_id = p.id AND i.role = 'main'
-        AND i.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
+    CROSS JOIN LATERAL (
+        SELECT i.meter_id FROM point p JOIN installation i ON i.point_id = p.id
+        WHERE p.uc_id = k.uc_id AND i.role = 'main'
+          AND i.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
+        OFFSET 0
+    ) m
     CROSS JOIN LATERAL (
         SELECT outcome FROM session
-        WHERE meter_id = i.meter_id AND started_at >= market_day_start(d.day) AND outcome IS NOT NULL
+        WHERE meter_id = m.meter_id AND started_at >= market_day_start(d.day) AND outcome IS NOT NULL
         ORDER BY started_at DESC LIMIT 1
     ) s
     WHERE s.outcome IN ('failed', 'aborted')
@@ -157,6 +160,7 @@ class FactReader:
         moved = self._read(_CLOCK_FLAGS, dates, ucs).with_columns(kind=pl.lit(CLOCK_TOUCHED))
         incidents = pl.concat(found.select(list(INCIDENT_SCHEMA)) for found in (conflicts, moved))
         uc_days = _expected(registered, readings, days)
+        with_gaps = array_literal(_not_whole(uc_ids, registered.installations, readings, days))
         return Facts(
             registry=uc_days.select(list(REGISTRY_SCHEMA)),
             readings=readings,
@@ -166,7 +170,7 @@ class FactReader:
             incidents=incidents.cast(INCIDENT_SCHEMA),  # type: ignore[arg-type]  # as above
             strategies=uc_days.filter(pl.col("strategy").is_not_null()).select(*_KEY, "strategy"),
             approvals=self._read(_APPROVALS, dates, ucs),
-            collection_causes=self._read(_CAUSES, dates, ucs),
+            collection_causes=self._read(_CAUSES, dates, with_gaps),
             recovery_sessions=self._recoveries(readings),
         )
 
@@ -213,6 +217,26 @@ def _expected(registered: RegistrySnapshot, readings: pl.DataFrame, days: list[d
     is_expected = pl.col("status").is_in(_EXPECTED).fill_null(False)
     unexpected = of_days.filter(~is_expected).join(with_readings, on=_KEY, how="semi")
     return pl.concat([of_days.filter(is_expected), unexpected]).sort("day", "uc_id")
+
+
+def _not_whole(
+    uc_ids: list[int], installations: pl.DataFrame, readings: pl.DataFrame, days: list[date]
+) -> list[int]:
+    """UCs of which something may be missing: all but those whose only meter was read whole on each day.
+
+    Nearly all are whole, and asking the last session of each would cost more than reading their values.
+    """
+    pulses = pl.col("pulses")
+    whole = readings.filter(pulses.list.drop_nulls().list.len() == pulses.list.len())
+    per_meter = whole.group_by("meter_id").agg(pl.col("day").n_unique().alias("whole_days"))
+    known = (
+        installations.join(per_meter, on="meter_id", how="left")
+        .group_by("uc_id")
+        .agg(pl.len().alias("meters"), pl.col("whole_days").min())
+        .filter((pl.col("meters") == 1) & (pl.col("whole_days") == len(days)))
+    )
+    is_whole = set(known["uc_id"].to_list())
+    return [uc_id for uc_id in uc_ids if uc_id not in is_whole]
 
 
 def _dates(days: list[date]) -> str:

@@ -267,7 +267,7 @@ class _Run:
         retries = ledger.submissions_of(rows.filter(pl.col("verdict") == Verdict.RETRY), day)
         new = rows.filter(pl.col("verdict") == Verdict.NEW)
         recorded = await asyncio.to_thread(
-            ledger.record, self._db, conn, self._profile, day, new, self._run_id, self._now
+            ledger.record, self._db, self._profile, day, new, self._run_id, self._now
         )
         self._summary.planned += len(recorded.submissions)
         self._summary.unchanged += recorded.unchanged

@@ -8,6 +8,7 @@ against the hash, so the bytes of any receipt can be had at any time and nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -32,6 +33,8 @@ from vee.rounding import MILLI
 
 # UC-days read and rendered at once: 2,048 bodies' values are about 10 MB.
 CHUNK_UCS = 2048
+# Chunks sealed at once: while one waits for the server, another is rendered.
+_RECORDERS = 3
 
 
 class State(StrEnum):
@@ -238,32 +241,36 @@ def submissions_of(rows: pl.DataFrame, day: date) -> list[Submission]:
 
 
 def record(
-    db: Database,
-    conn: psycopg.Connection[Any],
-    profile: Profile,
-    day: date,
-    due: pl.DataFrame,
-    run_id: str,
-    now: datetime,
+    db: Database, profile: Profile, day: date, due: pl.DataFrame, run_id: str, now: datetime
 ) -> Recorded:
     """Seal the due UC-days of one day as new submissions, in chunks of one transaction each.
 
-    Args:
-        conn: autocommit; due: NEW rows of a survey of that day.
+    Args: due: NEW rows of a survey of that day.
     Returns: the new submissions; those whose content turned out as delivered before are only counted.
     """
+    chunks = [due.slice(start, CHUNK_UCS) for start in range(0, due.height, CHUNK_UCS)]
+    parts = [Recorded() for _ in chunks]
+
+    def seal(worker: int) -> None:
+        with db.connect(autocommit=True) as conn, db.connect_arrow() as source:
+            for chunk, part in list(zip(chunks, parts, strict=True))[worker::_RECORDERS]:
+                with conn.transaction():
+                    # Whoever derives may replace a series in place while nothing is submitted: not in
+                    # between.
+                    lock_ucs(conn, chunk["uc_id"].to_list(), shared=True)
+                    _record_chunk(source, conn, profile, day, chunk, run_id, now, part)
+                # The reader's own transaction must not see an old state in the next chunk.
+                source.rollback()
+
+    workers = range(min(_RECORDERS, len(chunks)))
+    if workers:
+        with ThreadPoolExecutor(len(workers), "ledger-record") as pool:
+            list(pool.map(seal, workers))
     done = Recorded()
-    if not due.height:
-        return done
-    with db.connect_arrow() as source:
-        for start in range(0, due.height, CHUNK_UCS):
-            chunk = due.slice(start, CHUNK_UCS)
-            with conn.transaction():
-                # Whoever derives may replace a series in place while nothing is submitted: not in between.
-                lock_ucs(conn, chunk["uc_id"].to_list(), shared=True)
-                _record_chunk(source, conn, profile, day, chunk, run_id, now, done)
-            # The reader's own transaction must not see an old state in the next chunk.
-            source.rollback()
+    for part in parts:
+        done.submissions += part.submissions
+        done.unchanged += part.unchanged
+        done.refused |= part.refused
     return done
 
 

@@ -127,16 +127,12 @@ def _widest_row(frame: pl.DataFrame) -> int:
     width = 2
     for column in frame.iter_columns():
         if isinstance(column.dtype, pl.List):
-            width += 24 + 12 * _longest(column.list.len())
+            width += 24 + 12 * int(_parts(column)[0].max())
         elif column.dtype == pl.Binary:
-            width += 4 + _longest(column.bin.size())
+            width += 4 + int(_parts(column)[0].max())
         else:
             width += 16
     return width
-
-
-def _longest(sizes: pl.Series) -> int:
-    return int(sizes.fill_null(0).to_numpy().max())
 
 
 @dataclass
@@ -246,7 +242,7 @@ def _lay_out_array(column: pl.Series, kind: str) -> _Field:
         raise TypeError("an array column may hold NULL elements, not NULL arrays")
     inner = _POLARS[kind[1:]]
     rows, size = len(column), np.dtype(_NUMPY[kind[1:]]).itemsize
-    counts = column.list.len().to_numpy().astype(np.int64)
+    counts = _parts(column)[0]
     longest = int(counts.max())
     flat = column.explode(empty_as_null=False).cast(inner)
     values = flat.fill_null(0).to_numpy()
@@ -313,10 +309,9 @@ def _lay_out_octets(column: pl.Series, kind: str) -> _Field:
         octets = _numeric_octets(column)
     else:
         raise TypeError("no encoder for this type")
-    sizes = octets.bin.size().fill_null(0).to_numpy().astype(np.int64)
+    sizes, data = _parts(octets)
     longest = int(sizes.max()) if len(sizes) else 0
     rows = len(octets)
-    data = joined_octets(octets)
     lengths = sizes.astype(np.int32)
     if column.null_count():
         lengths[octets.is_null().to_numpy()] = -1
@@ -335,14 +330,30 @@ def _lay_out_octets(column: pl.Series, kind: str) -> _Field:
 
 def joined_octets(column: pl.Series) -> Bytes:
     """All values of a Binary column one after the other, NULLs left out; not made value by value."""
-    arrow = column.drop_nulls().rechunk().to_arrow()
+    return _parts(column)[1]
+
+
+def _parts(column: pl.Series) -> tuple[npt.NDArray[np.int64], Bytes]:
+    """How many octets (elements of a List) each value has, 0 for NULL; and a Binary column's octets, joined.
+
+    Taken from Arrow's buffers: asked of polars, each question costs more than the copying of a batch.
+    """
+    arrow = column.rechunk().to_arrow()
     if not len(arrow):
-        return np.zeros(0, np.uint8)
-    _, offsets, data = arrow.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
-    return (
-        np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data is not None else np.zeros(0, np.uint8)
+        return np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    if column.dtype == pl.Binary and arrow.null_count:
+        # What lies under a NULL is nobody's.
+        sizes = np.zeros(len(arrow), np.int64)
+        known, octets = _parts(column.drop_nulls())
+        sizes[column.is_not_null().to_numpy()] = known
+        return sizes, octets
+    buffers = arrow.buffers()
+    bounds = np.frombuffer(buffers[1], np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
+    is_joined = column.dtype == pl.Binary and buffers[2] is not None
+    octets = (
+        np.frombuffer(buffers[2], np.uint8)[bounds[0] : bounds[-1]] if is_joined else np.zeros(0, np.uint8)
     )
+    return np.diff(bounds), octets
 
 
 def _numeric_octets(column: pl.Series) -> pl.Series:

@@ -337,12 +337,14 @@ def _write_layers(
 ) -> None:
     """Send each row's values once; the server copies them to the layers that have the same."""
     twins = []
+    keys = version = pl.DataFrame()
     for layer, frame in layers.items():
-        # The large columns are gathered anew only where some rows are not fresh.
-        version = frame.select("uc_id", "day").join(
-            fresh, on=["uc_id", "day"], how="left", maintain_order="left"
-        )
+        # Layers have the same UC-days in the same order, nearly always.
+        if not frame.select("uc_id", "day").equals(keys):
+            keys = frame.select("uc_id", "day")
+            version = keys.join(fresh, on=["uc_id", "day"], how="left", maintain_order="left")
         rows = frame.with_columns(version["version"], layer=pl.lit(int(layer), pl.Int16))
+        # The large columns are gathered anew only where some rows are not fresh.
         if version["version"].null_count():
             rows = rows.filter(pl.col("version").is_not_null())
         # Upper layers are made from the layer below, which has their own version.
@@ -361,23 +363,35 @@ def _write_layers(
     twins = [rows for rows in twins if not rows.is_empty()]
     if not twins:
         return
-    copies = pl.concat(twins)
+    _copy_twins(conn, pl.concat(twins), quantity)
+
+
+def _copy_twins(conn: psycopg.Connection[Any], twins: pl.DataFrame, quantity: int) -> None:
+    """Copy the values of layer `same_as` of each UC-day to the rows of `twins` (_TWIN_COLUMNS, `same_as`)."""
+    # One row for each row to be copied, so that the server looks it up once: layers as arrays, hashes joined.
+    source = ["uc_id", "day", "version", "same_as"]
+    grouped = twins.group_by(source).agg(
+        "layer", "input_version", "derivation_id", pl.col("content_hash").bin.encode("hex").str.join()
+    )
     conn.execute(
         "CREATE TEMPORARY TABLE IF NOT EXISTS pending_twin (uc_id bigint, day date, version integer, "
-        "layer smallint, input_version integer, derivation_id bigint, content_hash bytea, same_as smallint) "
-        "ON COMMIT DELETE ROWS"
+        "same_as smallint, layer smallint[], input_version integer[], derivation_id bigint[], "
+        "content_hash bytea) ON COMMIT DELETE ROWS"
     )
     conn.execute("DELETE FROM pending_twin")
-    copy_frame(conn, "pending_twin", copies)
-    names = ", ".join(_TWIN_COLUMNS)
+    copy_frame(conn, "pending_twin", grouped.with_columns(pl.col("content_hash").str.decode("hex")))
     values = "quantity, interval_s, denominator, numerators, origin, reason, run_id, recorded_at"
     conn.execute(
         # Row by row through the key; the bounds on day let TimescaleDB leave out chunks.
-        f"INSERT INTO series_day ({names}, {values}) SELECT {', '.join('t.' + n for n in _TWIN_COLUMNS)}, "
+        "INSERT INTO series_day (uc_id, day, version, layer, input_version, derivation_id, content_hash, "
+        f"{values}) SELECT t.uc_id, t.day, t.version, u.layer, u.input_version, u.derivation_id, "
+        "substring(t.content_hash FROM 32 * (u.number::int - 1) + 1 FOR 32), "
         f"{', '.join('s.' + n for n in values.split(', '))} FROM pending_twin t CROSS JOIN LATERAL "
         "(SELECT * FROM series_day o WHERE o.uc_id = t.uc_id AND o.quantity = %s AND o.layer = t.same_as "
-        "AND o.day = t.day AND o.version = t.version AND o.day BETWEEN %s AND %s LIMIT 1) s",
-        [quantity, copies["day"].min(), copies["day"].max()],
+        "AND o.day = t.day AND o.version = t.version AND o.day BETWEEN %s AND %s LIMIT 1) s "
+        "CROSS JOIN LATERAL unnest(t.layer, t.input_version, t.derivation_id) "
+        "WITH ORDINALITY AS u (layer, input_version, derivation_id, number)",
+        [quantity, twins["day"].min(), twins["day"].max()],
     )
 
 

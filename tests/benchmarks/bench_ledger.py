@@ -96,8 +96,7 @@ def main(uc_days: int, db: Database) -> None:
     started = time.perf_counter()
     due = ledger.survey(db, profile, DAY)
     surveyed = time.perf_counter()
-    with db.connect(autocommit=True) as conn:
-        done = ledger.record(db, conn, profile, DAY, due, "bench", NOW)
+    done = ledger.record(db, profile, DAY, due, "bench", NOW)
     recorded = time.perf_counter()
     with db.connect(autocommit=True) as conn:
         events = [ledger.Event(item.id, ledger.State.ACCEPTED, NOW) for item in done.submissions]
