@@ -154,7 +154,8 @@ def _rendered(
         milli_kwh = np.where(is_missing, 0, milli_kwh)
     stamps = day_stamps(day, send)
     whole = _Template(send, day, stamps)
-    with_gaps: list[bool] = [] if is_missing is None else is_missing.any(axis=1).tolist()
+    gaps = np.zeros(len(uc_codes), np.bool_) if is_missing is None else is_missing.any(axis=1)
+    with_gaps = [bool(gap) for gap in gaps]
     for first in range(0, len(uc_codes), _CHUNK_ROWS):
         last = min(first + _CHUNK_ROWS, len(uc_codes))
         texts = whole.fill(milli_kwh[first:last], is_adjusted[first:last])
