@@ -154,14 +154,13 @@ def _rendered(
         milli_kwh = np.where(is_missing, 0, milli_kwh)
     stamps = day_stamps(day, send)
     whole = _Template(send, day, stamps)
-    gaps = np.zeros(len(uc_codes), np.bool_) if is_missing is None else is_missing.any(axis=1)
-    with_gaps = [bool(gap) for gap in gaps]
+    with_gaps = set() if is_missing is None else set(np.flatnonzero(is_missing.any(axis=1)).tolist())
     for first in range(0, len(uc_codes), _CHUNK_ROWS):
         last = min(first + _CHUNK_ROWS, len(uc_codes))
         texts = whole.fill(milli_kwh[first:last], is_adjusted[first:last])
         for row, parts in enumerate(texts, start=first):
             template = whole
-            if is_missing is not None and with_gaps[row]:
+            if is_missing is not None and row in with_gaps:
                 # A block with a gap is left out, never zeroed (a real month shows blocks by the hour).
                 complete = np.repeat(~_hours(is_missing[row]).any(axis=1), SLOTS_PER_HOUR)
                 template = _Template(send, day, [stamps[slot] for slot in np.flatnonzero(complete)])

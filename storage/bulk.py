@@ -127,7 +127,7 @@ def _widest_row(frame: pl.DataFrame) -> int:
     width = 2
     for column in frame.iter_columns():
         if isinstance(column.dtype, pl.List):
-            width += 24 + 12 * int(_parts(column)[0].max())
+            width += 24 + 12 * int(_counts(column).max())
         elif column.dtype == pl.Binary:
             width += 4 + int(_parts(column)[0].max())
         else:
@@ -242,7 +242,7 @@ def _lay_out_array(column: pl.Series, kind: str) -> _Field:
         raise TypeError("an array column may hold NULL elements, not NULL arrays")
     inner = _POLARS[kind[1:]]
     rows, size = len(column), np.dtype(_NUMPY[kind[1:]]).itemsize
-    counts = _parts(column)[0]
+    counts = _counts(column)
     longest = int(counts.max())
     flat = column.explode(empty_as_null=False).cast(inner)
     values = flat.fill_null(0).to_numpy()
@@ -333,26 +333,28 @@ def joined_octets(column: pl.Series) -> Bytes:
     return _parts(column)[1]
 
 
+def _counts(column: pl.Series) -> npt.NDArray[np.int64]:
+    """Elements of each list. Not by `_parts`: a collector, which writes lists only, does without pyarrow."""
+    return column.list.len().to_numpy().astype(np.int64)
+
+
 def _parts(column: pl.Series) -> tuple[npt.NDArray[np.int64], Bytes]:
-    """How many octets (elements of a List) each value has, 0 for NULL; and a Binary column's octets, joined.
+    """How many octets each value of a Binary column has, 0 for NULL; and the octets, joined.
 
     Taken from Arrow's buffers: asked of polars, each question costs more than the copying of a batch.
     """
-    arrow = column.rechunk().to_arrow()
-    if not len(arrow):
-        return np.zeros(0, np.int64), np.zeros(0, np.uint8)
-    if column.dtype == pl.Binary and arrow.null_count:
+    if column.null_count():
         # What lies under a NULL is nobody's.
-        sizes = np.zeros(len(arrow), np.int64)
+        sizes = np.zeros(len(column), np.int64)
         known, octets = _parts(column.drop_nulls())
         sizes[column.is_not_null().to_numpy()] = known
         return sizes, octets
-    buffers = arrow.buffers()
-    bounds = np.frombuffer(buffers[1], np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
-    is_joined = column.dtype == pl.Binary and buffers[2] is not None
-    octets = (
-        np.frombuffer(buffers[2], np.uint8)[bounds[0] : bounds[-1]] if is_joined else np.zeros(0, np.uint8)
-    )
+    arrow = column.rechunk().to_arrow()
+    if not len(arrow):
+        return np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    _, offsets, data = arrow.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
+    octets = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
     return np.diff(bounds), octets
 
 
