@@ -12,6 +12,7 @@ import orjson
 import typer
 
 from faults import OperatorFault
+from pipelines.cli import decode_serial
 from pipelines.cli.output import EXIT_ATTENTION, emit_json, faults_to_exit
 from protocols.nbr14522.commands import info_of
 from protocols.nbr14522.errors import RemoteProtocolError
@@ -30,6 +31,8 @@ from protocols.nbr14522.profiles import profile_named
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Octets into words, one JSON object a record."
 )
+
+decode_serial.register(app)
 
 HexOption = Annotated[str | None, typer.Option("--hex", help="The octets; blanks and line ends are ignored.")]
 FileOption = Annotated[Path | None, typer.Option("--file", help="A text file of hexadecimal; '-' is stdin.")]
