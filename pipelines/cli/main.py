@@ -8,7 +8,8 @@ import sys
 import typer
 from rich.table import Table
 
-from pipelines.cli.output import console, errors, set_up_logging
+from pipelines.cli.output import console, errors, faults_to_exit, set_up_logging
+from storage.settings import Settings
 
 # Word on the command line -> (module with a Typer `app`, one line of help).
 GROUPS: dict[str, tuple[str, str]] = {
@@ -29,6 +30,7 @@ GROUPS: dict[str, tuple[str, str]] = {
 
 
 EXIT_USAGE = 2
+_HELP = frozenset({"--help", "-h", "help"})
 
 
 def _overview() -> Table:
@@ -40,10 +42,18 @@ def _overview() -> Table:
     return table
 
 
+def _use_own_meter_models() -> None:
+    """Before any group is loaded, so that whatever looks a profile up finds the utility's own, too."""
+    path = Settings.load().collector.meter_models_path
+    if path is not None:
+        # Loaded only then: it brings numpy, which most commands do without.
+        importlib.import_module("collector.meter_models").use_meter_models(path)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the `smf` script: the first word names the group; the rest is the group's."""
     words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("--help", "-h", "help"):
+    if not words or words[0] in _HELP:
         console.print(_overview())
         console.print("\nEach takes --help and --json.")
         return 0
@@ -52,6 +62,12 @@ def main(argv: list[str] | None = None) -> int:
         errors.print(_overview())
         return EXIT_USAGE
     set_up_logging()
+    if not _HELP.intersection(words):  # whoever asks for help may have no settings yet, or wrong ones
+        try:
+            with faults_to_exit("--json" in words):
+                _use_own_meter_models()
+        except typer.Exit as stop:
+            return stop.exit_code
     app: typer.Typer = importlib.import_module(GROUPS[words[0]][0]).app
     # Local variables are day vectors of thousands of numbers, and could hold a secret.
     app.pretty_exceptions_show_locals = False

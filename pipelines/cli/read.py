@@ -17,7 +17,6 @@ import typer
 from rich.table import Table
 
 from collector.decode import Decoded, Frame, MeterContext, decode_session
-from collector.meter_models import use_meter_models
 from collector.sequences import fixed
 from collector.session import Line, SessionResult, read_meter
 from collector.transports import Endpoint, Timeouts, parse_url
@@ -96,7 +95,6 @@ def nbr14522(
     """Ask a meter these commands and show its answers: smf read nbr14522 tcp://10.0.0.7:4059."""
     with faults_to_exit(as_json):
         settings = Settings.load()
-        use_meter_models(settings.collector.meter_models_path)
         requests = _requests(commands, days)
         endpoint = parse_url(url)
         if survey:
