@@ -13,7 +13,10 @@ from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, sample, share
 from assets.month import ClosingReport, closing_report, store_certificate
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
+from ccee.deadlines import closing_of
+from ccee.month import close_month
 from storage import audit
+from vee import calendars
 
 GROUP = "closing"
 NAME = "closing_month"
@@ -36,23 +39,24 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         code_version="1",
         description=(
             "Fechamento do mês M: UC-dias em falta com a causa, conflitos de MUSD (decidir até MS+2du, "
-            "cadastro até MS+3du), prazos até MS+7du e o certificado do mês."
+            "cadastro até MS+3du), prazos até MS+7du e o certificado do mês. Depois de MS+7du, congela o "
+            "mês: o que a CCEE aceitou fica definitivo, o resto está perdido e é avisado."
         ),
         metadata={
-            FRESHNESS_REASON: "Feito enquanto o mês está aberto, de MS+1du a MS+7du; depois, nunca mais."
+            FRESHNESS_REASON: "Feito de MS+1du a MS+9du; depois de MS+7du congela o mês, e então nunca mais."
         },
     )
     def closing_month(
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> dg.MaterializeResult[None]:
-        now = clock.now()
+        now, month, profile = clock.now(), date.fromisoformat(context.partition_key), ccee.profile()
+        latest, known = partitions.latest_day(now), calendars.load_calendars()
+        frozen: tuple[int, int] | None = None
         with metering.open() as db:
+            if latest >= closing_of(profile, known, month).data:
+                frozen = close_month(db, month, profile, known, now=now)
             report = closing_report(
-                db,
-                date.fromisoformat(context.partition_key),
-                as_of=now,
-                latest_day=partitions.latest_day(now),
-                musd_default_kw=ccee.profile().musd.default_kw,
+                db, month, as_of=now, latest_day=latest, musd_default_kw=profile.musd.default_kw
             )
             path, sha256 = store_certificate(report, db.data_dir / "closing")
             with db.connect() as conn:
@@ -63,7 +67,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     object=f"month/{report.month}",
                     after={"sha256": sha256, "run_id": context.run.run_id, "is_complete": report.is_complete},
                 )
-        return dg.MaterializeResult(metadata=_metadata(report, path.resolve().as_uri(), sha256))
+        metadata = _metadata(report, path.resolve().as_uri(), sha256)
+        if frozen is not None:
+            metadata |= {"uc_days_final": frozen[0], "uc_days_lost": frozen[1]}
+        return dg.MaterializeResult(metadata=metadata)
 
     return closing_month
 

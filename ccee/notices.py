@@ -13,6 +13,9 @@ MUSD_REJECTED = "ccee_musd"
 DATA_REFUSED = "ccee_recusa"
 AGENT_STOPPED = "ccee_agente_parado"
 MONTH_LOST = "ccee_mes_perdido"
+DEADLINE_NEAR = "ccee_prazo"
+# Lines of a message; the report of the month has all.
+_MOST_LINES = 50
 
 
 def musd_hours(
@@ -122,6 +125,41 @@ def month_lost(
             "Resta pedir a recontabilização."
         ),
         agent_id=agent_id,
+    )
+
+
+def deadline_near(
+    conn: psycopg.Connection[Any],
+    *,
+    agent_code: int,
+    month: date,
+    code: str,
+    day: date,
+    lead_days: int,
+    lines: list[str],
+    open_items: int,
+) -> int:
+    """Tell an agent what is open before a deadline of a month (TR-2d), once per lead time.
+
+    Args: code: of the milestone; day: the last day; lines: what is open, the most frequent first.
+    """
+    row = conn.execute("SELECT id FROM agent WHERE code = %s", [agent_code]).fetchone()
+    if row is None:
+        return 0
+    what = "alteração do MUSD" if code == "musd_change" else "envio da medição"
+    more = f"\n... e mais {len(lines) - _MOST_LINES}" if len(lines) > _MOST_LINES else ""
+    return post(
+        conn,
+        kind=DEADLINE_NEAR,
+        dedup_key=f"deadline:{row[0]}:{month}:{code}:{lead_days}",
+        subject=f"Mês {month:%m/%Y}: {what} até {_day(day)}, {open_items} pendências",
+        body=(
+            f"O prazo para {what} do mês {month:%m/%Y} termina em {_day(day)} e há {open_items} pendências:\n"
+            + "\n".join(f"  {line}" for line in lines[:_MOST_LINES])
+            + more
+            + f"\nO fechamento (smf run closing --month {month:%Y-%m}) mostra todas, com a causa."
+        ),
+        agent_id=row[0],
     )
 
 

@@ -16,7 +16,7 @@ from assets import checks, closing, collection, delivery, marts, registry, serie
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from pipelines.jobs import CLOSING, DAILY, DELIVERY, HISTORY, build_jobs, build_schedules
-from sensors import late_data, ready_days
+from sensors import deadlines, late_data, ready_days
 from storage.settings import Settings
 
 
@@ -49,6 +49,7 @@ def build_defs(
         sensors=[
             late_data.build(chosen, HISTORY),
             ready_days.build(chosen, DELIVERY, also_delivers=(DAILY,)),
+            deadlines.build(chosen),
         ],
         resources={"metering": Metering(), "clock": Clock(), "ccee": CceeAccess(), **(resources or {})},
         executor=executor or dg.in_process_executor,

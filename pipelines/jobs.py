@@ -25,7 +25,8 @@ CLOSING = "closing_job"
 DAILY_CRON = "30 4 * * *"
 # After the daily run and its delivery, before people come to work.
 CLOSING_CRON = "0 7 * * *"
-CLOSING_FIRST, CLOSING_LAST = "gaps_known", "measurement"
+# From the day the gaps are known; the first run after MS+7du freezes the month.
+CLOSING_FIRST, CLOSING_LAST = "gaps_known", "closed"
 
 
 def _groups(*names: str) -> dg.AssetSelection:
@@ -77,13 +78,13 @@ def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
         job_name=CLOSING,
         cron_schedule=CLOSING_CRON,
         execution_timezone=partitions.iana_zone,
-        description="De MS+1du a MS+7du, o mês anterior.",
+        description="De MS+1du a MS+9du, o mês anterior; depois de MS+7du, congela-o.",
     )
     def closing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         today = partitions.latest_day(context.scheduled_execution_time) + timedelta(days=1)
         month = closing_month_of(today)
         if month is None:
-            return dg.SkipReason(f"{today} não está entre MS+1du e MS+7du de nenhum mês.")
+            return dg.SkipReason(f"{today} não está entre MS+1du e MS+9du de nenhum mês.")
         return dg.RunRequest(run_key=f"{month}@{today}", partition_key=month.isoformat())
 
     return [daily_schedule, closing_schedule]

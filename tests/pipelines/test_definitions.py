@@ -142,10 +142,12 @@ def test_daily_schedule_asks_for_each_shard_of_yesterday() -> None:
         (dt.date(2026, 11, 30), None),
         (dt.date(2026, 12, 1), dt.date(2026, 11, 1)),
         (dt.date(2026, 12, 9), dt.date(2026, 11, 1)),
-        (dt.date(2026, 12, 10), None),
+        (dt.date(2026, 12, 10), dt.date(2026, 11, 1)),
+        (dt.date(2026, 12, 11), dt.date(2026, 11, 1)),
+        (dt.date(2026, 12, 12), None),
     ],
 )
-def test_closing_runs_from_ms_1du_to_ms_7du(today: dt.date, month: dt.date | None) -> None:
+def test_closing_runs_from_ms_1du_until_the_month_is_frozen(today: dt.date, month: dt.date | None) -> None:
     assert closing_month_of(today) == month
 
 

@@ -1,4 +1,4 @@
-"""Both sensors, driven tick by tick on an ephemeral instance."""
+"""All sensors, driven tick by tick on an ephemeral instance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from assets.derivation import derive
 from assets.partitions import Partitions
-from assets.resources import Clock, Metering
+from assets.resources import CceeAccess, Clock, Metering
 from pipelines.definitions import build_defs
-from sensors import late_data, ready_days
+from sensors import deadlines, late_data, ready_days
 from sensors.ready_days import first_open_day
 from storage.database import Database
 from tests.assets.world import DAY, NOW, Point, add_points, curve, put_readings, with_gap
@@ -35,6 +35,7 @@ class Harness:
         resources = {
             "metering": Metering(url=self.db.url, data_dir=str(self.db.data_dir)),
             "clock": Clock(at=now.isoformat()),
+            "ccee": CceeAccess(),
         }
         defs = build_defs(partitions=PARTITIONS, resources=resources)
         with dg.build_sensor_context(
@@ -45,7 +46,8 @@ class Harness:
         ) as context:
             data = defs.resolve_sensor_def(self.sensor).evaluate_tick(context)
         self.cursor = data.cursor
-        assert data.run_requests or data.skip_message
+        self.told = [str(event.asset_key) for event in data.asset_events]
+        assert data.run_requests or data.skip_message or data.asset_events
         return list(data.run_requests or [])
 
     def partitions(self, now: dt.datetime) -> list[str | None]:
@@ -236,3 +238,22 @@ def test_day_that_a_run_is_delivering_is_left_to_it(
 )
 def test_last_month_is_open_until_its_deadline(today: dt.date, first: dt.date) -> None:
     assert first_open_day(today) == first
+
+
+# --- deadlines ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("TR-2d")
+def test_open_days_are_told_of_before_the_deadline_and_not_at_each_tick(
+    embedded_db: Database, point: Point, instance: dg.DagsterInstance
+) -> None:
+    sensor = Harness(embedded_db, deadlines.NAME, instance)
+
+    def messages() -> int:
+        with embedded_db.connect() as conn:
+            return conn.execute("SELECT count(*) FROM notification WHERE kind = 'ccee_prazo'").fetchone()[0]
+
+    for day, expected in ((25, 0), (33, 1), (33, 1), (37, 2), (38, 2), (39, 3), (40, 3)):
+        now = dt.datetime(2026, 11, 1, 12, tzinfo=dt.UTC) + dt.timedelta(days=day - 1)
+        assert sensor.tick(now) == []
+        assert messages() == expected, now

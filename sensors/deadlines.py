@@ -1,0 +1,67 @@
+"""Warnings before MS+3du and MS+7du, while something of the month is open (TR-2d)."""
+
+from datetime import timedelta
+
+import dagster as dg
+import orjson
+
+from assets import closing
+from assets.month import closing_report
+from assets.partitions import Partitions
+from assets.resources import CceeAccess, Clock, Metering
+from assets.warnings import Warned, near_deadlines, warn
+
+NAME = "deadline_sensor"
+
+
+def build(partitions: Partitions) -> dg.SensorDefinition:
+    """The sensor; it is switched on by an operator in the interface. It asks for no run: it tells people."""
+
+    @dg.sensor(
+        name=NAME,
+        minimum_interval_seconds=1800,
+        description="Avisa os agentes antes de MS+3du (MUSD) e MS+7du (medição) se há pendência.",
+    )
+    def deadline_sensor(
+        context: dg.SensorEvaluationContext, metering: Metering, clock: Clock, ccee: CceeAccess
+    ) -> dg.SensorResult | dg.SkipReason:
+        now = clock.now()
+        latest = partitions.latest_day(now)
+        told: list[str] = orjson.loads(context.cursor) if context.cursor else []
+        near = near_deadlines(latest + timedelta(days=1))
+        fresh = [one for one in near if one.key not in told]
+        # Only what is still near is remembered, so the cursor stays small.
+        cursor = [one.key for one in near]
+        if not fresh:
+            context.update_cursor(orjson.dumps(cursor).decode())
+            return dg.SkipReason(f"{len(near)} prazos próximos, todos já avisados.")
+        warned = []
+        with metering.open() as db:
+            for one in fresh:
+                report = closing_report(
+                    db,
+                    one.month,
+                    as_of=now,
+                    latest_day=latest,
+                    musd_default_kw=ccee.profile().musd.default_kw,
+                )
+                warned.append(warn(db, one, report))
+        context.update_cursor(orjson.dumps(cursor).decode())
+        return dg.SensorResult(asset_events=[_observation(one) for one in warned])
+
+    return deadline_sensor
+
+
+def _observation(warned: Warned) -> dg.AssetObservation:
+    near = warned.near
+    return dg.AssetObservation(
+        closing.NAME,
+        partition=near.month.isoformat(),
+        description=f"Prazo {near.code} em {near.day:%d/%m/%Y}",
+        metadata={
+            "deadline": str(near.day),
+            "days_left": near.days_left,
+            "open_items": warned.open_items,
+            "messages": warned.messages,
+        },
+    )
