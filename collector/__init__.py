@@ -6,8 +6,10 @@ back-off. It stores every frame before anything is decoded from it, and decodes 
 What does not belong here: the octets of a protocol (`protocols`), tables and their merge rules (`storage`),
 judging a value (`vee`).
 
-`planning`, `sequences`, `decode`, `clocks`, `command_policy`, `preview`, `readback`, `gates`, `dial_in_kinds`
+`drivers` is the seam: a protocol is a driver with one session and one decoding, all else is common.
+
+`planning`, `sequences`, `decode`, `decoded`, `clocks`, `command_policy`, `preview`, `readback`, `gates`, `dial_in_kinds`
 and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`, `callers`, `session`,
-`store`, `command_store`, `clock_store` and `service` are adapters. What changes a meter is on record
+`store`, `command_store`, `clock_store`, `settling` and `service` are adapters. What changes a meter is on record
 before it is sent: see `command_store`.
 """

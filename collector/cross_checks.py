@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import psycopg
 
-from collector.decode import Decoded, Issue, MeterContext
+from collector.decoded import Decoded, Issue, MeterContext
 from protocols.nbr14522 import checks
 from protocols.nbr14522.checks import CrossCheck, Verdict
 

@@ -6,15 +6,27 @@ in a replay. Reference: nbr14522.md sections 3 (parameters), 5 (registers, failu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from collector.decoded import (
+    ChangeRow,
+    ClockReading,
+    DayVector,
+    Decoded,
+    Frame,
+    Issue,
+    MemorySum,
+    MeterContext,
+    OutageRow,
+    ParametersRow,
+    RegisterRow,
+)
 from collector.planning import day_of
 from protocols.nbr14522 import checks
 from protocols.nbr14522 import frames as wire
@@ -58,129 +70,6 @@ _NO_CHANNEL = frozenset({6, 99})  # disabled, none (nbr14522.md 9.1)
 _UNDEFINED = frozenset({0, 7})
 _DAY_S = 86400
 _LIMIT_UNIT_S = {LimitUnit.HOURS: 3600, LimitUnit.DAYS: _DAY_S}
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One stored frame: a command as it left ('>'), or a block as it came, prefix and CRC included."""
-
-    seq: int
-    at: datetime
-    is_sent: bool
-    crc_ok: bool
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class MeterContext:
-    """What the registry says about the meter that was meant to be read."""
-
-    meter_id: int
-    serial: str
-    active_channel: int
-    zone: timezone
-
-
-@dataclass(frozen=True, slots=True)
-class DayVector:
-    """Pulses of one channel and day, one slot per interval; `present` is False where nothing is known."""
-
-    channel: int
-    day: date
-    quantity_code: int
-    interval_s: int
-    pulses: NDArray[np.int32]
-    present: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class RegisterRow:
-    command: int
-    channel: int
-    at: datetime
-    values: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class OutageRow:
-    started_at: datetime
-    ended_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeRow:
-    at: datetime
-    code: int
-    reader_serial: str
-
-
-@dataclass(frozen=True, slots=True)
-class ParametersRow:
-    command: int
-    at: datetime
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Issue:
-    """Something that came in and must not flow on; `day` where it concerns one."""
-
-    stage: str
-    reason: str
-    detail: dict[str, Any]
-    day: date | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClockReading:
-    """The meter's clock against ours. Resolution 1 s: the meter tells whole seconds.
-
-    `drift_s` = meter time minus the middle between sending the command and having its answer, so that the way
-    there and back is taken out; positive when the meter is fast.
-    """
-
-    meter_time: datetime
-    drift_s: float
-    round_trip_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class MemorySum:
-    """Pulses of all words of one complete memory answer, by channel from `first_channel` on.
-
-    `open_intervals`: intervals that the registers read with it may count beyond its words.
-    """
-
-    code: int
-    first_channel: int
-    begins_at: datetime
-    pulses: tuple[int, ...]
-    open_intervals: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a session brought. `is_held`: another meter answered; nothing of it may be merged (rule V10).
-    `is_moved`: an interval ended between 51 and its memory, which was left out."""
-
-    vectors: tuple[DayVector, ...] = ()
-    registers: tuple[RegisterRow, ...] = ()
-    outages: tuple[OutageRow, ...] = ()
-    changes: tuple[ChangeRow, ...] = ()
-    parameters: tuple[ParametersRow, ...] = ()
-    issues: tuple[Issue, ...] = ()
-    meter_serial: str | None = None
-    clock: ClockReading | None = None
-    absent: frozenset[int] = frozenset()
-    last_end: datetime | None = None
-    blocks: int = 0
-    is_held: bool = False
-    is_moved: bool = False
-    cross_checks: tuple[CrossCheck, ...] = ()
-    """What the answers prove about one another; a misfit is also an issue of stage `cross_check`."""
-    sums: tuple[MemorySum, ...] = ()
-    answered: frozenset[int] = frozenset()
-    """Codes of the answers that came."""
 
 
 @dataclass(slots=True)
@@ -402,9 +291,10 @@ class _Reader:
     def finish(self) -> Decoded:
         for memory in self._memories:
             self._memory(memory)
-        is_held = self._serial is not None and self._serial != self._context.serial
+        registered = self._context.serial
+        is_held = self._serial is not None and not self._profile.same_serial(registered, self._serial)
         if is_held:
-            detail = {"registered": self._context.serial, "answered": self._serial}
+            detail = {"registered": registered, "answered": self._serial}
             self._issue("decode", "V10: another meter answered than the registry names; held", detail)
         parameters = list(self._rows.values())
         if self._absent and self._meter_now is not None:
@@ -625,67 +515,3 @@ _PARAMETER_CODES = frozenset({0x20, 0x21, 0x22, 0x51})
 def frame_code(request: Request) -> int:
     """The command code of a request, as on the wire."""
     return request.CODE if request.code is None else request.code
-
-
-READINGS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "meter_id": pl.Int64,
-    "channel": pl.Int16,
-    "day": pl.Date,
-    "quantity_code": pl.Int16,
-    "interval_s": pl.Int32,
-    "pulses": pl.List(pl.Int32),
-    "source_starts": pl.List(pl.Int16),
-    "source_sessions": pl.List(pl.Int64),
-}
-
-
-def readings_frame(parts: Sequence[tuple[int, int, Sequence[DayVector]]]) -> pl.DataFrame:
-    """Vectors of several sessions as the frame that storage merges.
-
-    Args:
-        parts: (meter id, session id, vectors).
-
-    Returns:
-        READINGS_SCHEMA; null pulses are missing, source 0 covers them.
-    """
-    by_shape: dict[tuple[int, bool], list[tuple[int, int, DayVector]]] = {}
-    for meter_id, session_id, vectors in parts:
-        for vector in vectors:
-            shape = len(vector.pulses), bool(vector.present.all())
-            by_shape.setdefault(shape, []).append((meter_id, session_id, vector))
-    frames = [_readings_of_one_shape(rows, is_full) for (_, is_full), rows in by_shape.items()]
-    return pl.concat(frames) if frames else pl.DataFrame(schema=READINGS_SCHEMA)
-
-
-def _readings_of_one_shape(rows: Sequence[tuple[int, int, DayVector]], is_full: bool) -> pl.DataFrame:
-    """Rows of one number of slots: nearly all are full days, which need no runs and no gaps."""
-    numbers = np.array([session_id for _, session_id, _ in rows], np.int64)
-    pulses = pl.Series(np.stack([vector.pulses for _, _, vector in rows]).ravel())
-    starts: Any = pl.Series(np.zeros(len(rows), np.int16)).reshape((len(rows), 1)).arr.to_list()
-    sessions: Any = pl.Series(numbers).reshape((len(rows), 1)).arr.to_list()
-    if not is_full:
-        present = np.stack([vector.present for _, _, vector in rows])
-        pulses = pulses.set(pl.Series(~present.ravel()), None)
-        runs = [source_runs(vector.present, session_id) for _, session_id, vector in rows]
-        starts, sessions = [first for first, _ in runs], [sources for _, sources in runs]
-    slots = len(rows[0][2].pulses)
-    return pl.DataFrame(
-        {
-            "meter_id": [meter_id for meter_id, _, _ in rows],
-            "channel": [vector.channel for _, _, vector in rows],
-            "day": [vector.day for _, _, vector in rows],
-            "quantity_code": [vector.quantity_code for _, _, vector in rows],
-            "interval_s": [vector.interval_s for _, _, vector in rows],
-            "pulses": pulses.reshape((len(rows), slots)).arr.to_list(),
-            "source_starts": starts,
-            "source_sessions": sessions,
-        },
-        schema=READINGS_SCHEMA,
-    )
-
-
-def source_runs(present: NDArray[np.bool_], session_id: int) -> tuple[list[int], list[int]]:
-    """Runs of slots with one source: where each begins, and its session (0 = none)."""
-    edges = np.flatnonzero(np.diff(present)) + 1
-    starts = [0, *edges.tolist()]
-    return starts, [session_id if present[start] else 0 for start in starts]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container
 
+from collector.drivers import driver_of
 from collector.transports import Endpoint, Timeouts, parse_url
 from collector.worklist import Assignment, Target
 from faults import OperatorFault
-from protocols.nbr14522.profiles import profile_named
 from storage.settings import CollectorSettings
 
 
@@ -106,7 +106,7 @@ def line_fault(target: Target | None, settings: CollectorSettings) -> OperatorFa
         return None
     try:
         endpoint = parse_url(target.url or "")
-        profile_named(target.profile)
+        driver_of(target.profile).check(target.profile)
     except OperatorFault as fault:
         return fault
     if endpoint.unit and settings.listen_port is None:

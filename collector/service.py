@@ -17,35 +17,32 @@ import random
 import resource
 import secrets
 import socket
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import psycopg
 import structlog
 
-from collector import command_store, commands, store, worklist
+from collector import command_store, store, worklist
 from collector.batching import Batcher, Connection, Worker
 from collector.callers import Callers
-from collector.clock_rule import consider_clock
 from collector.command_policy import load_policy
-from collector.command_steps import Tools, Writing
+from collector.command_steps import Writing
+from collector.drivers import Visit, driver_of
 from collector.gates import Gates, line_fault, usual_timeouts
 from collector.meter_models import use_meter_models
 from collector.monitoring import raised
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
-from collector.sequences import Script, script_for
-from collector.session import Line, SessionResult, read_meter
+from collector.settling import Settler, closing_of
 from collector.store import Closing, Settled
 from collector.transports import parse_url
 from collector.urgency import raise_waiting
 from collector.worklist import Assignment, Target, market_zone
-from faults import DeveloperFault, Fault, RetryFault
-from protocols.nbr14522.profiles import profile_named
+from faults import RetryFault
 from storage import queue
 from storage.database import Database
 
@@ -62,7 +59,6 @@ _BUSY_S = 2.0
 _SCHEDULE_S = 20.0
 # The same where another collector has the unit's connection.
 _ELSEWHERE_S = 30.0
-_DEADLOCK_TRIES = 3
 
 
 def utc_now() -> datetime:
@@ -113,6 +109,7 @@ class Collector:
         self._policy = load_policy(self._settings.command_policy_path)
         self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stats = Stats()
+        self._settler = Settler(db.settings, self._policy, self.name, self._now, self._rng)
         self._gates = Gates(self._settings)
         self._waiting: list[Assignment] = []
         self._active: dict[int, asyncio.Task[None]] = {}
@@ -281,24 +278,18 @@ class Collector:
             if session_id is None:
                 await self._give_back([assignment.request_id], _BUSY_S)
                 return
-            line = self._line(target)
+            visit = self._visit(assignment, target, session_id)
             is_sound = False
             try:
-                result = await read_meter(
-                    line,
-                    self._script(assignment, line, session_id),
-                    self._recorder(session_id),
-                    self._now,
-                    way=self._callers.open,
-                )
+                result = await driver_of(target.profile).read(visit)
                 is_sound = not isinstance(result.fault, RetryFault)
-                closing = _closing(session_id, result)
+                closing = closing_of(session_id, result)
             except asyncio.CancelledError:
                 if not self._is_stopping and assignment.request_id in self._active:
                     raise
                 closing = Closing(session_id)
             finally:
-                self._callers.settle(line.endpoint, is_sound=is_sound)
+                self._callers.settle(visit.endpoint, is_sound=is_sound)
             settled = await self._settling.submit((closing, assignment))
             if settled is not None:
                 self._note(settled)
@@ -308,28 +299,21 @@ class Collector:
             self._count()
             self._wake.set()
 
-    def _script(self, assignment: Assignment, line: Line, session_id: int) -> Script:
-        work = assignment.command
-        if work is None:
-            assert assignment.goal is not None
-            return script_for(assignment.goal, line.profile)
-
+    def _visit(self, assignment: Assignment, target: Target, session_id: int) -> Visit:
         async def commit(writing: Writing) -> None:
-            await self._writes.run(partial(self._record_writing, work.request_id, session_id, writing))
+            await self._writes.run(partial(self._record_writing, assignment.request_id, session_id, writing))
 
-        zone = market_zone(self._db.settings)
-        tools = Tools(self._now, zone, asyncio.sleep, commit, line.reader_serial)
-        return commands.script(work, line.profile, tools)
-
-    def _line(self, target: Target) -> Line:
-        settings = self._settings
         endpoint = parse_url(target.url or "")
-        return Line(
+        return Visit(
+            assignment=assignment,
+            target=target,
             endpoint=endpoint,
-            profile=endpoint.applied_to(profile_named(target.profile)),
-            meter_serial=target.serial,
-            reader_serial=settings.reader_serial,
-            timeouts=endpoint.timeouts(usual_timeouts(endpoint, settings)),
+            timeouts=endpoint.timeouts(usual_timeouts(endpoint, self._settings)),
+            settings=self._db.settings,
+            now=self._now,
+            record=self._recorder(session_id),
+            way=self._callers.open,
+            commit=commit,
         )
 
     def _recorder(self, session_id: int) -> Callable[[datetime, bool, int, bool | None, bytes], None]:
@@ -381,86 +365,8 @@ class Collector:
         self._flush()
         closings = [closing for closing, _ in items]
         assignments = {closing.session_id: assignment for closing, assignment in items}
-        settled = self._settle_safely(self._writes, closings, assignments)
+        settled = self._settler.settle(self._writes, closings, assignments)
         return [settled.get(closing.session_id) for closing in closings]
-
-    def _settle_safely(
-        self, worker: Worker, closings: Sequence[Closing], assignments: dict[int, Assignment]
-    ) -> dict[int, Settled]:
-        """Settle a batch; if something in it cannot be merged, each alone: one must not stop the rest."""
-        try:
-            for _ in range(_DEADLOCK_TRIES):
-                try:
-                    found = worker.transact(self._settle_and_answer, closings, assignments)
-                except psycopg.errors.DeadlockDetected:
-                    continue
-                return {settled.session_id: settled for settled in found}
-            raise RetryFault("the database kept finding deadlocks", where="collector", remedy="start again")
-        except (psycopg.OperationalError, Fault):
-            raise
-        except Exception as error:  # made the outcome of the session that caused it
-            if len(closings) > 1:
-                result: dict[int, Settled] = {}
-                for closing in closings:
-                    result |= self._settle_safely(worker, [closing], assignments)
-                return result
-            bug = DeveloperFault(
-                f"{type(error).__name__}: {error}",
-                where=f"session {closings[0].session_id}",
-                remedy="report it; the frames are stored",
-            )
-            told = traceback.format_exc()
-            log.error("session.unmergeable", session=closings[0].session_id, traceback=told)
-            worker.transact(self._condemn, closings[0], assignments.get(closings[0].session_id), bug)
-            return {}
-
-    def _settle_and_answer(
-        self, conn: Connection, closings: Sequence[Closing], assignments: dict[int, Assignment]
-    ) -> list[Settled]:
-        settled = store.settle(conn, closings, self._db.settings, self._now())
-        for one in settled:
-            assignment = assignments.get(one.session_id)
-            if assignment is not None:
-                self._answer(conn, one, assignment)
-        return settled
-
-    def _answer(self, conn: Connection, settled: Settled, assignment: Assignment) -> None:
-        """What the request gets: its result, another try later, or the reason why not."""
-        fault, target = settled.fault, assignment.target
-        settings = self._db.settings
-        if assignment.command is not None:
-            command_store.answer(
-                conn, self.name, settled, assignment, self._now(), retry_after_s=self._backoff_s(assignment)
-            )
-        elif settled.outcome == "aborted":
-            queue.release(conn, self.name, [assignment.request_id], 0.0)
-        elif fault is None and target is not None:
-            exhausted = worklist.exhausted_days(
-                conn, settled.decoded, target, assignment.days, self._now(), self._db.settings
-            )
-            queue.finish(conn, self.name, assignment.request_id, _result(settled, exhausted))
-        elif fault is not None:
-            retry_after_s = self._backoff_s(assignment) if isinstance(fault, RetryFault) else None
-            queue.fail(
-                conn,
-                self.name,
-                assignment.request_id,
-                fault,
-                stage=settled.failed_stage or "",
-                retry_after_s=retry_after_s,
-            )
-        if target is not None and settled.outcome != "aborted":
-            # After the answer: a step of a correction that left a rest is followed by the next.
-            consider_clock(conn, settings, self._policy, settled, target, self._now(), assignment.command)
-
-    def _backoff_s(self, assignment: Assignment) -> float:
-        base_s, max_s = self._settings.backoff_base_s, self._settings.backoff_max_s
-        return queue.backoff_s(assignment.attempts, base_s, max_s) * (0.5 + self._rng.random())
-
-    def _condemn(self, conn: Connection, closing: Closing, assignment: Assignment | None, bug: Fault) -> None:
-        store.condemn(conn, closing, bug, self._now())
-        if assignment is not None:
-            queue.fail(conn, self.name, assignment.request_id, bug, stage="merge")
 
     # --- housekeeping --------------------------------------------------------------------------------------
 
@@ -469,7 +375,7 @@ class Collector:
         gone, open_ids = await self._claims.call(self._find_gone)
         for start in range(0, len(open_ids), _SETTLE_BATCH):
             closings = [Closing(session_id) for session_id in open_ids[start : start + _SETTLE_BATCH]]
-            await self._claims.run(partial(self._settle_safely, self._claims, closings, {}))
+            await self._claims.run(partial(self._settler.settle, self._claims, closings, {}))
         deadly = await self._claims.call(store.deadly_requests, open_ids) if open_ids else []
         freed = await self._claims.call(queue.release_expired, gone, deadly)
         if gone or freed:
@@ -564,34 +470,6 @@ class Collector:
         )
         if self._on_settled is not None:
             self._on_settled(settled)
-
-
-def _closing(session_id: int, result: SessionResult) -> Closing:
-    return Closing(
-        session_id=session_id,
-        outcome=result.outcome,
-        failed_stage=result.failed_stage,
-        fault=result.fault,
-        bytes_sent=result.bytes_sent,
-        bytes_received=result.bytes_received,
-        retries=result.retries,
-    )
-
-
-def _result(settled: Settled, exhausted: Sequence[date]) -> dict[str, object]:
-    clock = settled.decoded.clock
-    result: dict[str, object] = {
-        "outcome": settled.outcome,
-        "session_id": settled.session_id,
-        "bytes_sent": settled.bytes_sent,
-        "bytes_received": settled.bytes_received,
-        "blocks": settled.decoded.blocks,
-        "days_changed": [day.isoformat() for day in settled.touched],
-        "drift_s": round(clock.drift_s, 3) if clock else None,
-    }
-    if exhausted:
-        result["exhausted_days"] = [day.isoformat() for day in exhausted]
-    return result
 
 
 def _as_fault(error: BaseException) -> BaseException:

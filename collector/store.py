@@ -19,14 +19,13 @@ from typing import Any
 import orjson
 
 from collector.cross_checks import check_history
-from collector.decode import Decoded, Frame, MeterContext, decode_session, readings_frame
+from collector.decoded import Decoded, Frame, MeterContext, readings_frame
+from collector.drivers import DRIVERS, Driver, driver_of
 from collector.worklist import Connection, Target, market_zone
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
-from protocols.nbr14522.profiles import profile_named
 from storage.readings import merge_readings
 from storage.settings import Settings
 
-PROTOCOL = "nbr14522"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -121,17 +120,17 @@ def open_sessions(
     """Open a session for each (request, target, purpose); None where the meter or its line is in one."""
     rows = conn.execute(
         "INSERT INTO session (request_id, meter_id, unit_id, collector, purpose, protocol, url, started_at) "
-        "SELECT r, m, u, %s, p, %s, l, %s FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], "
-        "%s::text[]) AS t (r, m, u, p, l) ON CONFLICT DO NOTHING "
+        "SELECT r, m, u, %s, p, o, l, %s FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], "
+        "%s::text[], %s::text[]) AS t (r, m, u, p, o, l) ON CONFLICT DO NOTHING "
         "RETURNING meter_id, id",
         [
             collector,
-            PROTOCOL,
             at,
             [request_id for request_id, _, _ in opened],
             [target.meter_id for _, target, _ in opened],
             [target.unit_id for _, target, _ in opened],
             [purpose for _, _, purpose in opened],
+            [driver_of(target.profile).name for _, target, _ in opened],
             [target.url for _, target, _ in opened],
         ],
     )
@@ -186,7 +185,7 @@ def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at
         return []
     frames = read_frames(conn, ids)
     rows = conn.execute(
-        "SELECT DISTINCT ON (s.id) s.id, s.request_id, s.meter_id, m.serial, mm.profile, "
+        "SELECT DISTINCT ON (s.id) s.id, s.request_id, s.meter_id, m.serial, s.protocol, mm.profile, "
         "coalesce(i.active_channel, 1) FROM session s JOIN meter m ON m.id = s.meter_id "
         "JOIN meter_model mm ON mm.id = m.model_id LEFT JOIN installation i ON i.meter_id = m.id "
         "WHERE s.id = ANY(%s) ORDER BY s.id, lower(i.valid) DESC NULLS LAST",
@@ -196,9 +195,11 @@ def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at
     zone = market_zone(settings)
     settled = []
     for closing in closings:
-        request_id, meter_id, serial, profile, channel = about[closing.session_id]
+        request_id, meter_id, serial, protocol, profile, channel = about[closing.session_id]
         context = MeterContext(meter_id, serial, channel, zone)
-        decoded, outcome, fault = _decode(closing, frames[closing.session_id], profile, context)
+        decoded, outcome, fault = _decode(
+            closing, frames[closing.session_id], DRIVERS[protocol], profile, context
+        )
         settled.append(
             _Settling(closing, request_id, context, outcome, fault, decoded, frames[closing.session_id])
         )
@@ -254,10 +255,10 @@ class _Settling:
 
 
 def _decode(
-    closing: Closing, frames: list[Frame], profile: str, context: MeterContext
+    closing: Closing, frames: list[Frame], driver: Driver, profile: str, context: MeterContext
 ) -> tuple[Decoded, str, Fault | None]:
     try:
-        decoded = decode_session(frames, profile_named(profile), context)
+        decoded = driver.decode(frames, profile, context)
     except Exception as error:  # recorded as the session's outcome; the other sessions of the batch go on
         if isinstance(error, Fault):
             return Decoded(), "failed", error

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from collector.command_steps import CommandWork
-from collector.decode import Decoded
+from collector.decoded import Decoded
 from collector.further_groups import gaps_of_further_groups, present_of_further_groups
 from collector.planning import (
     Goal,

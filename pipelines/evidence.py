@@ -13,7 +13,8 @@ from typing import Any
 
 import psycopg
 
-from collector.decode import MEMORY_CODES, PARAMETERS_OF, Decoded, Frame, MeterContext, decode_session
+from collector.decode import MEMORY_CODES, PARAMETERS_OF, decode_session
+from collector.decoded import Decoded, Frame, MeterContext
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import RESPONSE_CONTENT_SIZE, unwrap_command, unwrap_response
 from protocols.nbr14522.memory import CHANNELS_PER_GROUP, WORDS_PER_BLOCK, unpack_words

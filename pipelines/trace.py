@@ -23,7 +23,7 @@ from assets.derivation import recompute
 from assets.partitions import fixed_offset
 from ccee.body import day_stamps, render
 from ccee.profile import Profile
-from collector.decode import MeterContext
+from collector.decoded import MeterContext
 from faults import OperatorFault
 from pipelines.evidence import Evidence, Word, locate_word
 from protocols.nbr14522.profiles import profile_named

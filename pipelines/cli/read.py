@@ -16,7 +16,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from collector.decode import Decoded, Frame, MeterContext, decode_session
+from collector.decode import decode_session
+from collector.decoded import Decoded, Frame, MeterContext
 from collector.sequences import fixed
 from collector.session import Line, SessionResult, read_meter
 from collector.transports import Endpoint, Timeouts, parse_url

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 
-from collector.decode import Frame, MeterContext
+from collector.decoded import Frame, MeterContext
 from protocols.nbr14522.frames import wrap_command, wrap_response
 from protocols.nbr14522.memory import words_to_payloads
 from protocols.nbr14522.messages import Parameters, Response, memory_blocks, request_for

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from collector.decode import MeterContext, decode_session, readings_frame
+from collector.decode import decode_session
+from collector.decoded import MeterContext, readings_frame
 from collector.drain import drain
 from collector.store import read_frames
 from collector.worklist import request_missing

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from collector.cross_checks import check_history
-from collector.decode import (
+from collector.decoded import (
     ChangeRow,
     ClockReading,
     Decoded,

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.decode import decode_session, readings_frame
+from collector.decode import decode_session
+from collector.decoded import readings_frame
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.messages import (
     Change,

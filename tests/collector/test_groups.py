@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from collector.decode import Decoded, Frame, MeterContext, decode_session
+from collector.decode import decode_session
+from collector.decoded import Decoded, Frame, MeterContext
 from collector.planning import Goal, SequenceName
 from collector.sequences import script_for
 from collector.session import Line, read_meter

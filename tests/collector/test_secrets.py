@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.decode import Frame, MeterContext, decode_session
+from collector.decode import decode_session
+from collector.decoded import Frame, MeterContext
 from collector.meter_models import use_meter_models
 from collector.sequences import fixed
 from collector.session import Line, read_meter
