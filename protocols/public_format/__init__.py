@@ -1,8 +1,9 @@
 """The public file formats of NBR 14522 readings: FK7 (raw blocks) and the text format.
 
 Charter: `names` (the file name that carries a date), `fk7` (blocks of 256 octets), `text` (2,400 header
-characters and lines of memory). All three are pure: bytes in, values out, and back unchanged. Which readings
-go into a file, and where it is kept, is the exporter's affair. Facts: reference "nbr14522", section 10.
+characters and lines of memory). All are pure: bytes in, values out, and back unchanged. `scan` takes what is
+good of a damaged file. Which readings go into a file, and where it is kept, is the exporter's affair. Facts:
+reference "nbr14522", section 10.
 
 Regions of the text header that no source describes stay blank, and are listed by `text.UNDESCRIBED`.
 """

@@ -64,7 +64,8 @@ _CODES = {REGISTERS_NOW: 0x23, REGISTERS_RESET: 0x24, FAILURES: 0x25, CHANGES: 0
 _INSTALLATION_CODE = slice(2377, 2391)
 _USER_OUTPUT = 2376
 _READER_RECORD = slice(1576, 1906)
-_WORDS_NOW, _WORDS_PREVIOUS = slice(152, 158), slice(158, 164)
+# o75-77 and o78-80 of the parameters.
+_ANNOUNCED = {CURRENT: slice(74, 77), PREVIOUS: slice(77, 80)}
 
 # Characters that no source describes; written blank.
 UNDESCRIBED = ((2392, 2400),)
@@ -213,7 +214,7 @@ def read_text(octets: bytes) -> TextFile:
         previous_words=tuple(memory[PREVIOUS].words),
         current_words=tuple(memory[CURRENT].words),
     )
-    _check_counts(header, file)
+    _check_counts(file)
     return file
 
 
@@ -276,15 +277,18 @@ def _record(header: str) -> ReaderRecord:
     return ReaderRecord(values)
 
 
-def _check_counts(header: str, file: TextFile) -> None:
-    for name, place, words in (
-        (PREVIOUS, _WORDS_PREVIOUS, file.previous_words),
-        (CURRENT, _WORDS_NOW, file.current_words),
-    ):
-        announced = header[place]
-        if words and announced.isdecimal() and int(announced) != len(words):
+def announced_words(file: TextFile, label: str) -> int | None:
+    """Words of memory that the header announces for SALV or CONT; None where it says nothing readable."""
+    octets = file.blocks[PARAMETERS][_ANNOUNCED[label]]
+    return int(octets.hex()) if octets.hex().isdecimal() else None
+
+
+def _check_counts(file: TextFile) -> None:
+    for name, words in ((PREVIOUS, file.previous_words), (CURRENT, file.current_words)):
+        announced = announced_words(file, name)
+        if words and announced is not None and announced != len(words):
             raise FileRefused(
-                f"{len(words)} words of memory, the header announces {int(announced)}",
+                f"{len(words)} words of memory, the header announces {announced}",
                 where=name,
                 remedy="the copy is cut off or was edited",
             )

@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["protocols.nbr14522"]):
+with atheris.instrument_imports(include=["protocols.nbr14522", "protocols.public_format"]):
     from tests.fuzz.targets import TARGETS
 
 

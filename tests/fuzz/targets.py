@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from protocols.nbr14522.commands import changes_meter, info_of
@@ -30,6 +31,9 @@ from protocols.nbr14522.messages import (
 )
 from protocols.nbr14522.profile import DEFAULT, P2_GENERIC, P8_GENERIC, STRICT, HandShake
 from protocols.nbr14522.secrets import redact
+from protocols.public_format import TextFile, read_fk7, read_text, write_fk7, write_text
+from protocols.public_format.errors import FileRefused
+from protocols.public_format.scan import HEADER_OCTETS, scan_fk7, scan_text
 
 SERIAL = "32600760"
 PROFILES = (
@@ -165,9 +169,66 @@ def request(data: bytes) -> None:
         assert len(redact(data, way, is_command=bool(len(data) & 1)).octets) == len(data)
 
 
+_FK7 = write_fk7(_BLOCKS[:4])
+_TEXT = write_text(
+    TextFile("001101", {"parameters": _BLOCKS[0][:256]}, previous_words=(7,) * 144, current_words=(9,) * 498)
+)
+
+
+def public_fk7(data: bytes) -> None:
+    """Any octets as an FK7 file, and a good one with them written over it."""
+    for octets in (data, _damaged(_FK7, data)):
+        try:
+            scan = scan_fk7(octets)
+        except FileRefused:
+            continue
+        parts = [(block.offset, 256) for block in scan.blocks]
+        _all_accounted(parts + [(damage.offset, damage.count) for damage in scan.damages], len(octets))
+        for block in scan.blocks:
+            decode_response(block.content).to_json()
+        with suppress(FileRefused):
+            assert write_fk7(read_fk7(octets)) == octets
+
+
+def public_text(data: bytes) -> None:
+    """Any octets as a file of the text format, and a good one with them written over it."""
+    for octets in (data, _damaged(_TEXT, data)):
+        try:
+            scan = scan_text(octets)
+        except FileRefused:
+            continue
+        parts = [(0, HEADER_OCTETS)] + [(line.offset, 302) for line in scan.lines]
+        _all_accounted(parts + [(damage.offset, damage.count) for damage in scan.damages], len(octets))
+        for content in scan.header.blocks.values():
+            decode_response(content).to_json()
+        for label in ("SALV", "CONT"):
+            words, lost = scan.words(label)
+            assert sum(count for _, count in lost) <= len(words) <= 999_999
+        with suppress(FileRefused):
+            write_text(read_text(octets))
+
+
+def _damaged(good: bytes, data: bytes) -> bytes:
+    """The good file with some of the fuzzer's octets instead of as many, fewer or more of its own."""
+    if len(data) < 4:
+        return good
+    place = int.from_bytes(data[:2], "big") % len(good)
+    return good[:place] + data[4:] + good[place + data[2] * (data[3] % 4) :]
+
+
+def _all_accounted(parts: list[tuple[int, int]], size: int) -> None:
+    place = 0
+    for offset, count in sorted(parts):
+        assert offset == place, "octets lost or counted twice"
+        place += count
+    assert place in (size, size + 2), "octets lost at the end"
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "reader": reader,
     "meter": meter,
     "response": response,
     "request": request,
+    "public_fk7": public_fk7,
+    "public_text": public_text,
 }
