@@ -11,6 +11,7 @@ import psycopg
 
 from collector.transports import parse_url
 from faults import OperatorFault
+from protocols.nbr14522.profiles import DEFAULT, PROFILES
 
 Connection = psycopg.Connection[Any]
 
@@ -26,7 +27,7 @@ class Directory:
         """The code of a unit by what it says, or by what its meter says."""
         if unit is not None:
             return unit if unit in self.codes else None
-        return (self.by_serial or {}).get((serial or "").lstrip("0"))
+        return (self.by_serial or {}).get((serial or "").upper().lstrip("0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,24 @@ class Stranger:
 def load_directory(conn: Connection, at: datetime) -> Directory:
     """All units that dial in, with the meters installed behind them at an instant."""
     rows = conn.execute(
-        "SELECT u.url, m.serial FROM unit u LEFT JOIN installation i ON i.unit_id = u.id AND i.valid @> %s "
-        "LEFT JOIN meter m ON m.id = i.meter_id WHERE u.url LIKE 'dialin://%%'",
+        "SELECT u.url, m.serial, k.profile FROM unit u "
+        "LEFT JOIN installation i ON i.unit_id = u.id AND i.valid @> %s "
+        "LEFT JOIN meter m ON m.id = i.meter_id LEFT JOIN meter_model k ON k.id = m.model_id "
+        "WHERE u.url LIKE 'dialin://%%'",
         [at],
     ).fetchall()
     by_serial: dict[str, str] = {}
     codes = set()
-    for url, serial in rows:
+    for url, serial, profile in rows:
         try:
             code = parse_url(url).unit
         except OperatorFault:
             continue  # told at each request for its meters
         codes.add(code)
         if serial is not None:
-            by_serial[serial.lstrip("0")] = code
+            # Only meters of NBR 14522 are asked who they are; others may be told by a hello.
+            known = PROFILES.get(profile, DEFAULT)
+            by_serial |= dict.fromkeys(known.wire_serials(serial), code)
     return Directory(frozenset(codes), by_serial)
 
 

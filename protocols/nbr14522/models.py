@@ -33,6 +33,7 @@ from protocols.nbr14522.profile import (
     LinkLimits,
     LinkTiming,
     MeterProfile,
+    PasswordAnswer,
     WordsUpTo,
 )
 from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
@@ -386,6 +387,8 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "has_reverse_channels": _truth,
     "write_layouts": _layouts,
     "inferred_writes": _command_keys,
+    "password_commands": _command_keys,
+    "password_answer": _choice(PasswordAnswer),
     "password_transform": _transform,
     "serial_prefixes": _texts,
     "has_serial_check_digit": _truth,

@@ -63,6 +63,15 @@ class GapRecovery(StrEnum):
     COMMAND = "command"
 
 
+class PasswordAnswer(StrEnum):
+    """How the answer to 11 says whether the password was right."""
+
+    PER_PASSWORD = "per_password"
+    """o6 the result for the write password, o7 for the read password; 0 is good."""
+    STATUS = "status"
+    """o6 whether the reader is authenticated (1: it is), o7 a result of which 0 and 1 are good."""
+
+
 class ClockChange(StrEnum):
     """What setting the clock does to the memory."""
 
@@ -70,6 +79,10 @@ class ClockChange(StrEnum):
     """Words go on; only the change log tells."""
     CLOSE_PERIOD = "close_period"
     """The billing period closes, as one maker's meters do: the grid stays clean on both sides."""
+
+
+SERIAL_DIGITS = 8
+"""Of a meter's serial on the wire."""
 
 
 def setting(default: Any, confidence: str, section: str, reason: str) -> Any:
@@ -184,6 +197,20 @@ class MeterProfile:
         "Writes whose layout is an inference (34, 36, 67, fields of 95, 73 above 9 minutes) and that a test "
         "on such a meter has shown to be right: none until then.",
     )
+    password_commands: frozenset[str] = setting(
+        frozenset(),
+        "C",
+        "6.1",
+        "Commands before which a session is opened with 13, 11 and the meter's password. Which ones a make "
+        "protects is not public: none until its manual, or a refusal with occurrence 43, tells.",
+    )
+    password_answer: PasswordAnswer = setting(
+        PasswordAnswer.PER_PASSWORD,
+        "B",
+        "6.1",
+        "What o6 and o7 of the answer to 11 mean: one source has a result for each password, one maker "
+        "whether it authenticated and a result.",
+    )
     password_transform: str = setting(
         "none",
         "C",
@@ -293,19 +320,37 @@ class MeterProfile:
         """Whether the meter implements a command; for 98 also whether it knows the sub-code."""
         return code in self.commands and (sub_code is None or sub_code in self.extended_commands)
 
-    def same_serial(self, registered: str, answered: str) -> bool:
-        """Whether a serial as it stands on the meter is the one that it answers with.
+    def wire_serials(self, registered: str) -> frozenset[str]:
+        """What a meter may answer with whose serial stands so in the registry, without leading zeros.
 
         Blanks, hyphens and leading zeros do not count; nor does what the maker prints around the number.
         """
-        printed = "".join(filter(str.isalnum, registered))
+        printed = "".join(filter(str.isalnum, registered)).upper()
         candidates = {printed}
         for prefix in self.serial_prefixes:
             if printed.startswith(prefix):
                 candidates.add(printed.removeprefix(prefix))
         if self.has_serial_check_digit:
             candidates |= {candidate[:-1] for candidate in candidates}
-        return answered.lstrip("0") in {candidate.lstrip("0") for candidate in candidates}
+        return frozenset(candidate.lstrip("0") for candidate in candidates)
+
+    def same_serial(self, registered: str, answered: str) -> bool:
+        """Whether a serial as it stands on the meter is the one that it answers with; see `wire_serials`."""
+        return answered.upper().lstrip("0") in self.wire_serials(registered)
+
+    def addressed_serial(self, registered: str) -> str:
+        """The eight digits by which a meter is addressed whose serial stands so in the registry.
+
+        A number that begins with one of the maker's prefixes is taken as printed; any other as it is.
+        """
+        printed = "".join(filter(str.isalnum, registered)).upper()
+        for prefix in self.serial_prefixes:
+            # Only where something is left over: a serial of eight digits may begin like a prefix.
+            if printed.startswith(prefix) and (len(printed) > SERIAL_DIGITS or printed != registered):
+                printed = printed.removeprefix(prefix)
+                printed = printed[:-1] if self.has_serial_check_digit else printed
+                break
+        return printed.lstrip("0").zfill(SERIAL_DIGITS)
 
     @property
     def waits_for_enq(self) -> bool:

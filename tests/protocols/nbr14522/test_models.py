@@ -120,6 +120,24 @@ def test_the_serial_as_printed() -> None:
     assert not saga.same_serial("30-7654321-8", "01234567")
     assert DEFAULT.same_serial("0001234567", "01234567")
     assert not DEFAULT.same_serial("1234568", "01234567")
+    assert saga.wire_serials("30-1234567-8") == {"3012345678", "301234567", "12345678", "1234567"}
+
+
+@pytest.mark.parametrize(
+    ("model", "registered", "addressed"),
+    [
+        ("saga1000", "30-1234567-8", "01234567"),
+        ("saga1000", "3012345678", "01234567"),
+        ("saga1000", "30123456", "30123456"),
+        ("saga1000", "1234567", "01234567"),
+        ("landis-e750", "0001234567", "01234567"),
+        ("landis-e750", "00ab12cd", "00AB12CD"),
+    ],
+)
+def test_the_serial_as_addressed(model: str, registered: str, addressed: str) -> None:
+    profile = profile_for(model)
+    assert profile.addressed_serial(registered) == addressed
+    assert profile.same_serial(registered, addressed), "addressed by what it answers with"
 
 
 def test_every_setting_of_a_profile_can_be_said_in_the_catalogue() -> None:
