@@ -78,6 +78,24 @@ _UNSENT = """
     ORDER BY 1, 2
 """
 
+# Hours above the limit are resent under another MUSD; which MUSD a version was made under is kept only then.
+_MUSD_CHANGED = """
+    SELECT s.day, (s.uc_id %% %(shards)s)::int AS shard, count(*), max(b.state_at),
+           string_agg(concat_ws(':', s.uc_id, s.id, m.musd_kw), ',' ORDER BY s.uc_id)
+    FROM submission_event e
+    JOIN submission s ON s.id = e.submission_id
+    JOIN submission_state b ON b.id = s.id
+    LEFT JOIN uc_musd m ON m.uc_id = s.uc_id AND m.valid @> s.day
+    WHERE e.detail ? 'musd_kw' AND s.day BETWEEN %(first_day)s AND %(last_day)s
+      AND (e.detail ->> 'musd_kw')::numeric <> coalesce(m.musd_kw, %(musd_default_kw)s)
+      AND b.state = ANY(%(settled)s)
+      AND NOT EXISTS (
+          SELECT FROM submission n WHERE n.uc_id = s.uc_id AND n.day = s.day AND n.version > s.version)
+    GROUP BY 1, 2
+    ORDER BY 1, 2
+"""
+_SETTLED = ("aceito", "definitivo", "rejeitado_musd")
+
 
 def touched_days(db: Database, after_seq: int, shards: int) -> list[TouchedDay]:
     """Days with readings touched after a sequence number, oldest first."""
@@ -87,23 +105,43 @@ def touched_days(db: Database, after_seq: int, shards: int) -> list[TouchedDay]:
 
 
 def unsent_days(
-    db: Database, first_day: date, last_day: date, shards: int, retry_before: datetime
+    db: Database,
+    first_day: date,
+    last_day: date,
+    shards: int,
+    retry_before: datetime,
+    musd_default_kw: int | None = None,
 ) -> list[UnsentDay]:
     """Days with ready UC-days that the ledger does not have as they are, or could not deliver, oldest first.
 
     Args:
         retry_before: a delivery that failed or ended unknown before this time counts as waiting again.
+        musd_default_kw: what CCEE assumes where no MUSD was declared; None: a MUSD that changed since hours
+            were sent as above the limit is no reason to send them again.
     """
     parameters = {
         "first_day": first_day,
         "last_day": last_day,
         "shards": shards,
         "unsettled": list(_UNSETTLED),
+        "settled": list(_SETTLED),
         "retry_before": retry_before,
+        "musd_default_kw": musd_default_kw,
     }
     with db.connect() as conn:
         rows = conn.execute(_UNSENT, parameters).fetchall()
+        if musd_default_kw is not None:
+            rows += conn.execute(_MUSD_CHANGED, parameters).fetchall()
+    by_day: dict[tuple[date, int], list[tuple[int, str, datetime]]] = {}
+    for day, shard, count, changed_at, work in rows:
+        by_day.setdefault((day, shard), []).append((count, work, changed_at))
     return [
-        UnsentDay(day, shard, count, hashlib.sha256(work.encode()).hexdigest()[:16], changed_at)
-        for day, shard, count, changed_at, work in rows
+        UnsentDay(
+            day,
+            shard,
+            sum(count for count, _, _ in parts),
+            hashlib.sha256("|".join(work for _, work, _ in parts).encode()).hexdigest()[:16],
+            max(changed_at for _, _, changed_at in parts),
+        )
+        for (day, shard), parts in sorted(by_day.items())
     ]

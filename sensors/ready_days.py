@@ -11,7 +11,7 @@ import orjson
 
 from assets.partitions import Partitions
 from assets.pending import unsent_days
-from assets.resources import Clock, Metering
+from assets.resources import CceeAccess, Clock, Metering
 from vee import calendars
 
 NAME = "ready_days_sensor"
@@ -40,13 +40,18 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
         description="Entrega à CCEE os dias com UC-dias prontos que ela ainda não tem.",
     )
     def ready_days_sensor(
-        context: dg.SensorEvaluationContext, metering: Metering, clock: Clock
+        context: dg.SensorEvaluationContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> dg.SensorResult | dg.SkipReason:
         now = clock.now()
-        latest = partitions.latest_day(now)
+        latest, musd = partitions.latest_day(now), ccee.profile().musd
         with metering.open() as db:
             waiting = unsent_days(
-                db, first_open_day(latest + timedelta(days=1)), latest, partitions.shards, now - RETRY_AFTER
+                db,
+                first_open_day(latest + timedelta(days=1)),
+                latest,
+                partitions.shards,
+                now - RETRY_AFTER,
+                musd.default_kw if musd.resend_on_change else None,
             )
         asked: dict[str, str] = orjson.loads(context.cursor) if context.cursor else {}
         busy = _busy(context.instance, (job_name, *also_delivers))

@@ -65,11 +65,21 @@ def standin(points: list[Point]) -> Iterator[Serving]:
 def defs(db: Database, standin: Serving, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
     monkeypatch.setenv("SMF_CCEE_CLIENT_ID", f"CONCESSIONARIA_{AGENT}")
     monkeypatch.setenv("SMF_CCEE_CLIENT_SECRET", SECRET)
+    return defs_at(NOW, db, standin)
+
+
+@pytest.fixture
+def late_defs(defs: dg.Definitions, db: Database, standin: Serving) -> dg.Definitions:
+    """After the month's last deadline."""
+    return defs_at(dt.datetime(2026, 12, 10, 12, tzinfo=dt.UTC), db, standin)
+
+
+def defs_at(now: dt.datetime, db: Database, standin: Serving) -> dg.Definitions:
     return build_defs(
         partitions=Partitions(dt.date(2026, 1, 1)),
         resources={
             "metering": Metering(url=db.url, data_dir=str(db.data_dir)),
-            "clock": Clock(at=NOW.isoformat()),
+            "clock": Clock(at=now.isoformat()),
             "ccee": CceeAccess(base_url=standin.base_url),
         },
     )
@@ -77,7 +87,7 @@ def defs(db: Database, standin: Serving, monkeypatch: pytest.MonkeyPatch) -> dg.
 
 @pytest.mark.req("TR-2a", "TR-2b", "TR-2d", "TR-2g", "X-trace")
 def test_a_day_goes_from_readings_to_receipts_and_a_second_run_sends_nothing(
-    db: Database, points: list[Point], standin: Serving, defs: dg.Definitions
+    db: Database, points: list[Point], standin: Serving, defs: dg.Definitions, late_defs: dg.Definitions
 ) -> None:
     steps: list[tuple[str, str]] = []
 
@@ -128,6 +138,16 @@ def test_a_day_goes_from_readings_to_receipts_and_a_second_run_sends_nothing(
     with db.connect() as conn:
         (after,) = conn.execute("SELECT after FROM audit WHERE action = 'closing.certificate'").fetchone()
     assert after["sha256"] == asset.metadata["certificate_sha256"]
+    assert "uc_days_final" not in asset.metadata, "the month is open"
+
+    # MS+7du of November is 2026-12-09.
+    frozen = run_closing(db, DAY.replace(day=1), lambda step: None, late_defs)
+
+    (asset,) = frozen.assets
+    assert (asset.metadata["uc_days_final"], asset.metadata["uc_days_lost"]) == (3, 0)
+    with db.connect() as conn:
+        states = conn.execute("SELECT DISTINCT state FROM submission_state").fetchall()
+    assert states == [("definitivo",)]
 
 
 @pytest.mark.req("TR-2d", "X-scale")

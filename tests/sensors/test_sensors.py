@@ -155,10 +155,37 @@ def test_cursor_moves_on_once_all_is_old(
     assert sensor.cursor == str(last)
 
 
+@pytest.mark.req("TR-2c", "TR-2f")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE uc_musd SET musd_kw = 77",
+        "DELETE FROM uc_musd",
+        "INSERT INTO point_loss (point_id, kind, valid, percent) "
+        "SELECT id, 'line', '[2026-11-20,2026-11-21)', 1.5 FROM point",
+        "UPDATE installation SET pulse_energy_num = pulse_energy_num + 1",
+    ],
+)
+def test_day_is_derived_again_when_the_register_changes_what_it_says_of_it(
+    embedded_db: Database, point: Point, instance: dg.DagsterInstance, change: str
+) -> None:
+    sensor = Harness(embedded_db, late_data.NAME, instance)
+    put_readings(embedded_db, [(point.meter_id, DAY, curve(1))], at=NOW)
+    derive(embedded_db, DAY, DAY, as_of=NOW, run_id="r1")
+    later = dt.datetime.now(dt.UTC) + 5 * MINUTE
+    sensor.materialised(DAY, NOW + MINUTE)
+    assert sensor.partitions(later) == []
+    with embedded_db.connect() as conn:
+        conn.execute(change)
+    assert sensor.partitions(later) == ["2026-11-20|0"]
+
+
 # --- delivery -------------------------------------------------------------------------------------------
 
 
-def submit(db: Database, point: Point, state: str, at: dt.datetime, version: int = 1) -> None:
+def submit(
+    db: Database, point: Point, state: str, at: dt.datetime, version: int = 1, detail: str = "{}"
+) -> None:
     with db.connect() as conn:
         (submission,) = conn.execute(
             "INSERT INTO submission (agent_id, uc_id, day, version, series_version, profile, body_sha256, "
@@ -167,8 +194,8 @@ def submit(db: Database, point: Point, state: str, at: dt.datetime, version: int
             [DAY, version, version, point.uc_id],
         ).fetchone()
         conn.execute(
-            "INSERT INTO submission_event (submission_id, at, state) VALUES (%s, %s, %s)",
-            [submission, at, state],
+            "INSERT INTO submission_event (submission_id, at, state, detail) VALUES (%s, %s, %s, %s)",
+            [submission, at, state, detail],
         )
 
 
@@ -188,6 +215,27 @@ def test_ready_day_is_asked_for_once_and_again_when_it_changes(
     put_readings(embedded_db, [(point.meter_id, DAY, curve(1))], at=NOW + 3 * MINUTE)
     derive(embedded_db, DAY, DAY, as_of=NOW + 4 * MINUTE, run_id="r2")
     assert sensor.partitions(NOW + 5 * MINUTE) == ["2026-11-20|0"]
+
+
+@pytest.mark.req("TR-2f")
+def test_hours_sent_above_the_limit_are_sent_again_under_another_musd(
+    embedded_db: Database, point: Point, instance: dg.DagsterInstance
+) -> None:
+    sensor = Harness(embedded_db, ready_days.NAME, instance)
+    put_readings(embedded_db, [(point.meter_id, DAY, curve(1))])
+    derive(embedded_db, DAY, DAY, as_of=NOW, run_id="r1")
+    submit(embedded_db, point, "aceito", NOW, detail='{"musd_kw": "10", "rejected_hours": [3]}')
+    with embedded_db.connect() as conn:
+        conn.execute("UPDATE uc_musd SET musd_kw = 10.000")
+    assert sensor.partitions(NOW) == []
+    with embedded_db.connect() as conn:
+        conn.execute("UPDATE uc_musd SET musd_kw = 40")
+    assert sensor.partitions(NOW + MINUTE) == ["2026-11-20|0"]
+    assert sensor.partitions(NOW + 2 * MINUTE) == []
+    submit(embedded_db, point, "aceito", NOW + MINUTE, 2, detail='{"musd_kw": "40", "rejected_hours": [3]}')
+    with embedded_db.connect() as conn:
+        conn.execute("UPDATE series_day SET version = 2")
+    assert sensor.partitions(NOW + 3 * MINUTE) == []
 
 
 @pytest.mark.parametrize("state", ["falha_transitoria", "resultado_desconhecido", "enviando"])
