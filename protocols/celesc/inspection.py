@@ -1,4 +1,4 @@
-"""Judging a recorded output by the rules of the annex (sections 2, 3, 4 and 7). Pure: capture in, findings out.
+"""Judging a recorded output by the rules of the annex (sections 2, 3, 4, 7). Pure: capture in, findings out.
 
 A rule that the capture cannot decide, because its stamps are too coarse or it is too short, is inconclusive
 and never passed: the meter is recorded again. What is wrong outside the packets seen (the cut ones at both

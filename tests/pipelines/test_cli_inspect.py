@@ -1,0 +1,125 @@
+"""`smf inspect celesc`: captures and lines in, a verdict for people and programs out."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli.inspect import app
+from protocols.captures import Chunk, format_capture
+from protocols.celesc import encode_packet
+
+pytestmark = pytest.mark.req("CE-A-test")
+
+runner = CliRunner()
+CODES = ((0x0A, 0x02), (0x0A, 0x07), (0x0A, 0x0C))
+
+
+def packets(number: str, codes: tuple[tuple[int, int], ...] = CODES) -> list[bytes]:
+    return [encode_packet(number, *code, bytes.fromhex("013579")) for code in codes]
+
+
+def write_capture(
+    folder: Path, number: str, codes: tuple[tuple[int, int], ...] = CODES, rate: float = 2400.0
+) -> None:
+    chunks, now = [], 1000.0
+    for octets in packets(number, codes) * 10:
+        for octet in octets:
+            now += 10 / rate
+            chunks.append(Chunk(now, bytes([octet])))
+        now += 400 / rate
+    facts = {"rate_bit_s": 2400, "resolution_s": 0.00001, "meter": number}
+    (folder / f"{number}.cap").write_text(format_capture(chunks, facts))
+
+
+def run(*words: str, exit_code: int) -> dict[str, object]:
+    result = runner.invoke(app, ["celesc", *words, "--json"])
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_lot_of_recordings(tmp_path: Path) -> None:
+    for number in range(1, 8):
+        write_capture(tmp_path, f"{number:010d}")
+    lot = ("--model", "27182", "--lot", "L <7>", "--lot-size", "8")
+    assert run(str(tmp_path), *lot, exit_code=1)["lot"]["status"] == "incomplete"
+    write_capture(tmp_path, "0000000008")
+    found = run(str(tmp_path), *lot, exit_code=0)
+    assert (found["lot"]["status"], found["lot"]["failed"]) == ("accepted", 0)
+    write_capture(tmp_path, "0000000008", CODES[:1])
+    page = tmp_path / "report.html"
+    found = run(str(tmp_path), *lot, "--html", str(page), exit_code=1)
+    assert (found["lot"]["status"], found["lot"]["failed"]) == ("rejected", 1)
+    assert [meter["status"] for meter in found["meters"]] == ["pass"] * 7 + ["fail"]
+    text = page.read_text()
+    assert "Lote rejeitado" in text
+    assert "falta o pacote obrigatório 0A07" in text
+    assert "plano de amostragem é um exemplo" in text
+    assert "L &lt;7&gt;" in text
+    assert "http" not in text
+
+
+def test_a_plan_of_ones_own(tmp_path: Path) -> None:
+    write_capture(tmp_path, "0000000001")
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'name = "ours"\nname_pt = "nosso"\nsource = "contract"\nsource_pt = "contrato"\nis_example = false\n'
+        "rows = [{ lot_from = 1, lot_to = 9999, sample = 1, accept = 0, reject = 1 }]\n"
+    )
+    words = ("--model", "27182", "--lot", "1", "--lot-size", "9000", "--plan", str(plan))
+    assert run(str(tmp_path), *words, exit_code=0)["lot"]["plan"]["is_example"] is False
+
+
+@contextmanager
+def talking_gateway(octets: bytes) -> Iterator[str]:
+    """A gateway that repeats these octets to the one that connects."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            with server.accept()[0] as line, suppress(OSError):
+                while not stop.wait(0.05):
+                    line.sendall(octets)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            stop.set()
+            thread.join(5)
+
+
+def test_a_gateway_is_recorded_and_its_timing_is_left_open(tmp_path: Path) -> None:
+    with talking_gateway(b"".join(packets("0000000001"))) as url:
+        words = (url, "--model", "27182", "--seconds", "1", "--record", str(tmp_path), "--number", "1")
+        found = run(*words, exit_code=1)
+    (meter,) = found["meters"]
+    by_rule = {finding["rule"]: finding["status"] for finding in meter["findings"]}
+    assert by_rule["packets"] == by_rule["crc"] == by_rule["number"] == by_rule["period"] == "pass"
+    assert by_rule["rate"] == "inconclusive"
+    (kept,) = tmp_path.glob("*.cap")
+    again = run(str(kept), "--model", "27182", "--number", "1", exit_code=1)
+    assert again["meters"][0]["findings"] == meter["findings"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("no/such.cap", "--model", "27182"),
+        ("x", "--model", "1"),
+        ("x", "--model", "27182", "--lot", "1"),
+        ("tcp://127.0.0.1:1", "--model", "27182", "--seconds", "1"),
+    ],
+)
+def test_wrong_use_is_one_error_with_a_remedy(words: tuple[str, ...]) -> None:
+    result = runner.invoke(app, ["celesc", *words, "--json"])
+    assert result.exit_code >= 10
+    assert json.loads(result.stdout)["error"]["remedy"]
