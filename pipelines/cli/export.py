@@ -1,0 +1,143 @@
+"""`smf export`: readings for other systems, in the public formats or in columns of their choice."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from faults import OperatorFault
+from pipelines.cli.output import console, emit_json, errors, faults_to_exit
+from pipelines.public_export import Request, Result, export_public, list_exports
+from protocols.public_format import FileKind
+from storage.database import Database
+
+app = typer.Typer(no_args_is_help=True, help="Readings for other systems: FK7, text, CSV by profile.")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+DayOption = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
+
+_FORMATS = {"fk7": (FileKind.FK7,), "text": (FileKind.TEXT,), "both": (FileKind.FK7, FileKind.TEXT)}
+_SHOWN_FILES = 20
+
+
+@app.command()
+def public(
+    target: Annotated[Path, typer.Argument(help="A new archive (NAME.zip) or an empty folder.")],
+    first_day: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
+    last_day: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")],
+    uc: Annotated[list[str] | None, typer.Option(help="Code of a UC; repeat it; without it all UCs.")] = None,
+    kind: Annotated[str, typer.Option("--format", help="fk7, text or both.")] = "both",
+    actor: Annotated[str | None, typer.Option(help="Who asks; default: your login.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write stored readings as files of the public formats: smf export public maio.zip --from ... --to ..."""
+    with faults_to_exit(as_json), Database.open() as db:
+        if kind not in _FORMATS:
+            raise OperatorFault(f"format {kind!r}", where="--format", remedy="use fk7, text or both")
+        request = Request(
+            uc_codes=tuple(uc) if uc else None,
+            first_day=first_day.date(),
+            last_day=_not_before(last_day.date(), first_day.date()),
+            target=target,
+            requested_by=actor or getpass.getuser(),
+            formats=_FORMATS[kind],
+        )
+        db.migrate()
+        with _progress(as_json) as step:
+            result = export_public(db, request, step)
+    _show(result, target, as_json)
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Who exported what, when, with the hash of each file."""
+    with faults_to_exit(as_json), Database.open() as db:
+        db.migrate()
+        with db.connect() as conn:
+            found = list_exports(conn, limit)
+    if as_json:
+        emit_json(found)
+        return
+    table = Table("export", "at", "by", "format", "days", "UCs", "files", "where", title="Exports")
+    for one in found:
+        files = one["files"] or []
+        ucs = sorted({code for file in files for code in file["ucs"] or ()})
+        table.add_row(
+            str(one["id"]),
+            f"{one['at']:%Y-%m-%d %H:%M}",
+            one["requested_by"],
+            ", ".join(one["formats"]),
+            f"{one['first_day']} to {one['last_day']}",
+            ", ".join(ucs) if len(ucs) < 4 else f"{len(ucs):,}",
+            f"{len(files):,}",
+            one["target"],
+        )
+    console.print(table)
+    console.print("SHA-256 of each file: --json")
+
+
+def _not_before(last: date, first: date) -> date:
+    if last < first:
+        raise OperatorFault(f"{last} is before {first}", where="--to", remedy="name a later last day")
+    return last
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Any]:
+    """A function of (done, total) that people see as a bar."""
+    if as_json:
+        yield lambda done, total: None
+        return
+    with Progress(console=errors, transient=True) as bar:
+        task = bar.add_task("meters", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(result: Result, target: Path, as_json: bool) -> None:
+    if as_json:
+        emit_json(
+            {
+                "export_id": result.export_id,
+                "target": str(target),
+                "files": [
+                    {
+                        "path": one.facts.path,
+                        "first_start": one.facts.first_start,
+                        "last_end": one.facts.last_end,
+                        "intervals": one.facts.intervals,
+                        "octets": one.octets,
+                        "sha256": one.sha256.hex(),
+                    }
+                    for one in result.files
+                ],
+                "ucs_without_readings": result.ucs_without_readings,
+                "left_out": result.left_out,
+            }
+        )
+        return
+    console.print(
+        f"Wrote {len(result.files):,} files to {target}, export {result.export_id}.", soft_wrap=True
+    )
+    for one in result.files[:_SHOWN_FILES]:
+        console.print(f"  {one.facts.path}: {one.facts.intervals:,} intervals, {one.octets:,} octets")
+    if len(result.files) > _SHOWN_FILES:
+        console.print(f"  and {len(result.files) - _SHOWN_FILES:,} more: smf export list --json")
+    if result.ucs_without_readings:
+        codes = ", ".join(result.ucs_without_readings[:_SHOWN_FILES])
+        console.print(f"[yellow]without readings[/] {len(result.ucs_without_readings):,} UCs: {codes}")
+    for lost in result.left_out[:_SHOWN_FILES]:
+        console.print(
+            f"[yellow]left out[/] UC {lost['uc_code']}, channel {lost['channel']}: "
+            f"{lost['intervals']:,} intervals, {lost['reason']}"
+        )

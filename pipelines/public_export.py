@@ -1,0 +1,491 @@
+"""Stored readings into files of the public formats: one UC, several or all, of a period, recorded.
+
+What belongs here: which readings go into which file, the archive, and the record of what was handed out. The
+formats are `protocols.public_format`'s, runs without gaps `pipelines.public_runs`', headers
+`pipelines.public_headers`', and files with columns of a billing system's choice `pipelines.export_profile`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+import polars as pl
+import psycopg
+
+from collector.worklist import market_zone
+from faults import OperatorFault
+from pipelines.public_headers import Header, HeaderKey, market_time, parameters_of, read_headers
+from pipelines.public_runs import LeftOut, Run, Vector, cut_runs
+from protocols.nbr14522.memory import MAX_BLOCK_NUMBER, WORDS_PER_BLOCK, words_to_payloads
+from protocols.nbr14522.messages import memory_blocks
+from protocols.nbr14522.profiles import profile_named
+from protocols.public_format import FileKind, TextFile, file_name, write_fk7, write_text
+from protocols.public_format.text import CHANNELS, INTERVALS_PER_LINE, MAX_LINES
+from storage import audit
+from storage.database import Database
+from storage.readings import read_reading_days
+
+Connection = psycopg.Connection[Any]
+
+# Meters whose readings are in memory at once: a year of three channels of 5 minutes is 2.5 MB a meter.
+_CHUNK = 100
+MAX_INTERVALS = {
+    FileKind.TEXT: MAX_LINES * INTERVALS_PER_LINE,
+    FileKind.FK7: MAX_BLOCK_NUMBER * WORDS_PER_BLOCK // CHANNELS,
+}
+# An archive of the same readings is the same to the octet.
+_ARCHIVE_TIME = (1980, 1, 1, 0, 0, 0)
+_INSTALLATIONS = """
+SELECT uc.id, uc.code, i.meter_id, m.serial, mm.profile, i.role, i.active_channel, i.pulse_energy_num,
+    i.pulse_energy_den, i.tp_ratio::text, i.tc_ratio::text, i.constant_includes_ratios, lower(i.valid),
+    upper(i.valid)
+FROM installation i JOIN point p ON p.id = i.point_id JOIN uc ON uc.id = p.uc_id
+JOIN meter m ON m.id = i.meter_id JOIN meter_model mm ON mm.id = m.model_id
+WHERE i.valid && tstzrange(market_day_start(%(first)s::date), market_day_start(%(last)s::date + 1))
+    AND (%(codes)s::text[] IS NULL OR uc.code = ANY(%(codes)s) OR uc.aliases && %(codes)s)
+ORDER BY uc.code, i.role DESC, lower(i.valid), m.serial
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A meter at a UC for a time; the ratios are exact decimals as text."""
+
+    uc_id: int
+    uc_code: str
+    meter_id: int
+    serial: str
+    profile_name: str
+    role: str
+    active_channel: int
+    pulse_energy_num: int
+    pulse_energy_den: int
+    tp_ratio: str
+    tc_ratio: str
+    constant_includes_ratios: bool
+    valid_from: datetime | None
+    valid_until: datetime | None
+
+    def bounds(self, first_day: date, last_day: date, zone: timezone) -> tuple[datetime, datetime]:
+        """The part of a period in which the meter was there, naive market time."""
+        begin = datetime.combine(first_day, time())
+        end = datetime.combine(last_day, time()) + timedelta(days=1)
+        if self.valid_from is not None:
+            begin = max(begin, self.valid_from.astimezone(zone).replace(tzinfo=None))
+        if self.valid_until is not None:
+            end = min(end, self.valid_until.astimezone(zone).replace(tzinfo=None))
+        return begin, end
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """Where a file is in the archive and what is in it. Instants are aware."""
+
+    path: str
+    uc_ids: tuple[int, ...]
+    meter_ids: tuple[int, ...]
+    first_start: datetime
+    last_end: datetime
+    intervals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written."""
+
+    facts: FileFacts
+    octets: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        uc_codes: None for all UCs.
+        first_day, last_day: market days, both included.
+        target: an archive that ends in .zip, or a folder; neither may hold anything yet.
+        formats: public formats to write.
+    """
+
+    uc_codes: tuple[str, ...] | None
+    first_day: date
+    last_day: date
+    target: Path
+    requested_by: str
+    formats: tuple[FileKind, ...] = (FileKind.FK7, FileKind.TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was written, and what the formats cannot say."""
+
+    export_id: int
+    files: tuple[Written, ...]
+    ucs_without_readings: tuple[str, ...]
+    left_out: tuple[dict[str, Any], ...]
+
+
+Chunk = Sequence[tuple[Installation, pl.DataFrame]]
+"""Installations and the readings of their meters within the period and the installation."""
+Losses = Counter[tuple[str, int, str]]
+"""(UC, channel, reason) -> intervals that a format cannot say."""
+Writer = Callable[[Connection, Chunk, Losses], Iterator[tuple[FileFacts, bytes]]]
+Progress = Callable[[int, int], None]
+
+
+def export_public(db: Database, request: Request, progress: Progress = lambda done, total: None) -> Result:
+    """Write FK7 and text files of stored readings, and record it.
+
+    Each run of intervals without a gap is one file for each format, in a folder named by the UC; its time is
+    the end of its last interval.
+
+    Args:
+        progress: gets meters done and meters in all.
+    Raises:
+        OperatorFault: an unknown UC, no readings at all, a target that is there already or cannot be written.
+    """
+    zone = market_zone(db.settings)
+    writer = _PublicWriter(request, zone, db.settings.collector.reader_serial)
+    return run_export(db, request, [kind.name.lower() for kind in request.formats], writer, progress)
+
+
+def run_export(
+    db: Database, request: Request, labels: Sequence[str], write: Writer, progress: Progress
+) -> Result:
+    """Take installations in chunks through a writer into the target, then record what was written.
+
+    Args:
+        labels: names of the formats, for the record.
+    """
+    written: list[Written] = []
+    losses: Losses = Counter()
+    with db.connect() as conn, _Target(request.target) as target:
+        installations = _installations(conn, request)
+        for place in range(0, len(installations), _CHUNK):
+            chunk = _with_readings(db, installations[place : place + _CHUNK], request)
+            for facts, octets in write(conn, chunk, losses):
+                target.add(facts.path, octets)
+                written.append(Written(facts, len(octets), hashlib.sha256(octets).digest()))
+            progress(min(place + _CHUNK, len(installations)), len(installations))
+        if not written:
+            raise OperatorFault(
+                f"no readings from {request.first_day} to {request.last_day}",
+                where="smf export public",
+                remedy="read the meters first, or name other days or UCs",
+            )
+        left_out = [
+            {"uc_code": uc, "channel": channel, "reason": reason, "intervals": count}
+            for (uc, channel, reason), count in sorted(losses.items())
+        ]
+        export_id = _record(conn, request, labels, written, left_out, target.close())
+        target.publish()
+    told = {uc_id for one in written for uc_id in one.facts.uc_ids}
+    silent = {one.uc_code for one in installations if one.uc_id not in told}
+    return Result(export_id, tuple(written), tuple(sorted(silent)), tuple(left_out))
+
+
+def _installations(conn: Connection, request: Request) -> list[Installation]:
+    codes = None if request.uc_codes is None else list(request.uc_codes)
+    if codes:
+        known = conn.execute(
+            "SELECT c FROM unnest(%s::text[]) AS c WHERE EXISTS "
+            "(SELECT FROM uc WHERE uc.code = c OR c = ANY(uc.aliases))",
+            [codes],
+        ).fetchall()
+        unknown = sorted(set(codes) - {code for (code,) in known})
+        if unknown:
+            raise OperatorFault(
+                f"no UC has the code {', '.join(map(repr, unknown))}",
+                where="--uc",
+                remedy="the code is text with its leading zeros; smf registry export lists all",
+            )
+    rows = conn.execute(
+        _INSTALLATIONS, {"first": request.first_day, "last": request.last_day, "codes": codes}
+    )
+    return [Installation(*row) for row in rows]
+
+
+def _with_readings(db: Database, installations: Sequence[Installation], request: Request) -> Chunk:
+    frame = read_reading_days(
+        db,
+        request.first_day,
+        request.last_day,
+        meter_ids=sorted({one.meter_id for one in installations}),
+        active_only=False,
+    )
+    by_meter = {key[0]: part for key, part in frame.partition_by("meter_id", as_dict=True).items()}
+    empty = frame.clear()
+    return [(one, by_meter.get(one.meter_id, empty)) for one in installations]
+
+
+def _record(
+    conn: Connection,
+    request: Request,
+    labels: Sequence[str],
+    written: Sequence[Written],
+    left_out: Sequence[dict[str, Any]],
+    archive_sha256: bytes | None,
+) -> int:
+    row = conn.execute(
+        "INSERT INTO public_export (requested_by, formats, first_day, last_day, target, sha256, left_out) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        [
+            request.requested_by,
+            list(labels),
+            request.first_day,
+            request.last_day,
+            str(request.target),
+            archive_sha256,
+            orjson.dumps(left_out).decode(),
+        ],
+    ).fetchone()
+    assert row is not None  # INSERT ... RETURNING gives the row or raises
+    export_id = int(row[0])
+    with (
+        conn.cursor() as cursor,
+        cursor.copy(
+            "COPY public_export_file (export_id, path, uc_ids, meter_ids, first_start, last_end, intervals, "
+            "octets, sha256) FROM STDIN"
+        ) as copy,
+    ):
+        for one in written:
+            facts = one.facts
+            copy.write_row(
+                (
+                    export_id,
+                    facts.path,
+                    list(facts.uc_ids),
+                    list(facts.meter_ids),
+                    facts.first_start,
+                    facts.last_end,
+                    facts.intervals,
+                    one.octets,
+                    one.sha256,
+                )
+            )
+    audit.append(
+        conn,
+        actor=request.requested_by,
+        action="export.public",
+        object=f"public_export/{export_id}",
+        after={
+            "formats": list(labels),
+            "first_day": request.first_day.isoformat(),
+            "last_day": request.last_day.isoformat(),
+            "ucs": "all" if request.uc_codes is None else list(request.uc_codes),
+            "files": len(written),
+        },
+    )
+    return export_id
+
+
+def list_exports(conn: Connection, limit: int = 50) -> list[dict[str, Any]]:
+    """What was exported, newest first, each with its files."""
+    rows = conn.execute(
+        "SELECT e.id, e.at, e.requested_by, e.formats, e.first_day, e.last_day, e.target, "
+        "encode(e.sha256, 'hex') AS sha256, e.left_out, "
+        "(SELECT jsonb_agg(jsonb_build_object('path', f.path, 'first_start', f.first_start, 'last_end', "
+        "f.last_end, 'intervals', f.intervals, 'octets', f.octets, 'sha256', encode(f.sha256, 'hex'), 'ucs', "
+        "(SELECT jsonb_agg(uc.code ORDER BY uc.code) FROM uc WHERE uc.id = ANY(f.uc_ids))) ORDER BY f.path) "
+        "FROM public_export_file f WHERE f.export_id = e.id) AS files "
+        "FROM public_export e ORDER BY e.id DESC LIMIT %s",
+        [limit],
+    )
+    names = [column.name for column in rows.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+# --- files of the public formats ---------------------------------------------------------------------------
+
+
+def vectors_of(frame: pl.DataFrame) -> Iterator[Vector]:
+    """The day vectors of a frame of readings."""
+    columns = frame.select("channel", "day", "quantity_code", "interval_s", "pulses")
+    for channel, day, quantity_code, interval_s, pulses in columns.iter_rows():
+        series = pl.Series(pulses, dtype=pl.Int64)
+        present = series.is_not_null().to_numpy()
+        counts = series.fill_null(0).to_numpy()
+        yield Vector(channel, day, quantity_code, interval_s, counts, present)
+
+
+class _PublicWriter:
+    """FK7 and text files of a chunk of installations."""
+
+    def __init__(self, request: Request, zone: timezone, reader_serial: str) -> None:
+        self._request = request
+        self._zone = zone
+        self._reader_serial = reader_serial
+        self._paths: set[str] = set()
+
+    def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[tuple[FileFacts, bytes]]:
+        for kind in self._request.formats:
+            parts: list[tuple[Installation, Run]] = []
+            for installation, frame in chunk:
+                runs, left_out = self._runs(installation, frame, kind)
+                parts += [(installation, run) for run in runs]
+                if kind is self._request.formats[0]:  # the formats lose the same
+                    for one in left_out:
+                        losses[installation.uc_code, one.channel, one.reason] += one.count
+            headers = read_headers(conn, [self._key(*part) for part in parts], self._zone)
+            for (installation, run), header in zip(parts, headers, strict=True):
+                yield self._file(installation, run, header, kind)
+
+    def _runs(
+        self, installation: Installation, frame: pl.DataFrame, kind: FileKind
+    ) -> tuple[list[Run], list[LeftOut]]:
+        begin, end = installation.bounds(self._request.first_day, self._request.last_day, self._zone)
+        return cut_runs(
+            vectors_of(frame),
+            begin,
+            end,
+            sign_bit=profile_named(installation.profile_name).sign_bit,
+            max_intervals=MAX_INTERVALS[kind],
+        )
+
+    def _key(self, installation: Installation, run: Run) -> HeaderKey:
+        return HeaderKey(
+            installation.meter_id,
+            market_time(run.last_end, self._zone),
+            installation.active_channel,
+            (installation.pulse_energy_num, installation.pulse_energy_den),
+        )
+
+    def _file(
+        self, installation: Installation, run: Run, header: Header, kind: FileKind
+    ) -> tuple[FileFacts, bytes]:
+        path, at = self._free_path(installation, kind, run.last_end)
+        if kind is FileKind.FK7:
+            octets = _fk7(installation, run, header, at)
+        else:
+            octets = _text(installation, run, header, at, self._reader_serial)
+        facts = FileFacts(
+            path=path,
+            uc_ids=(installation.uc_id,),
+            meter_ids=(installation.meter_id,),
+            first_start=market_time(run.first_end - timedelta(seconds=run.interval_s), self._zone),
+            last_end=market_time(run.last_end, self._zone),
+            intervals=len(run.words),
+        )
+        return facts, octets
+
+    def _free_path(self, installation: Installation, kind: FileKind, at: datetime) -> tuple[str, datetime]:
+        """A name that fits the file's time; two times may share a name, so the later one moves on."""
+        while True:
+            path = f"{_folder(installation.uc_code)}/{file_name(kind, installation.serial, at)}"
+            if path not in self._paths:
+                self._paths.add(path)
+                return path, at
+            at += timedelta(seconds=1)
+
+
+def _folder(uc_code: str) -> str:
+    """A UC's folder: its code, without what a path could take for something else."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in uc_code)
+
+
+def _fk7(installation: Installation, run: Run, header: Header, at: datetime) -> bytes:
+    # 51 and 52, the whole memory: 26 would be the words since the last reset, which a period need not be.
+    packing = profile_named(installation.profile_name).packing
+    further = [one for one in (header.registers, header.failures, header.changes) if one is not None]
+    words = run.words.ravel()
+    return write_fk7(
+        [
+            parameters_of(header, run, at, 0x51).encode(installation.serial),
+            *(one.encode(installation.serial) for one in further),
+            *memory_blocks(0x52, installation.serial, words_to_payloads(words, packing)),
+        ]
+    )
+
+
+def _text(installation: Installation, run: Run, header: Header, at: datetime, reader_serial: str) -> bytes:
+    answers = {
+        "parameters": parameters_of(header, run, at, 0x21),
+        "24": header.registers,
+        "25": header.failures,
+        "28": header.changes,
+    }
+    blocks = {name: one.encode(installation.serial)[:-2] for name, one in answers.items() if one is not None}
+    words = tuple(run.words.ravel().tolist())
+    return write_text(TextFile(reader_serial=reader_serial, blocks=blocks, current_words=words))
+
+
+# --- where it goes -----------------------------------------------------------------------------------------
+
+
+class _Target:
+    """An archive or a folder that is there whole, or not at all: written beside its place, then renamed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._archive: zipfile.ZipFile | None = None
+        self._is_archive = path.suffix.lower() == ".zip"
+
+    def __enter__(self) -> Self:
+        if self._path.exists() and (self._is_archive or not self._path.is_dir() or any(self._path.iterdir())):
+            raise OperatorFault(
+                "is there already", where=str(self._path), remedy="name a new archive or an empty folder"
+            )
+        with self._writing():
+            if self._is_archive:
+                self._archive = zipfile.ZipFile(self._part, "x", zipfile.ZIP_DEFLATED)
+            else:
+                self._part.mkdir()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._archive is not None:
+            self._archive.close()
+        if self._part.is_dir():
+            shutil.rmtree(self._part)
+        self._part.unlink(missing_ok=True)
+
+    def add(self, path: str, octets: bytes) -> None:
+        with self._writing():
+            if self._archive is None:
+                place = self._part / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(octets)
+                return
+            entry = zipfile.ZipInfo(path, _ARCHIVE_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            self._archive.writestr(entry, octets)
+
+    def close(self) -> bytes | None:
+        """SHA-256 of the archive; None for a folder."""
+        if self._archive is None:
+            return None
+        with self._writing():
+            self._archive.close()
+            self._archive = None
+            with self._part.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+
+    def publish(self) -> None:
+        with self._writing():
+            self._part.replace(self._path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OperatorFault(
+                f"cannot write: {error.strerror}",
+                where=str(self._path),
+                remedy="name a place you may write to, with room left",
+            ) from error

@@ -1,0 +1,209 @@
+"""Stored readings into FK7 and text files: what a meter counted is what they say, and it is on record."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import zipfile
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli.export import app
+from pipelines.public_export import Request, export_public, list_exports
+from pipelines.public_runs import Vector, cut_runs
+from protocols.nbr14522.memory import payloads_to_words
+from protocols.nbr14522.messages import Parameters, decode_response
+from protocols.public_format import FileKind, parse_name, read_fk7, read_text, write_fk7, write_text
+from storage.audit import verify
+from storage.database import Database
+from tests.collector.world import DAY, collect, meter, quick, register, served, truth
+
+SERIALS = ("10000001", "10000002")
+DAYS = (DAY - timedelta(days=1), DAY)
+WHOLE = (datetime.combine(DAYS[0], datetime.min.time()), datetime.combine(DAY, datetime.min.time()))
+
+
+@pytest.fixture
+def read_db(embedded_db: Database):
+    """Two meters read over TCP, and what they are."""
+    ready = quick(embedded_db)
+    stations = [meter(serial) for serial in SERIALS]
+
+    async def work():
+        async with served(*stations) as servers:
+            register(ready, servers)
+            await collect(ready, DAYS)
+
+    asyncio.run(work())
+    return ready, stations
+
+
+def request(target: Path, *codes: str, **changes) -> Request:
+    return Request(
+        **{
+            "uc_codes": codes or None,
+            "first_day": DAYS[0],
+            "last_day": DAY,
+            "target": target,
+            "requested_by": "ana",
+        }
+        | changes
+    )
+
+
+def words_of(octets: bytes, kind: FileKind) -> np.ndarray:
+    if kind is FileKind.TEXT:
+        return np.array(read_text(octets).current_words).reshape(-1, 3)
+    blocks = read_fk7(octets)
+    parameters = decode_response(blocks[0])
+    assert isinstance(parameters, Parameters)
+    payloads = [block[7:] for block in blocks if block[0] == 0x52]
+    return payloads_to_words(payloads, parameters.words_current).reshape(-1, 3)
+
+
+@pytest.mark.req("TR-5.6a", "TR-5.7d")
+def test_the_files_say_what_the_meters_counted(read_db, tmp_path):
+    db, stations = read_db
+    result = export_public(db, request(tmp_path / "out.zip"))
+    assert (result.ucs_without_readings, result.left_out) == ((), ())
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert len(files) == 4
+    for written in result.files:
+        octets = files[written.facts.path]
+        assert written.sha256 == hashlib.sha256(octets).digest()
+        folder, name = written.facts.path.split("/")
+        parsed = parse_name(name)
+        assert parsed.fits(datetime.combine(DAY + timedelta(days=1), datetime.min.time()))
+        station = stations[int(folder)]
+        assert station.meter.spec.serial.endswith(parsed.serial_end)
+        expected = np.concatenate([truth(station, day) for day in DAYS])
+        assert np.array_equal(words_of(octets, parsed.kind), expected)
+        again = write_text(read_text(octets)) if parsed.kind is FileKind.TEXT else write_fk7(read_fk7(octets))
+        assert again == octets
+
+
+@pytest.mark.req("TR-5.6a")
+def test_the_header_is_what_the_meter_said(read_db, tmp_path):
+    db, _ = read_db
+    export_public(db, request(tmp_path / "out", "0000000000", formats=(FileKind.TEXT,)))
+    (path,) = (tmp_path / "out").rglob("*.*")
+    file = read_text(path.read_bytes())
+    said = decode_response(file.blocks["parameters"])
+    assert isinstance(said, Parameters)
+    assert said.meter_serial == SERIALS[0]
+    assert (
+        said.last_interval_end == said.meter_time == datetime.combine(DAY + timedelta(1), datetime.min.time())
+    )
+    assert said.words_current == 2 * 288 * 3
+    with db.connect() as conn:
+        (stored,) = conn.execute(
+            "SELECT values FROM meter_parameters p JOIN meter m ON m.id = p.meter_id "
+            "WHERE m.serial = %s AND p.command = 33",
+            [SERIALS[0]],
+        ).fetchone()
+    told = said.to_json()
+    for name in ("constants", "holidays", "peak_starts", "quantities", "model", "last_reset"):
+        assert told[name] == stored[name]
+    changes = decode_response(file.blocks["28"]).to_json()["changes"]
+    assert [change["code"] for change in changes] == ["20", "20"]
+
+
+@pytest.mark.req("TR-5.6a")
+def test_what_was_exported_is_on_record(read_db, tmp_path):
+    db, _ = read_db
+    done = export_public(db, request(tmp_path / "out.zip", "0000000001"))
+    with db.connect() as conn:
+        (row,) = list_exports(conn)
+        verify(conn)
+    assert (row["id"], row["requested_by"], row["formats"]) == (done.export_id, "ana", ["fk7", "text"])
+    assert (row["first_day"], row["last_day"]) == (DAYS[0], DAY)
+    assert row["sha256"] == hashlib.sha256((tmp_path / "out.zip").read_bytes()).hexdigest()
+    assert [file["ucs"] for file in row["files"]] == [["0000000001"]] * 2
+    assert {file["sha256"] for file in row["files"]} == {one.sha256.hex() for one in done.files}
+
+
+def test_the_same_readings_make_the_same_archive(read_db, tmp_path):
+    db, _ = read_db
+    for name in ("a.zip", "b.zip"):
+        export_public(db, request(tmp_path / name))
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_the_command_line(read_db, tmp_path, monkeypatch):
+    db, _ = read_db
+    monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    words = ["--from", DAYS[0].isoformat(), "--to", DAY.isoformat(), "--json"]
+
+    def run(*more: str, exit_code: int = 0):
+        result = CliRunner().invoke(app, [*more])
+        assert result.exit_code == exit_code, result.output
+        return json.loads(result.stdout)
+
+    made = run(
+        "public", str(tmp_path / "x"), "--uc", "0000000000", "--format", "fk7", "--actor", "rui", *words
+    )
+    assert [file["intervals"] for file in made["files"]] == [576]
+    (listed,) = run("list", "--json")
+    assert listed["requested_by"] == "rui"
+    assert listed["files"][0]["sha256"] == made["files"][0]["sha256"]
+    there = run("public", str(tmp_path / "x"), *words, exit_code=11)
+    assert "already" in there["error"]["message"]
+    unknown = run("public", str(tmp_path / "y"), "--uc", "9", *words, exit_code=11)
+    assert "'9'" in unknown["error"]["message"]
+    early = ["--from", "2020-01-01", "--to", "2020-01-02", "--json"]
+    none = run("public", str(tmp_path / "z.zip"), *early, exit_code=11)
+    assert "no readings" in none["error"]["message"]
+    assert not list(tmp_path.glob("*z.zip*")), "a failed export leaves nothing behind"
+
+
+# --- runs --------------------------------------------------------------------------------------------------
+
+
+def vector(channel=1, day=DAYS[0], missing=(), pulses=None, code=1):
+    counts = np.arange(288) + channel if pulses is None else np.asarray(pulses)
+    present = np.ones(288, bool)
+    present[list(missing)] = False
+    return Vector(channel, day, code, 300, counts, present)
+
+
+def cut(*vectors, end=WHOLE[1], sign_bit=False, max_intervals=10_000):
+    return cut_runs(vectors, WHOLE[0], end, sign_bit=sign_bit, max_intervals=max_intervals)
+
+
+def test_a_gap_ends_a_file_and_a_channel_without_readings_carries_nothing():
+    runs, left_out = cut(vector(missing=[100, 101]), vector(2, code=5))
+    assert left_out == []
+    assert [len(run.words) for run in runs] == [100, 2, 186]
+    assert [run.quantities for run in runs] == [(1, 5, 99), (99, 5, 99), (1, 5, 99)]
+    assert runs[1].first_end == WHOLE[0] + timedelta(minutes=5 * 101)
+    assert runs[2].words[0].tolist() == [103, 104, 0]
+    assert runs[2].last_end == WHOLE[1]
+
+
+def test_long_runs_are_cut_and_the_installations_time_is_kept():
+    runs, _ = cut(vector(), max_intervals=100, end=WHOLE[0] + timedelta(hours=20))
+    assert [len(run.words) for run in runs] == [100, 100, 40]
+
+
+def test_what_no_word_holds_is_left_out_and_told():
+    pulses = np.arange(288)
+    pulses[[3, 7]] = 4096, -5
+    runs, left_out = cut(vector(pulses=pulses), vector(4))
+    assert [len(run.words) for run in runs] == [3, 3, 280]
+    assert {(one.channel, one.count) for one in left_out} == {(1, 2), (4, 288)}
+    signed, left_out = cut(vector(pulses=pulses), sign_bit=True)
+    assert [len(run.words) for run in signed] == [3, 284]
+    assert signed[1].words[3, 0] == 2048 + 5
+    assert [one.count for one in left_out] == [1]
+
+
+def test_a_day_of_23_hours_cannot_be_said():
+    short = Vector(1, date(2018, 11, 4), 1, 300, np.zeros(276, int), np.ones(276, bool))
+    runs, (left_out,) = cut(short)
+    assert (runs, left_out.count) == ([], 276)
