@@ -1,7 +1,8 @@
 """DLMS/COSEM: our own sans-IO client.
 
 Charter: `axdr` (typed values), `framing` (wrapper, HDLC by length), `apdu` and `security` (services, suite
-0), `client` (one association: GET, SET, ACTION with block transfer), `clock` and `profile` (what a clock and
+0), `client` (one association: GET, SET, ACTION with block transfer), `transcript` (a recorded association),
+`models` (what differs from make to make, as data), `clock` and `profile` (what a clock and
 a load profile mean). Octets in and out; sockets, time-outs, keys at rest and counters that survive a restart
 belong to the collector and storage. Why an own client, and what was tried: reference "dlms_cosem", section 8.
 

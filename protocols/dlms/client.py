@@ -90,6 +90,7 @@ class DlmsClient:
         credentials: mechanism and secrets.
         max_apdu: largest APDU that we take; small values force block transfer.
         tolerate_trailing: keep values with surplus octets after them (one public server sends such).
+        on_plain: with ciphering: gets each plain request (True) and answer (False): evidence without keys.
     """
 
     def __init__(
@@ -99,7 +100,9 @@ class DlmsClient:
         *,
         max_apdu: int = 0xFFFF,
         tolerate_trailing: bool = False,
+        on_plain: Callable[[bool, bytes], None] | None = None,
     ) -> None:
+        self._on_plain = on_plain
         self._framing = framing
         self._credentials = credentials or Credentials()
         self._max_apdu = max_apdu
@@ -281,10 +284,14 @@ class DlmsClient:
         if not self._is_associated:
             raise LocalProtocolError("no association is open")
         if self._credentials.mechanism is Mechanism.GMAC:
+            if self._on_plain is not None:
+                self._on_plain(True, request)
             request = self._sealed(_GLO_REQUEST[request[0]], request)
         answer = yield from self._ask(request)
         if answer[:1] and (answer[0] in _GLO_RESPONSE or answer[0] == 0xDB):
             answer = self._opened(answer)
+            if self._on_plain is not None:
+                self._on_plain(False, answer)
         if answer[:1] == b"\xd8":
             raise RemoteProtocolError(
                 f"the meter answers with an exception: {answer.hex(' ')}", where="service"

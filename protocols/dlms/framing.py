@@ -8,6 +8,7 @@ which one it talks through.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,8 @@ LLC_REQUEST = b"\xe6\xe6\x00"
 LLC_RESPONSE = b"\xe6\xe7\x00"
 # Noise before a frame, as after a modem's connect text; more than this without a frame is refused.
 MAX_NOISE = 4096
+# Nobody has reason to send more than the largest APDU ahead of what we ask.
+MAX_AHEAD = 1 << 18
 
 
 def _x25_table() -> list[int]:
@@ -69,9 +72,20 @@ class Framing(Protocol):
 
 
 class WrapperFraming:
-    """TCP wrapper: version, source and destination ports, length, each 16 bits."""
+    """TCP wrapper: version, source and destination ports, length, each 16 bits.
 
-    def __init__(self, client_sap: int, logical_device: int = 1, max_apdu: int = 65_535) -> None:
+    Args:
+        on_frame: gets each whole frame that comes in, as it came, before anything is made of it.
+    """
+
+    def __init__(
+        self,
+        client_sap: int,
+        logical_device: int = 1,
+        max_apdu: int = 65_535,
+        on_frame: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._on_frame = on_frame
         self.client_sap = client_sap
         self.logical_device = logical_device
         self._max_apdu = max_apdu
@@ -85,6 +99,8 @@ class WrapperFraming:
 
     def receive(self, octets: bytes) -> None:
         self._buffer += octets
+        if len(self._buffer) > MAX_AHEAD:
+            raise LimitExceeded(f"{len(self._buffer)} octets that nobody asked for", where="wrapper")
 
     def next_apdu(self) -> bytes | None:
         if len(self._buffer) < WRAPPER.size:
@@ -101,9 +117,11 @@ class WrapperFraming:
             raise LimitExceeded(f"APDU of {length} octets, at most {self._max_apdu}", where="wrapper")
         if len(self._buffer) < WRAPPER.size + length:
             return None
-        apdu = bytes(self._buffer[WRAPPER.size : WRAPPER.size + length])
+        frame = bytes(self._buffer[: WRAPPER.size + length])
         del self._buffer[: WRAPPER.size + length]
-        return apdu
+        if self._on_frame is not None:
+            self._on_frame(frame)
+        return frame[WRAPPER.size :]
 
     def data_to_send(self) -> bytes:
         return b""
@@ -161,15 +179,18 @@ class HdlcFrame:
 
 
 class HdlcDecoder:
-    """Finds frames by length; what is no frame is counted in `skipped`."""
+    """Finds frames by length and counts in `skipped` what is none. `on_frame`: as of `WrapperFraming`."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_frame: Callable[[bytes], None] | None = None) -> None:
+        self._on_frame = on_frame
         self._buffer = bytearray()
         self.skipped = 0
 
     def receive(self, octets: bytes) -> None:
         """Take octets from the line."""
         self._buffer += octets
+        if len(self._buffer) > MAX_AHEAD:
+            raise LimitExceeded(f"{len(self._buffer)} octets that nobody asked for", where="HDLC")
 
     def next_frame(self) -> HdlcFrame | None:
         """A frame whose checksums hold, or None when more octets are needed."""
@@ -194,6 +215,8 @@ class HdlcDecoder:
             if frame is None or self._buffer[length + 1] != FLAG:
                 self._skip(1)
                 continue
+            if self._on_frame is not None:
+                self._on_frame(bytes(self._buffer[: length + 2]))
             # The closing flag stays: it may open the next frame.
             del self._buffer[: length + 1]
             return frame
@@ -231,10 +254,16 @@ class HdlcFraming:
     The window is one frame, which every meter has; larger ones gain nothing on request and answer.
     """
 
-    def __init__(self, client_sap: int, server: HdlcAddress | None = None, max_apdu: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        client_sap: int,
+        server: HdlcAddress | None = None,
+        max_apdu: int = 1 << 20,
+        on_frame: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._client = bytes([client_sap << 1 | 1])
         self._server = (server or HdlcAddress()).encode()
-        self._decoder = HdlcDecoder()
+        self._decoder = HdlcDecoder(on_frame)
         self._max_apdu = max_apdu
         self._send_sequence = 0
         self._receive_sequence = 0

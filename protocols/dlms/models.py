@@ -1,0 +1,315 @@
+"""DLMS meter models: what differs from make to make, as data (reference "dlms_cosem", sections 1, 3, 5, 6).
+
+A model is added by an entry in a file of the utility's own (`add_catalogue`), laid over `models.toml`; an
+entry takes all of the one that it `extends`. Keys and passwords are not here: a model is no secret.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from fractions import Fraction
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from faults import OperatorFault
+from protocols.dlms.apdu import Mechanism, obis_octets, obis_text
+from protocols.dlms.framing import Framing, HdlcAddress, HdlcFraming, WrapperFraming
+
+OWN_SOURCE = "models.toml"
+
+
+class FramingKind(StrEnum):
+    """How APDUs travel; both over TCP and over serial lines."""
+
+    WRAPPER = "wrapper"
+    HDLC = "hdlc"
+
+
+class Timestamps(StrEnum):
+    """Which end of its period a row of the load profile names (section 6, rule 7)."""
+
+    START = "start"
+    END = "end"
+
+
+class Access(StrEnum):
+    """Ways to ask for rows, tried in the model's order (section 6, rules 3 to 5)."""
+
+    RANGE = "range"
+    RANGE_UNSPECIFIED = "range-unspecified"
+    RANGE_WEEKDAY = "range-weekday"
+    ENTRY = "entry"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A column of the load profile as a channel of the platform's readings.
+
+    Attributes:
+        quantity: the platform's quantity code (that of NBR 14522's channels).
+        objects: OBIS codes that may carry it; the first one captured is taken.
+    """
+
+    channel: int
+    quantity: int
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DlmsModel:
+    """How a make of meter is spoken to, and what its objects mean.
+
+    Attributes:
+        client, logical_device: SAPs. physical_device, address_octets: of the HDLC address.
+        public_client: SAP without security, for the invocation counter; counter_object: that counter.
+        pulse_wh: energy of one stored pulse, Wh (varh, VAh): what the installation's constant counts.
+        status_flags: names by mask. invalid_flags: those whose rows are not taken.
+        days_per_request: rows of how many days one request asks for.
+        answer_s: patience for the answer to one frame.
+    """
+
+    name: str = "dlms-generic"
+    maker: str = ""
+    description: str = ""
+    confidence: str = "B"
+    framing: FramingKind = FramingKind.WRAPPER
+    client: int = 16
+    logical_device: int = 1
+    physical_device: int | None = None
+    address_octets: int = 1
+    authentication: Mechanism = Mechanism.NONE
+    max_apdu: int = 0xFFFF
+    public_client: int = 16
+    counter_object: str | None = None
+    serial_object: str = "0-0:96.1.0.255"
+    clock_object: str = "0-0:1.0.0.255"
+    load_profile: str = "1-0:99.1.0.255"
+    timestamps: Timestamps = Timestamps.END
+    access: tuple[Access, ...] = tuple(Access)
+    days_per_request: int = 1
+    channels: tuple[Channel, ...] = ()
+    pulse_wh: Fraction = Fraction(1)
+    registers: tuple[str, ...] = ()
+    status_objects: tuple[str, ...] = ()
+    status_flags: Mapping[int, str] = field(default_factory=dict)
+    invalid_flags: frozenset[str] = frozenset()
+    event_logs: tuple[str, ...] = ()
+    tolerates_trailing: bool = False
+    answer_s: float = 60.0
+
+    def framing_for(self, client: int, on_frame: Callable[[bytes], None] | None = None) -> Framing:
+        """The framing of one association; `on_frame` gets each whole frame that comes in, as it came."""
+        if self.framing is FramingKind.WRAPPER:
+            return WrapperFraming(client, self.logical_device, on_frame=on_frame)
+        address = HdlcAddress(self.logical_device, self.physical_device, self.address_octets)
+        return HdlcFraming(client, address, on_frame=on_frame)
+
+    def at_address(self, physical_device: int | None) -> DlmsModel:
+        """The model at a physical address of a bus, where one is given."""
+        return self if physical_device is None else replace(self, physical_device=physical_device)
+
+
+def load_models(*sources: tuple[str, str]) -> Mapping[str, DlmsModel]:
+    """Catalogues laid one over the other, the product's own first.
+
+    Args:
+        sources: (name for messages, TOML text) of each.
+
+    Raises:
+        OperatorFault: not TOML, an unknown key, a bad value, a circle of `extends`; names entry and key.
+    """
+    entries: dict[str, tuple[str, dict[str, Any]]] = {}
+    for source, text in sources:
+        for name, table in _tables(source, text).items():
+            known = entries[name][1] if name in entries else {}
+            entries[name] = (f"{source}, model {name}", {**known, **table})
+    built: dict[str, DlmsModel] = {}
+    for name in entries:
+        _build(name, entries, built, ())
+    return built
+
+
+_EXTRA: dict[str, str] = {}
+
+
+def add_catalogue(source: str, text: str) -> None:
+    """Lay a utility's own catalogue over the product's, for this process; the same source replaces itself.
+
+    Raises:
+        OperatorFault: as `load_models`; nothing has then changed.
+    """
+    extra = {**_EXTRA, source: text}
+    load_models((OWN_SOURCE, _own_text()), *extra.items())
+    _EXTRA.update(extra)
+    models.cache_clear()
+
+
+def remove_catalogue(source: str) -> None:
+    """Take a catalogue out again."""
+    _EXTRA.pop(source, None)
+    models.cache_clear()
+
+
+@cache
+def models() -> Mapping[str, DlmsModel]:
+    """The models in force, by name."""
+    return load_models((OWN_SOURCE, _own_text()), *_EXTRA.items())
+
+
+def model_named(name: str) -> DlmsModel:
+    """The model of that name.
+
+    Raises:
+        OperatorFault: there is none.
+    """
+    if name not in models():
+        raise OperatorFault(
+            f"no DLMS model {name!r}", where="profile", remedy=f"use one of: {', '.join(sorted(models()))}"
+        )
+    return models()[name]
+
+
+def _own_text() -> str:
+    return resources.files("protocols.dlms").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
+
+
+def _bad(where: str, message: str) -> OperatorFault:
+    return OperatorFault(message, where=where, remedy="correct the entry; see docs/dlms.md")
+
+
+def _tables(source: str, text: str) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise OperatorFault(f"not TOML: {error}", where=source, remedy="correct the line named") from error
+    tables = document.get("models", {})
+    if document.keys() - {"models"} or not all(isinstance(table, dict) for table in tables.values()):
+        raise _bad(source, "only tables [models.NAME] belong here")
+    return tables  # type: ignore[no-any-return]  # tomllib gives Any
+
+
+def _build(
+    name: str,
+    entries: Mapping[str, tuple[str, dict[str, Any]]],
+    built: dict[str, DlmsModel],
+    path: tuple[str, ...],
+) -> DlmsModel:
+    if name in built:
+        return built[name]
+    where, table = entries[name]
+    if name in path:
+        raise _bad(where, f"extends itself: {' > '.join((*path, name))}")
+    if not name.startswith("dlms-"):
+        raise _bad(where, "the name of a DLMS model begins with dlms-")
+    above = DlmsModel()
+    base = table.get("extends")
+    if base is not None:
+        if base not in entries:
+            raise _bad(where, f"extends {base!r}, which is no model")
+        above = _build(base, entries, built, (*path, name))
+    unknown = table.keys() - _READERS.keys() - {"extends"}
+    if unknown:
+        raise _bad(where, f"unknown key {min(unknown)}; known: {', '.join(sorted(_READERS))}")
+    changes = {key: _read(where, key, value) for key, value in table.items() if key != "extends"}
+    built[name] = replace(above, **{"description": ""} | changes | {"name": name})
+    return built[name]
+
+
+def _read(where: str, key: str, value: Any) -> Any:
+    try:
+        return _READERS[key](value)
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise _bad(f"{where}, {key}", f"{value!r}: {error}") from error
+
+
+def _typed(kind: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"not {kind.__name__}")
+        return value
+
+    return read
+
+
+_text, _truth = _typed(str), _typed(bool)
+
+
+def _number(least: int, most: int) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"not a whole number of {least} to {most}")
+        return value
+
+    return read
+
+
+def _obis(value: Any) -> str:
+    return obis_text(obis_octets(_text(value)))
+
+
+def _obis_list(value: Any) -> tuple[str, ...]:
+    return tuple(_obis(one) for one in _typed(list)(value))
+
+
+def _mechanism(value: Any) -> Mechanism:
+    return Mechanism[_text(value).upper()]
+
+
+def _channels(value: Any) -> tuple[Channel, ...]:
+    number = _number(1, 99)
+    return tuple(
+        Channel(number(one["channel"]), number(one["quantity"]), _obis_list(one["objects"])) for one in value
+    )
+
+
+def _flags(value: Any) -> dict[int, str]:
+    return {int(mask, 16): _text(name) for mask, name in _typed(dict)(value).items()}
+
+
+def _positive(value: Any) -> Fraction:
+    found = Fraction(_text(value))
+    if found <= 0:
+        raise ValueError("not above zero")
+    return found
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, int | float) or not value > 0:
+        raise ValueError("no seconds above zero")
+    return float(value)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "maker": _text,
+    "description": _text,
+    "confidence": lambda value: {"A": "A", "B": "B", "C": "C"}[value],
+    "framing": FramingKind,
+    "client": _number(1, 127),
+    "logical_device": _number(0, 0x3FFF),
+    "physical_device": _number(0, 0x3FFF),
+    "address_octets": lambda value: {1: 1, 2: 2, 4: 4}[value],
+    "authentication": _mechanism,
+    "max_apdu": _number(64, 0xFFFF),
+    "public_client": _number(1, 127),
+    "counter_object": _obis,
+    "serial_object": _obis,
+    "clock_object": _obis,
+    "load_profile": _obis,
+    "timestamps": Timestamps,
+    "access": lambda value: tuple(Access(one) for one in value),
+    "days_per_request": _number(1, 366),
+    "channels": _channels,
+    "pulse_wh": _positive,
+    "registers": _obis_list,
+    "status_objects": _obis_list,
+    "status_flags": _flags,
+    "invalid_flags": lambda value: frozenset(_text(one) for one in value),
+    "event_logs": _obis_list,
+    "tolerates_trailing": _truth,
+    "answer_s": _seconds,
+}

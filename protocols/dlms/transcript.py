@@ -1,0 +1,208 @@
+"""A recorded association: frames without their secrets, and what was asked and answered in them.
+
+A record is a list of frames in both directions, whole wrapper PDUs (they begin with 00 01) or HDLC frames
+(7E). A ciphered service is followed in the record by its plain text, a bare APDU, so that a record says the
+same for ever, whatever becomes of the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from protocols.dlms.apdu import MECHANISM, Attribute, Mechanism, obis_text
+from protocols.dlms.axdr import Data, Reader, decode
+from protocols.dlms.client import MAX_ANSWER
+from protocols.dlms.errors import LimitExceeded, RemoteProtocolError
+from protocols.dlms.framing import FLAG, LLC_REQUEST, LLC_RESPONSE, WRAPPER, HdlcDecoder, HdlcFrame
+
+_PASSWORD_MARK = MECHANISM + bytes([Mechanism.LLS]) + b"\xac"
+_AARQ = 0x60
+_HEAD_OCTETS = 12  # tag, kind, invoke id, class, OBIS code, index
+
+
+def redact(frame: bytes) -> bytes:
+    """A sent frame without a password in clear: its octets become zeros, the checksum of HDLC then fails.
+
+    A password cut in two by HDLC's segments is taken out with all that the segments carry.
+    """
+    place = frame.find(_PASSWORD_MARK)
+    if place >= 0:
+        start = place + len(_PASSWORD_MARK) + 3
+        length = frame[start - 1] if start <= len(frame) else 0
+        if start + length <= len(frame):
+            return frame[:start] + bytes(length) + frame[start + length :]
+    opened = _hdlc(frame)
+    is_whole = opened is None or not opened.is_segmented
+    if is_whole and place < 0:
+        return frame
+    return frame[:8] + bytes(len(frame) - 8)
+
+
+def label(frame: bytes) -> int:
+    """Tag of the APDU in a frame, or HDLC's control octet where it carries none."""
+    if frame[:1] != bytes([FLAG]):
+        at = WRAPPER.size if frame[:2] == b"\0\1" else 0
+        return frame[at] if len(frame) > at else 0
+    opened = _hdlc(frame)
+    if opened is None:
+        return 0
+    information = opened.information
+    return information[3] if information[:3] in (LLC_REQUEST, LLC_RESPONSE) else opened.control
+
+
+def _hdlc(frame: bytes) -> HdlcFrame | None:
+    if frame[:1] != bytes([FLAG]):
+        return None
+    decoder = HdlcDecoder()
+    decoder.receive(frame)
+    return decoder.next_frame()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One frame of a record."""
+
+    at: datetime
+    is_sent: bool
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A GET and what became of it.
+
+    Attributes:
+        code: the meter's data-access-result, 0 with a value.
+        blocks: APDUs that the answer came in.
+        problem: why an answer gives no value, or "".
+    """
+
+    attribute: Attribute
+    selector: int
+    selection: Data | None
+    sent_at: datetime
+    received_at: datetime
+    value: Data | None = None
+    code: int = 0
+    blocks: int = 1
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Asked:
+    attribute: Attribute
+    selector: int
+    selection: Data | None
+    at: datetime
+    raw: bytearray = field(default_factory=bytearray)
+    blocks: int = 0
+
+
+@dataclass(slots=True)
+class _Link:
+    """One direction of an HDLC link."""
+
+    segments: bytearray = field(default_factory=bytearray)
+    last_sequence: int = -1
+
+
+def apdus(record: Iterable[Recorded]) -> Iterable[tuple[datetime, bool, bytes]]:
+    """The APDUs of a record with their times and directions; what is none is passed over."""
+    links = {True: _Link(), False: _Link()}
+    for frame in record:
+        octets = frame.octets
+        if octets[:1] == bytes([FLAG]):
+            opened = _hdlc(octets)
+            whole = None if opened is None else _joined(opened, links[frame.is_sent])
+            if whole is not None:
+                yield frame.at, frame.is_sent, whole
+        elif octets[:2] == b"\0\1":
+            yield frame.at, frame.is_sent, octets[WRAPPER.size :]
+        elif octets:
+            yield frame.at, frame.is_sent, octets
+
+
+def _joined(frame: HdlcFrame, link: _Link) -> bytes | None:
+    if frame.control & 1:
+        if frame.control & 0x0F == 0x03:  # SNRM, UA: numbering begins again
+            link.last_sequence = -1
+            link.segments.clear()
+        return None
+    sequence = frame.control >> 1 & 7
+    if sequence == link.last_sequence:
+        return None  # sent again
+    link.last_sequence = sequence
+    link.segments += frame.information
+    if frame.is_segmented:
+        return None
+    whole = bytes(link.segments)
+    link.segments.clear()
+    return whole[3:] if whole[:3] in (LLC_REQUEST, LLC_RESPONSE) else None
+
+
+def exchanges(record: Iterable[Recorded], tolerate_trailing: bool = False) -> Iterable[Exchange]:
+    """The GETs of a record that were answered, in order. Pure; raises nothing for what a meter may send."""
+    asked: _Asked | None = None
+    for at, is_sent, apdu in apdus(record):
+        if is_sent:
+            asked = _asked(apdu, at, asked)
+        elif asked is not None and apdu[:1] == b"\xc4":
+            found = _answered(apdu, at, asked, tolerate_trailing)
+            if found is not None:
+                yield found
+                asked = None
+
+
+def _asked(apdu: bytes, at: datetime, before: _Asked | None) -> _Asked | None:
+    if apdu[:2] == b"\xc0\x02" or apdu[:1] in (b"\xc8", b"\xdb"):
+        return before  # the next block of it; the same in cipher
+    if apdu[:2] != b"\xc0\x01" or len(apdu) <= _HEAD_OCTETS:
+        return None
+    class_id, index = int.from_bytes(apdu[3:5], "big"), int.from_bytes(apdu[11:12], "big", signed=True)
+    attribute = Attribute(class_id, obis_text(apdu[5:11]), index)
+    if not apdu[_HEAD_OCTETS]:
+        return _Asked(attribute, 0, None, at)
+    try:
+        selection = decode(apdu[_HEAD_OCTETS + 2 :])
+    except RemoteProtocolError:
+        return None
+    return _Asked(attribute, apdu[_HEAD_OCTETS + 1], selection, at)
+
+
+def _answered(apdu: bytes, at: datetime, asked: _Asked, tolerate_trailing: bool) -> Exchange | None:
+    """The exchange, once its answer is whole."""
+    asked.blocks += 1
+    about = (asked.attribute, asked.selector, asked.selection, asked.at, at)
+    try:
+        code, raw = _take(apdu, asked)
+        if code:
+            return Exchange(*about, code=code, blocks=asked.blocks)
+        if raw is None:
+            return None
+        value = decode(raw, tolerate_trailing)
+    except RemoteProtocolError as error:
+        return Exchange(*about, blocks=asked.blocks, problem=str(error))
+    return Exchange(*about, value, blocks=asked.blocks)
+
+
+def _take(apdu: bytes, asked: _Asked) -> tuple[int, bytes | None]:
+    """Result code, and the whole raw value once it is there."""
+    reader = Reader(apdu)
+    kind = reader.take(3)[1]
+    if kind == 0x01:
+        if reader.octet():
+            return reader.octet(), None
+        return 0, apdu[4:]
+    if kind != 0x02:
+        raise RemoteProtocolError(f"GET response of kind {kind:02X}", where=asked.attribute.obis)
+    is_last, number = reader.octet(), int.from_bytes(reader.take(4), "big")
+    if reader.octet():
+        return reader.octet(), None
+    if number != asked.blocks:
+        raise RemoteProtocolError(f"block {number} instead of {asked.blocks}", where=asked.attribute.obis)
+    asked.raw += reader.take(reader.length())
+    if len(asked.raw) > MAX_ANSWER:
+        raise LimitExceeded("blocks without end", where=asked.attribute.obis)
+    return 0, bytes(asked.raw) if is_last else None
