@@ -108,7 +108,7 @@ def set_date_or_time(work: CommandWork, profile: MeterProfile, tools: Tools) -> 
         await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
         return request
 
-    answered: Answered = yield GuardedWrite(prepare)
+    answered: Answered = yield GuardedWrite(work.command, prepare)
     if is_refused(work, answered):
         return
     seen = yield from _look(tools)
@@ -178,7 +178,7 @@ def _micro_adjust(
         await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
         return request
 
-    answered: Answered = yield GuardedWrite(prepare)
+    answered: Answered = yield GuardedWrite(MICRO_ADJUST, prepare)
     if is_refused(work, answered):
         return
     seen_after = yield from _look(tools)
@@ -235,7 +235,7 @@ def _set_inside_interval(
         await tools.sleep(max(0.0, early_s))
         return request
 
-    answered: Answered = yield GuardedWrite(prepare)
+    answered: Answered = yield GuardedWrite(SET_TIME, prepare)
     if is_refused(work, answered):
         return
     seen_after = yield from _look(tools)

@@ -11,7 +11,7 @@ from typing import Any
 from collector.command_policy import ClockPolicy
 from collector.sequences import Answered, GuardedWrite
 from faults import OperatorFault
-from protocols.nbr14522.commands import COMMANDS
+from protocols.nbr14522.commands import COMMANDS, key_of
 from protocols.nbr14522.frames import NOT_IMPLEMENTED, OCCURRENCE
 from protocols.nbr14522.messages import (
     CurrentParametersRequest,
@@ -170,7 +170,7 @@ def once(work: CommandWork, tools: Tools, request: Request, **detail: Any) -> Wr
         await tools.commit(Writing(work.execution.before, frame, detail | {"at": at}))
         return request
 
-    return (yield GuardedWrite(prepare))
+    return (yield GuardedWrite(key_of(request), prepare))
 
 
 def is_refused(work: CommandWork, answered: Answered) -> bool:

@@ -21,11 +21,13 @@ from collector.preview import Preview, preview
 from collector.store import Settled
 from collector.worklist import Assignment, Connection, Target, market_zone, targets, unreachable
 from faults import Fault, OperatorFault, RetryFault
+from protocols.nbr14522.messages import Occurrence
 from protocols.nbr14522.profiles import profile_named
 from storage import audit, queue
 from storage.settings import Settings
 
 _CLAIMABLE_ATTEMPTS = 5
+_SESSION_NEEDED = f"{Occurrence.SESSION_NEEDED:02X}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,9 +391,13 @@ def _verdict_fault(work: CommandWork) -> OperatorFault:
             told = run.detail.get("reason") or f"the meter refused: answer {run.detail.get('answer')}"
             if run.detail.get("answer") == "40":
                 told += f", occurrence {run.detail['occurrence']} detail {run.detail['occurrence_detail']}"
-            return OperatorFault(
-                told, where=where, remedy="nothing was changed; see the occurrence in the manual"
-            )
+            remedy = "nothing was changed; see the occurrence in the manual"
+            if run.detail.get("occurrence") == _SESSION_NEEDED:
+                remedy = (
+                    "nothing was changed; the meter wants its password: name the command in "
+                    "password_commands of its profile, see docs/comandos_e_relogios.md, Senhas"
+                )
+            return OperatorFault(told, where=where, remedy=remedy)
         case Verdict.MISMATCH:
             wrong = run.detail.get("differences") or run.detail
             return OperatorFault(

@@ -10,12 +10,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from collector import commands
 from collector.command_steps import Tools, Writing
 from collector.decode import decode_session
 from collector.decoded import Decoded, Frame, MeterContext
+from collector.password_session import Desk, guarded
+from collector.passwords import find_passwords
 from collector.sequences import Script, script_for
 from collector.session import Line, Recorder, SessionResult, Way, read_meter
 from collector.transports import Endpoint, Timeouts
@@ -32,6 +35,7 @@ class Visit:
     Attributes:
         record: takes every frame, without secrets, before anybody decodes it.
         commit: puts on record what is about to be written to the meter.
+        permit_password: see `passwords.permit_attempt`.
     """
 
     assignment: Assignment
@@ -43,6 +47,7 @@ class Visit:
     record: Recorder
     way: Way
     commit: Callable[[Writing], Awaitable[None]]
+    permit_password: Callable[[datetime], Awaitable[None]]
 
 
 class Driver(Protocol):
@@ -88,11 +93,18 @@ class Nbr14522Driver:
             reader_serial=visit.settings.collector.reader_serial,
             timeouts=visit.timeouts,
         )
-        script = self._script(visit, line.profile)
+        script = guarded(self._script(visit, profile), profile, self._desk(visit))
         return await read_meter(line, script, visit.record, visit.now, way=visit.way)
 
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
         return decode_session(frames, profile_named(profile), context)
+
+    @staticmethod
+    def _desk(visit: Visit) -> Desk:
+        target, path = visit.target, visit.settings.collector.meter_passwords_path
+        return Desk(
+            target.serial, partial(find_passwords, path, target.serial, target.profile), visit.permit_password
+        )
 
     @staticmethod
     def _script(visit: Visit, profile: MeterProfile) -> Script:

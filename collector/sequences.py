@@ -68,9 +68,11 @@ class Answered:
 class GuardedWrite:
     """A request that must be on record before it leaves, and is never sent twice by the link.
 
-    `prepare` puts it on record and returns it; it may wait for the right moment.
+    `command` as operators write it (98/30). `prepare` puts it on record and returns it; it may wait for the
+    right moment.
     """
 
+    command: str
     prepare: Callable[[], Awaitable[Request]]
 
 

@@ -36,6 +36,7 @@ from collector.drivers import Visit, driver_of
 from collector.gates import Gates, line_fault, usual_timeouts
 from collector.meter_models import use_meter_models
 from collector.monitoring import raised
+from collector.passwords import permit_attempt
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
 from collector.settling import Settler, closing_of
 from collector.store import Closing, Settled
@@ -303,6 +304,9 @@ class Collector:
         async def commit(writing: Writing) -> None:
             await self._writes.run(partial(self._record_writing, assignment.request_id, session_id, writing))
 
+        async def permit(since: datetime) -> None:
+            await self._writes.call(permit_attempt, target.meter_id, since, self._now())
+
         endpoint = parse_url(target.url or "")
         return Visit(
             assignment=assignment,
@@ -314,6 +318,7 @@ class Collector:
             record=self._recorder(session_id),
             way=self._callers.open,
             commit=commit,
+            permit_password=permit,
         )
 
     def _recorder(self, session_id: int) -> Callable[[datetime, bool, int, bool | None, bytes], None]:

@@ -134,7 +134,9 @@ class Conversation:
         rules = self._meter.spec.passwords
         if rules is None or self._guard is None or self._guard.may_write:
             return False
-        return code in rules.protected and changes_meter(request)
+        if changes_meter(request):
+            return code in rules.protected
+        return code in rules.protected_reads and not self._guard.may_read
 
     def _single(self, code: int, request: Request, now: datetime) -> Response:
         handler = self._handlers.get(code)
@@ -166,7 +168,11 @@ class Conversation:
         """Results as one maker codes them: 0 is good, 4 wrong (reference 6.1, B)."""
         if self._guard is None:
             return NotImplementedAnswer(refused_code=OPEN_SESSION)
-        results = [SessionResult.OK if good else SessionResult.WRONG for good in self._guard.open(request)]
+        if self._meter.is_locked:
+            return OccurrenceAnswer(occurrence=Occurrence.LOCKED, detail=0, waiting_count=0)
+        fits = self._guard.open(request)
+        self._meter.note_password(is_right=any(fits))
+        results = [SessionResult.OK if good else SessionResult.WRONG for good in fits]
         return SessionOpened(
             code=OPEN_SESSION, write_result=results[0], read_result=results[1], user=request.user
         )

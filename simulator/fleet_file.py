@@ -30,7 +30,7 @@ from simulator.faultplan import TELNET_OPTIONS, FaultPlan
 from simulator.grid import MARKET_ZONE
 from simulator.impairment import QUALITIES, LinkQuality
 from simulator.meter import MeterSpec, Outage
-from simulator.passwords import PasswordRules
+from simulator.passwords import USUALLY_PROTECTED, PasswordRules
 from simulator.shapes import SHAPES
 from simulator.toml_reader import TomlTable
 
@@ -343,7 +343,9 @@ class _Group:
                 "which cannot be computed",
                 f"choose a model with one of: {', '.join(sorted(TRANSFORMS))}",
             )
-        return PasswordRules(write, read)
+        codes = {parse_command(key)[0] for key in self.profile.password_commands}
+        reads = frozenset(codes - USUALLY_PROTECTED)
+        return PasswordRules(write, read, USUALLY_PROTECTED | codes, reads)
 
     def _read_faults(self, table: TomlTable) -> None:
         self.silent = table.number("silent", 0.0, 0.0, 1.0)

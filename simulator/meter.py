@@ -215,6 +215,17 @@ class SimulatedMeter:
         )
         dead = [Dead(int(local_seconds(o.start)), int(local_seconds(o.end))) for o in spec.outages]
         self._history = History(self._first_s, self._rules(settings), dead)
+        self._wrong_passwords = 0
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether so many wrong passwords came that no session can be opened any more."""
+        rules = self.spec.passwords
+        return rules is not None and self._wrong_passwords >= rules.tries
+
+    def note_password(self, *, is_right: bool) -> None:
+        """Count wrong passwords in a row."""
+        self._wrong_passwords = 0 if is_right else self._wrong_passwords + 1
 
     @property
     def settings(self) -> MeterSettings:

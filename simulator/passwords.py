@@ -27,12 +27,16 @@ class PasswordRules:
     Args:
         write, read: the passwords; shorter ones are filled up with zero octets (C).
         protected: codes that need a session with the write password.
+        protected_reads: codes that need one with either password.
+        tries: wrong tokens after which the meter locks itself; how many real ones take is not public (C).
         seed: of the random strings.
     """
 
     write: str
     read: str = ""
     protected: frozenset[int] = USUALLY_PROTECTED
+    protected_reads: frozenset[int] = frozenset()
+    tries: int = 3
     seed: int = 0
 
 
@@ -46,6 +50,7 @@ class Guard:
         self._chance = random.Random(f"{rules.seed}/{serial}/seed")
         self._seed: bytes | None = None
         self.may_write = False
+        self.may_read = False
 
     def new_seed(self) -> bytes:
         """A fresh random string; each is good for one attempt."""
@@ -56,7 +61,8 @@ class Guard:
         """Whether the tokens fit the write and the read password."""
         seed, self._seed = self._seed, None
         self.may_write = self._fits(self._rules.write, request.write_token, seed)
-        return self.may_write, self._fits(self._rules.read, request.read_token, seed)
+        self.may_read = self._fits(self._rules.read, request.read_token, seed)
+        return self.may_write, self.may_read
 
     def _fits(self, password: str, token: bytes | None, seed: bytes | None) -> bool:
         if not password or seed is None or self._transform is None:

@@ -136,6 +136,9 @@ class CollectorSettings:
     meter_models_path: Path | None = setting(
         None, "catalogue of meter models (TOML) of one's own, laid over the one that is shipped"
     )
+    meter_passwords_path: Path | None = setting(
+        None, "passwords of meters (TOML), readable by the collector only and kept out of version control"
+    )
     command_policy_path: Path | None = setting(
         None,
         "who may send which command (TOML); the policy that is shipped knows no person",

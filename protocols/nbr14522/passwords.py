@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from faults import OperatorFault
 from protocols.nbr14522.frames import serial_octets
-from protocols.nbr14522.messages import TOKEN_SIZE, OpenSessionRequest, Seed
+from protocols.nbr14522.messages import TOKEN_SIZE, OpenSessionRequest, Seed, SessionOpened, SessionResult
+from protocols.nbr14522.profile import PasswordAnswer
 
 PASSWORD_SIZE = 10
 
@@ -93,6 +94,21 @@ def open_session(
         return function(given)
 
     return OpenSessionRequest(write_token=token(write_password), read_token=token(read_password), user=user)
+
+
+def is_open(answer: PasswordAnswer, opened: SessionOpened, *, is_write: bool) -> bool:
+    """Whether the answer to 11 says that the password sent was right.
+
+    Args:
+        answer: the profile's `password_answer`.
+        is_write: the write password was sent, else the read password.
+    """
+    if answer is PasswordAnswer.STATUS:
+        return opened.write_result == 1 and opened.read_result in (
+            SessionResult.OK,
+            SessionResult.NEAR_EXPIRY,
+        )
+    return (opened.write_result if is_write else opened.read_result) == SessionResult.OK
 
 
 def _transform_named(name: str) -> Transform:

@@ -351,8 +351,8 @@ def test_a_reset_inside_the_protection_time_is_refused(ready):
 
 @pytest.mark.req("TR-5.7b")
 def test_an_outcome_that_cannot_be_read_stays_unknown_and_is_not_repeated(ready, executed):
-    """79 has no read-back: after a lost answer a person decides."""
-    plan = FaultPlan(drop_first=1, drop_at_block=1, drop_after_octets=0)
+    """79 has no read-back: after a lost answer a person decides. The first block tells who answers."""
+    plan = FaultPlan(drop_first=1, drop_at_block=2, drop_after_octets=0)
     told = carry_out(ready, "79", {"is_shown": True, "codes": [3]}, plan=plan)
     assert (told["verdict"], told["state"]) == ("unknown", "failed")
     assert executed["write"] == 1
