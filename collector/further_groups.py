@@ -69,13 +69,15 @@ def present_of_further_groups(
     found: dict[tuple[int, int, date], list[bool]] = {}
     cursor = conn.cursor(binary=True)
     cursor.execute(
-        "SELECT meter_id, channel, day, pulses FROM reading_latest WHERE meter_id = ANY(%s) AND channel > %s "
+        "SELECT meter_id, channel, day, cardinality(pulses), "
+        "CASE WHEN array_position(pulses, NULL) IS NOT NULL THEN pulses END "
+        "FROM reading_latest WHERE meter_id = ANY(%s) AND channel > %s "
         "AND day = ANY(%s) AND day BETWEEN %s AND %s",
         [list(expected), CHANNELS_PER_GROUP, list(days), min(days), max(days)],
     )
-    for meter_id, channel, day, pulses in cursor:
+    for meter_id, channel, day, slots, pulses in cursor:
         group = (channel - 1) // CHANNELS_PER_GROUP
-        here = [value is not None for value in pulses]
+        here = [True] * slots if pulses is None else [value is not None for value in pulses]
         known = found.get((meter_id, group, day))
         if known is not None and len(known) == len(here):
             here = [a or b for a, b in zip(known, here, strict=True)]

@@ -221,6 +221,8 @@ def day_spans(day: date, interval_s: int, present: Sequence[bool] | None, until:
     slots = timedelta(days=1) // interval
     expected = min(slots, (until - midnight) // interval)
     here = present if present is not None and len(present) == slots else (False,) * slots
+    if all(here):
+        return []
     spans: list[Span] = []
     start: int | None = None
     for slot in range(max(0, expected) + 1):
