@@ -36,7 +36,7 @@ _UNITS = {"%": "%", "bit": "bits", "s": "s", "packet": "pacotes"}
 _REMARKS = {
     Remark.NO_PACKETS: "nenhum pacote válido ({0} octetos ouvidos): ver polaridade, taxa e fiação",
     Remark.RATE_NOT_ADMITTED: "{0} bit/s não está entre as taxas admitidas",
-    Remark.RATE_BY_STAMPS: "{0} bit/s, pelos instantes dos octetos",
+    Remark.RATE_BY_STAMPS: "{0} bit/s em média, pelos instantes dos octetos",
     Remark.RATE_BY_INSTRUMENT: "{0} bit/s, medidos por instrumento",
     Remark.RATE_OR_PAUSES: "pode ser taxa baixa ou pausas curtas, que são permitidas: medir com instrumento",
     Remark.STAMPS_TOO_COARSE: "os instantes da gravação não bastam para decidir: gravar com analisador "
@@ -56,6 +56,9 @@ _REMARKS = {
     Remark.STRAY_OCTETS: "{0} octetos fora de pacotes",
 }
 
+# Longer texts take two columns.
+_WIDE = 24
+
 _STYLE = """
 :root{--ok:#12613a;--okb:#e3f4ea;--bad:#9b1c1c;--badb:#fde8e8;--open:#7a4b00;--openb:#fdf1d8;--line:#d8dde3;
 --ink:#1b2430;--soft:#556170}
@@ -69,7 +72,7 @@ h1{font-size:1.35rem;margin:.2rem 0 1rem}h2{font-size:1.1rem;margin:1.6rem 0 .6r
 .tag{display:inline-block;border-radius:1rem;padding:.1rem .65rem;font-size:.85rem;font-weight:600;
 white-space:nowrap}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.6rem 1rem;margin:.8rem 0 0}
-.facts div{min-width:0}.facts dt,.soft{color:var(--soft);font-size:.85rem}
+.facts div{min-width:0}.facts .wide{grid-column:span 2}.facts dt,.soft{color:var(--soft);font-size:.85rem}
 .facts dd{margin:0;overflow-wrap:anywhere}
 dl{margin:0}.warn{border-left:.35rem solid #d99a1c;padding-left:.8rem}
 summary{cursor:pointer;display:flex;gap:.5rem 1rem;align-items:center;flex-wrap:wrap}
@@ -110,7 +113,11 @@ def render(verdicts: Sequence[MeterVerdict], lot: LotVerdict | None, about: Abou
 
 
 def _facts(pairs: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in pairs)
+    cells = "".join(
+        f"<div{' class=wide' if len(text) > _WIDE else ''}><dt>{escape(name)}</dt>"
+        f"<dd>{escape(text)}</dd></div>"
+        for name, text in pairs
+    )
     return f'<dl class="facts">{cells}</dl>'
 
 
@@ -202,4 +209,4 @@ def _row(finding: Finding) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace(".", ",") if abs(value) < 100 else f"{value:.0f}"
+    return f"{value:.2f}".replace(".", ",") if abs(value) < 100 else f"{value:.0f}"

@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "demo": ("pipelines.cli.demo", "The whole main job on simulated meters"),
     "inspect": ("pipelines.cli.inspect", "Judge a meter's serial output by its specification"),
     "export": ("pipelines.cli.export", "Readings for other systems: FK7, text, CSV by profile"),
+    "lots": ("pipelines.cli.lots", "Lots of meters: warranty, failure rates, systemic faults"),
     "read": ("pipelines.cli.read", "Read one meter now, without the queue"),
     "registry": ("pipelines.cli.registry", "Load and write back the registry (CSV, XLSX)"),
     "run": ("pipelines.cli.run", "The scheduled jobs, by hand"),

@@ -1,0 +1,171 @@
+"""Lots of meters and their failures in the database; import from CSV.
+
+Files (UTF-8, `;` or `,`): lots with code, model, size, delivered_on, supplier; failures with lot, serial,
+failed_on, fault, note. Days are YYYY-MM-DD or DD/MM/YYYY. Importing a file again changes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+
+from faults import OperatorFault
+from storage import audit
+from storage.warranty import Failure, Lot
+
+LOT_COLUMNS = ("code", "model", "size", "delivered_on")
+FAILURE_COLUMNS = ("lot", "serial", "failed_on", "fault")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was not taken; `line` as an editor counts."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class LotsImport:
+    """Rows that are new or changed, and those not taken (also in quarantine, stage `lots`)."""
+
+    lots: int
+    failures: int
+    rejected: tuple[Rejected, ...]
+
+
+def import_lots(
+    conn: psycopg.Connection[Any], lots: Path | None, failures: Path | None, actor: str
+) -> LotsImport:
+    """Take lots, then failures, in the caller's transaction; a bad row is told, the good ones are taken.
+
+    Raises:
+        OperatorFault: a file cannot be read or lacks a column.
+    """
+    rejected: list[Rejected] = []
+    lot_count = failure_count = 0
+    if lots is not None:
+        lot_count = _take(lots, LOT_COLUMNS, lambda row: _put_lot(conn, row), rejected)
+    if failures is not None:
+        failure_count = _take(failures, FAILURE_COLUMNS, lambda row: _put_failure(conn, row), rejected)
+    for one in rejected:
+        conn.execute(
+            "INSERT INTO quarantine (stage, reason, detail, dedup_key) VALUES ('lots', %s, %s, %s) "
+            "ON CONFLICT (dedup_key) DO NOTHING",
+            [
+                one.reason,
+                orjson.dumps({"file": one.file, "line": one.line}).decode(),
+                f"lots:{one.file}:{one.line}:{one.reason}",
+            ],
+        )
+    result = LotsImport(lot_count, failure_count, tuple(rejected))
+    if lot_count or failure_count:
+        audit.append(
+            conn,
+            actor=actor,
+            action="lots.import",
+            object="lots/import",
+            after={"lots": lot_count, "failures": failure_count, "rejected": len(rejected)},
+        )
+    return result
+
+
+def read_lots(conn: psycopg.Connection[Any], code: str | None = None) -> list[tuple[Lot, list[Failure]]]:
+    """All lots with their failures, or the one named.
+
+    Raises:
+        OperatorFault: there is no lot of that code.
+    """
+    rows = conn.execute(
+        "SELECT id, code, model, size, delivered_on, supplier FROM meter_lot "
+        "WHERE %(code)s::text IS NULL OR code = %(code)s ORDER BY delivered_on, code",
+        {"code": code},
+    ).fetchall()
+    if code is not None and not rows:
+        raise OperatorFault(f"no lot {code!r}", where="LOT", remedy="smf lots import brings lots in")
+    found: dict[int, list[Failure]] = {row[0]: [] for row in rows}
+    for lot_id, *values in conn.execute(
+        "SELECT lot_id, serial, failed_on, fault, note FROM meter_failure WHERE lot_id = ANY(%s) "
+        "ORDER BY failed_on, serial",
+        [list(found)],
+    ):
+        found[lot_id].append(Failure(*values))
+    return [(Lot(*values), found[lot_id]) for lot_id, *values in rows]
+
+
+def _take(
+    path: Path, columns: Sequence[str], put: Callable[[dict[str, str]], bool], rejected: list[Rejected]
+) -> int:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorFault(
+            f"cannot read: {error}", where=str(path), remedy="name a CSV file in UTF-8"
+        ) from error
+    head, _, _ = text.partition("\n")
+    reader = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head else ",")
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise OperatorFault(
+            f"lacks the columns {', '.join(missing)}",
+            where=str(path),
+            remedy="see docs/lotes_de_medidores.md",
+        )
+    count = 0
+    for row in reader:
+        clean = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+        try:
+            empty = [name for name in columns if not clean[name]]
+            if empty:
+                raise ValueError(f"{empty[0]} is empty")
+            count += put(clean)
+        except ValueError as error:
+            rejected.append(Rejected(path.name, reader.line_num, str(error)))
+    return count
+
+
+def _put_lot(conn: psycopg.Connection[Any], row: dict[str, str]) -> bool:
+    size = int(row["size"]) if row["size"].isdecimal() else 0
+    if not 0 < size < 2**31:
+        raise ValueError(f"size {row['size']!r} is no number of meters")
+    done = conn.execute(
+        "INSERT INTO meter_lot AS l (code, model, size, delivered_on, supplier) VALUES (%s, %s, %s, %s, %s) "
+        "ON CONFLICT (code) DO UPDATE SET model = excluded.model, size = excluded.size, "
+        "delivered_on = excluded.delivered_on, supplier = excluded.supplier "
+        "WHERE (l.model, l.size, l.delivered_on, l.supplier) IS DISTINCT FROM "
+        "(excluded.model, excluded.size, excluded.delivered_on, excluded.supplier)",
+        [row["code"], row["model"], size, _day(row["delivered_on"]), row.get("supplier", "")],
+    )
+    return done.rowcount > 0
+
+
+def _put_failure(conn: psycopg.Connection[Any], row: dict[str, str]) -> bool:
+    day = _day(row["failed_on"])
+    lot = conn.execute("SELECT id, delivered_on FROM meter_lot WHERE code = %s", [row["lot"]]).fetchone()
+    if lot is None:
+        raise ValueError(f"no lot {row['lot']!r}")
+    if day < lot[1]:
+        raise ValueError(f"failed on {day}, before the lot's delivery on {lot[1]}")
+    done = conn.execute(
+        "INSERT INTO meter_failure AS f (lot_id, serial, failed_on, fault, note) VALUES (%s, %s, %s, %s, %s) "
+        "ON CONFLICT (lot_id, serial, failed_on, fault) DO UPDATE SET note = excluded.note "
+        "WHERE f.note IS DISTINCT FROM excluded.note",
+        [lot[0], row["serial"], day, row["fault"], row.get("note", "")],
+    )
+    return done.rowcount > 0
+
+
+def _day(text: str) -> dt.date:
+    parts = text.split("/")
+    try:
+        return dt.date.fromisoformat("-".join(reversed(parts)) if len(parts) == 3 else text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no day (YYYY-MM-DD or DD/MM/YYYY)") from error
