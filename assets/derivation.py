@@ -160,7 +160,7 @@ def recompute(
     """
     work = _Derivation(db, as_of, "", parameters or Parameters())
     chunk = _Chunk([uc_id], [day], history_as_of(day, work.today, work.calendars))
-    with open_reader(db) as reader:
+    with open_reader(db, work.parameters.primary.interval_s) as reader:
         return work._compute(reader, reader.facts(chunk.uc_ids, chunk.days), chunk)
 
 
@@ -197,9 +197,9 @@ class _Derivation:
         summary = DeriveSummary()
         groups = self._day_groups(first_day, last_day)
         with (
-            open_reader(self.db) as reader,
+            open_reader(self.db, self.parameters.primary.interval_s) as reader,
             # Read one chunk ahead, on a connection of its own.
-            open_reader(self.db) as ahead,
+            open_reader(self.db, self.parameters.primary.interval_s) as ahead,
             self.db.connect(autocommit=True) as conn,
             self.db.connect(autocommit=True) as other,
             ThreadPoolExecutor(1, "derive-read") as early,

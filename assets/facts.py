@@ -62,9 +62,9 @@ _OUTAGES = """
     ORDER BY p.uc_id, o.started_at
 """
 
-# What the merge kept out because a slot already had another value (rule V03).
+# What the merge kept out because a slot already had another value (rule V03). Slots are the meter's.
 _CONFLICTS = """
-    SELECT DISTINCT p.uc_id, q.day, s.slot::smallint AS slot
+    SELECT DISTINCT p.uc_id, q.meter_id, q.day, s.slot::integer AS first_slot, s.slot::integer AS last_slot
     FROM quarantine q
     CROSS JOIN LATERAL jsonb_array_elements_text(q.detail -> 'slots') AS s (slot)
     JOIN installation i ON i.meter_id = q.meter_id AND i.role = 'main'
@@ -73,19 +73,19 @@ _CONFLICTS = """
     JOIN point p ON p.id = i.point_id
     WHERE q.stage = 'merge' AND jsonb_typeof(q.detail -> 'slots') = 'array'
       AND q.day = ANY($1::text::date[]) AND p.uc_id = ANY($2::text::bigint[])
-    ORDER BY p.uc_id, q.day, slot
+    ORDER BY p.uc_id, q.day, first_slot
 """
 
-# Intervals in which the meter's clock was moved (rule V09).
+# Intervals in which the meter's clock was moved (rule V09). Slots are the meter's.
 _CLOCK_FLAGS = """
-    SELECT DISTINCT p.uc_id, f.day, s.slot::smallint AS slot
+    SELECT DISTINCT p.uc_id, f.meter_id, f.day, f.first_slot::integer AS first_slot,
+           f.last_slot::integer AS last_slot
     FROM interval_flag f
-    CROSS JOIN LATERAL generate_series(f.first_slot::integer, f.last_slot::integer) AS s (slot)
     JOIN installation i ON i.meter_id = f.meter_id AND i.role = 'main'
         AND i.valid && tstzrange(market_day_start(f.day), market_day_start(f.day + 1))
     JOIN point p ON p.id = i.point_id
     WHERE f.day = ANY($1::text::date[]) AND p.uc_id = ANY($2::text::bigint[])
-    ORDER BY p.uc_id, f.day, slot
+    ORDER BY p.uc_id, f.day, first_slot
 """
 
 _RECOVERIES = "SELECT id FROM session WHERE purpose = $1 AND id = ANY($2::text::bigint[])"
@@ -142,10 +142,11 @@ _BEFORE_MIGRATION = """
 
 
 class FactReader:
-    """Reads through one Arrow connection; use `open_reader`."""
+    """Reads through one Arrow connection; use `open_reader`. `interval_s`: of the market."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, interval_s: int) -> None:
         self._connection = connection
+        self._interval_s = interval_s
 
     def uc_ids(self, shard: int, shards: int) -> list[int]:
         """All UCs of a shard, in order."""
@@ -158,7 +159,7 @@ class FactReader:
         readings = self._read(_READINGS, dates, first, last, ucs).sort("meter_id", "channel", "day")
         conflicts = self._read(_CONFLICTS, dates, ucs).with_columns(kind=pl.lit(DUPLICATE_CONFLICT))
         moved = self._read(_CLOCK_FLAGS, dates, ucs).with_columns(kind=pl.lit(CLOCK_TOUCHED))
-        incidents = pl.concat(found.select(list(INCIDENT_SCHEMA)) for found in (conflicts, moved))
+        incidents = _in_market_slots(pl.concat([conflicts, moved]), readings, self._interval_s)
         uc_days = _expected(registered, readings, days)
         with_gaps = array_literal(_not_whole(uc_ids, registered.installations, readings, days))
         return Facts(
@@ -204,9 +205,29 @@ class FactReader:
 
 
 @contextmanager
-def open_reader(db: Database) -> Iterator[FactReader]:
+def open_reader(db: Database, interval_s: int) -> Iterator[FactReader]:
     with db.connect_arrow() as connection:
-        yield FactReader(connection)
+        yield FactReader(connection, interval_s)
+
+
+def _in_market_slots(found: pl.DataFrame, readings: pl.DataFrame, interval_s: int) -> pl.DataFrame:
+    """Incidents by market interval, of those that meters keep by their own: a meter's may be longer.
+
+    Args:
+        found: `uc_id, meter_id, day, first_slot, last_slot, kind`, slots of the memory as read that day; on a
+            day without readings there is no value to tell about.
+    """
+    lengths = readings.group_by("meter_id", "day").agg(pl.col("interval_s").first().cast(pl.Int64))
+    begins = pl.col("first_slot") * pl.col("interval_s") // interval_s
+    ends = ((pl.col("last_slot") + 1) * pl.col("interval_s") - 1) // interval_s
+    return (
+        found.join(lengths, on=["meter_id", "day"])
+        .select("uc_id", "day", pl.int_ranges(begins, ends + 1).alias("slot"), "kind")
+        .explode("slot", empty_as_null=False)
+        .select(list(INCIDENT_SCHEMA))
+        .unique()
+        .sort("uc_id", "day", "kind", "slot")
+    )
 
 
 def _expected(registered: RegistrySnapshot, readings: pl.DataFrame, days: list[date]) -> pl.DataFrame:

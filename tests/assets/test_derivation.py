@@ -10,9 +10,11 @@ import sys
 import time
 from fractions import Fraction
 
+import polars as pl
 import pytest
 
 from assets.derivation import derive, history_as_of
+from storage import readings
 from storage.database import Database
 from tests.assets.world import (
     DAY,
@@ -121,6 +123,44 @@ def test_an_interval_in_which_the_clock_was_moved_is_flagged_also_when_it_was_de
         told = conn.execute("SELECT rule, first_slot, last_slot, result FROM verdict WHERE rule = 'V09'")
         assert told.fetchall() == [("V09", 37, 38, "alert")]
     assert layers_of(db, point.uc_id) == before
+
+
+@pytest.mark.req("TR-5.6d")
+def test_a_quarter_hour_of_a_meter_is_flagged_in_the_three_intervals_of_the_market(
+    embedded_db: Database,
+) -> None:
+    db = embedded_db
+    with db.connect() as conn:
+        points = add_points(conn, 2)
+    quarter, usual = points
+    schema = {name: kind for name, kind in readings.SCHEMA.items() if name != "version"}
+    rows = [
+        (quarter.meter_id, 1, DAY, 1, 900, curve(1, 96), [0], [1]),
+        (usual.meter_id, 1, DAY, 1, 300, curve(2), [0], [1]),
+    ]
+    refused = (quarter.meter_id, 1, DAY, 1, 900, [*curve(1, 96)[:-1], 401], [0], [2])
+    with db.connect() as conn:
+        for batch in (rows, [refused]):
+            readings.merge_readings(conn, pl.DataFrame(batch, schema=schema, orient="row"), NOW)
+        for point in points:
+            conn.execute(
+                "INSERT INTO interval_flag (meter_id, day, first_slot, last_slot, flag) "
+                "VALUES (%s, %s, 37, 38, 'clock_set')",
+                [point.meter_id, DAY],
+            )
+
+    derive(db, DAY, DAY, as_of=NOW, run_id="r1")
+
+    with db.connect() as conn:
+        told = conn.execute(
+            "SELECT uc_id, rule, first_slot, last_slot FROM verdict "
+            "WHERE rule IN ('V09', 'V03') ORDER BY 1, 2"
+        ).fetchall()
+    assert told == [
+        (quarter.uc_id, "V03", 285, 287),
+        (quarter.uc_id, "V09", 111, 116),
+        (usual.uc_id, "V09", 37, 38),
+    ]
 
 
 @pytest.mark.req("X-scale")
