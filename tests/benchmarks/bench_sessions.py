@@ -8,8 +8,8 @@ that the clients are what is measured. All connections are open before the first
 The bare client counts ENQ, sends a command, takes its blocks and sends ACK: no CRC, no checks, no storing.
 The collector does all it does in production, on a PostgreSQL of its own with default durability: queue,
 evidence before decoding, decoding, merging, outcomes. What is judged is the rate of the frames exchanged.
-Decoding comes behind it; the rate until the last session is decoded, merged and answered is printed too, against
-what so many lines of 9,600 bit/s can bring at most and against the bare client.
+Decoding comes behind it; the rate until the last session is decoded, merged and answered is printed too,
+against what so many lines of 9,600 bit/s can bring at most and against the bare client.
 """
 
 from __future__ import annotations
