@@ -106,7 +106,7 @@ class Collector:
         self._on_settled = on_settled
         self._rng = rng or random.Random()
         self._windows = windows or Windows()
-        use_meter_models(self._settings.meter_models_path)
+        use_meter_models(self._settings.meter_models_path, self._settings.dlms_models_path)
         self._policy = load_policy(self._settings.command_policy_path)
         self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stats = Stats()
@@ -319,6 +319,7 @@ class Collector:
             way=self._callers.open,
             commit=commit,
             permit_password=permit,
+            writes=self._writes,
         )
 
     def _recorder(self, session_id: int) -> Callable[[datetime, bool, int, bool | None, bytes], None]:

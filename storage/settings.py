@@ -139,6 +139,17 @@ class CollectorSettings:
     meter_passwords_path: Path | None = setting(
         None, "passwords of meters (TOML), readable by the collector only and kept out of version control"
     )
+    dlms_models_path: Path | None = setting(
+        None, "catalogue of DLMS meter models (TOML) of one's own, laid over the one that is shipped"
+    )
+    dlms_secrets_path: Path | None = setting(
+        None, "keys and passwords of DLMS meters (TOML), readable by the collector alone (mode 600)"
+    )
+    dlms_client_title: str = setting(
+        "534D460000000001",
+        "our system title, 8 octets; collectors that share a key but no database need one each",
+        pattern=r"[0-9A-Fa-f]{16}",
+    )
     command_policy_path: Path | None = setting(
         None,
         "who may send which command (TOML); the policy that is shipped knows no person",

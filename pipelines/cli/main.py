@@ -47,10 +47,11 @@ def _overview() -> Table:
 
 def _use_own_meter_models() -> None:
     """Before any group is loaded, so that whatever looks a profile up finds the utility's own, too."""
-    path = Settings.load().collector.meter_models_path
-    if path is not None:
+    settings = Settings.load().collector
+    paths = settings.meter_models_path, settings.dlms_models_path
+    if any(paths):
         # Loaded only then: it brings numpy, which most commands do without.
-        importlib.import_module("collector.meter_models").use_meter_models(path)
+        importlib.import_module("collector.meter_models").use_meter_models(*paths)
 
 
 def main(argv: list[str] | None = None) -> int:

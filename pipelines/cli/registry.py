@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from rich.table import Table
 
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from protocols.dlms.models import models
 from protocols.nbr14522.profiles import PROFILES
 from storage import registry_files
 from storage.database import Database
@@ -34,8 +36,21 @@ def _doubt_of_code(code: str) -> str | None:
     return None if has_valid_check_digits(code) else f"the check digits of {code!r} do not fit"
 
 
+class _Profiles(Collection[str]):
+    """Names of all protocols' profiles, looked up when asked: catalogues are loaded after this module."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in PROFILES or name in models()
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(PROFILES, models())
+
+    def __len__(self) -> int:
+        return len(PROFILES) + len(models())
+
+
 RULES = Rules(
-    known={"estimation.strategy": STRATEGIES, "meter_models.profile": PROFILES},
+    known={"estimation.strategy": STRATEGIES, "meter_models.profile": _Profiles()},
     doubtful={"ucs.code": _doubt_of_code},
 )
 

@@ -1,0 +1,383 @@
+"""From the frames of a DLMS session to what they mean. Pure, as `decode` is for NBR 14522.
+
+Reference "dlms_cosem", sections 5 and 6: columns by what they capture, exact scalers, totals told from
+increments by group D, status words by the model's masks. Doubtful rows are left out with a reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from collector.decoded import (
+    ChangeRow,
+    ClockReading,
+    DayVector,
+    Decoded,
+    Frame,
+    Issue,
+    MeterContext,
+    ParametersRow,
+    RegisterRow,
+)
+from collector.dlms_script import CLOCK, DATA, PROFILE, REGISTER
+from collector.planning import day_of
+from protocols.dlms.axdr import Data
+from protocols.dlms.clock import decode_date_time
+from protocols.dlms.errors import RemoteProtocolError
+from protocols.dlms.models import Channel, DlmsModel, Timestamps
+from protocols.dlms.profile import (
+    CaptureObject,
+    ProfileRow,
+    ScalerUnit,
+    decode_capture_objects,
+    decode_rows,
+    decode_scaler_unit,
+)
+from protocols.dlms.transcript import Exchange, Recorded, exchanges
+
+_DAY_S = 86_400
+_MAX_PULSES = (1 << 31) - 1
+_ENERGY_UNITS = frozenset({30, 31, 32})  # Wh, VAh, varh
+_MAX_CODE = (1 << 15) - 1
+# A million bad rows say no more than these.
+_MAX_ISSUES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row of the load profile: when its period ended (naive, meter local) and its columns."""
+
+    end: datetime
+    values: tuple[Data, ...]
+
+
+@dataclass(slots=True)
+class _Profile:
+    """What was read of one profile object."""
+
+    columns: tuple[CaptureObject, ...] = ()
+    period_s: int = 0
+    buffers: list[Data] = field(default_factory=list)
+
+
+def decode_dlms(stored: Iterable[Frame], model: DlmsModel, context: MeterContext) -> Decoded:
+    """Decode all frames of one session, in order of `seq`. An answer that broke off gives nothing."""
+    reader = _Reader(model, context)
+    record = (Recorded(frame.at, frame.is_sent, frame.payload) for frame in stored)
+    for exchange in exchanges(record, model.tolerates_trailing):
+        reader.take(exchange)
+    return reader.finish()
+
+
+class _Reader:
+    def __init__(self, model: DlmsModel, context: MeterContext) -> None:
+        self._model = model
+        self._context = context
+        self._profiles: dict[str, _Profile] = {}
+        self._scalers: dict[str, ScalerUnit] = {}
+        self._registers: dict[str, int] = {}
+        self._issues: list[Issue] = []
+        self._refused: dict[str, int] = {}
+        self._serial: str | None = None
+        self._clock: ClockReading | None = None
+        self._blocks = 0
+        self._flags: dict[str, int] = {}
+
+    def take(self, exchange: Exchange) -> None:
+        attribute, value = exchange.attribute, exchange.value
+        name = f"{attribute.obis} attribute {attribute.index}"
+        self._blocks += exchange.blocks
+        if exchange.code:
+            self._refused[name] = exchange.code
+            return
+        if value is None:
+            self._issue("frame", f"{name}: {exchange.problem}", {})
+            return
+        try:
+            self._value(exchange, value)
+        except RemoteProtocolError as error:
+            self._issue("decode", f"{name}: {error.message}", {})
+
+    def _value(self, exchange: Exchange, value: Data) -> None:
+        class_id, obis, index = (
+            exchange.attribute.class_id,
+            exchange.attribute.obis,
+            exchange.attribute.index,
+        )
+        if class_id == DATA and obis == self._model.serial_object:
+            self._serial = self._serial or text_of(value)
+        elif class_id == CLOCK and index == 2:
+            self._read_clock(exchange, value)
+        elif class_id == PROFILE:
+            self._read_profile(self._profiles.setdefault(obis, _Profile()), index, value)
+        elif index in (3, 4) and isinstance(value.value, tuple):
+            self._scalers[obis] = decode_scaler_unit(value)
+        elif class_id == REGISTER and index == 2 and isinstance(value.value, int):
+            self._registers[obis] = value.value
+
+    def _read_clock(self, exchange: Exchange, value: Data) -> None:
+        if self._clock is not None or not isinstance(value.value, bytes):
+            return
+        told = decode_date_time(value.value, self._context.zone)
+        round_trip = exchange.received_at - exchange.sent_at
+        drift = told.at - (exchange.sent_at + round_trip / 2)
+        self._clock = ClockReading(told.at, drift.total_seconds(), round_trip.total_seconds())
+        if told.is_invalid or told.is_doubtful:
+            self._issue("decode", "the meter says that its clock is invalid or doubtful", {})
+
+    @staticmethod
+    def _read_profile(profile: _Profile, index: int, value: Data) -> None:
+        if index == 3:
+            profile.columns = decode_capture_objects(value)
+        elif index == 4 and isinstance(value.value, int):
+            profile.period_s = value.value
+        elif index == 2:
+            profile.buffers.append(value)
+
+    # --- what it comes to ----------------------------------------------------------------------------
+
+    def finish(self) -> Decoded:
+        if self._serial is None and self._blocks:
+            self._issue("decode", "the meter does not tell its serial number", {})
+        is_held = self._serial is not None and self._serial != self._context.serial
+        if is_held:
+            detail = {"registered": self._context.serial, "answered": self._serial}
+            self._issue("decode", "V10: another meter answered than the registry names; held", detail)
+        load = self._profiles.get(self._model.load_profile)
+        rows = [] if load is None else self._rows(load)
+        vectors = [] if load is None else list(self._vectors(load, rows))
+        changes = tuple(self._events())
+        return Decoded(
+            vectors=tuple(vectors),
+            registers=tuple(self._register_rows()),
+            changes=changes,
+            parameters=tuple(self._parameters(load)),
+            issues=tuple(self._issues),
+            meter_serial=self._serial,
+            clock=self._clock,
+            last_end=max((row.end for row in rows), default=None),
+            blocks=self._blocks,
+            is_held=is_held,
+        )
+
+    def _rows(self, load: _Profile) -> list[_Row]:
+        """Rows of all answers by the end of their period; doubled ones once, contradicting ones not."""
+        if not load.buffers:
+            return []
+        if not load.columns or not load.period_s or _DAY_S % load.period_s:
+            detail = {"columns": len(load.columns), "period_s": load.period_s}
+            self._issue(
+                "decode", "load profile without columns, or with a period that divides no day", detail
+            )
+            return []
+        found: dict[datetime, _Row] = {}
+        contradicted: set[datetime] = set()
+        for buffer in load.buffers:
+            for row in self._buffer(buffer, load):
+                known = found.setdefault(row.end, row)
+                if known.values != row.values:
+                    contradicted.add(row.end)
+        for end in sorted(contradicted):
+            del found[end]
+            reason = "two rows of the load profile end at one time: the clock was set"
+            self._issue("decode", reason, {"end": end.isoformat()}, day_of(end))
+        return [found[end] for end in sorted(found)]
+
+    def _buffer(self, buffer: Data, load: _Profile) -> Iterable[_Row]:
+        rows = decode_rows(buffer, load.columns, load.period_s, self._context.zone)
+        while True:
+            try:
+                row = next(rows, None)
+            except RemoteProtocolError as error:
+                self._issue("decode", f"load profile: {error}", {})
+                return
+            if row is None:
+                return
+            taken = self._timed(row, load)
+            if taken is not None:
+                yield taken
+
+    def _timed(self, row: ProfileRow, load: _Profile) -> _Row | None:
+        end = row.clock.at.astimezone(self._context.zone).replace(tzinfo=None)
+        if self._model.timestamps is Timestamps.START:
+            end += timedelta(seconds=load.period_s)
+        since_midnight = end - datetime.combine(end.date(), datetime.min.time())
+        if since_midnight % timedelta(seconds=load.period_s):
+            self._issue("decode", "a row of the load profile is off the grid", {"end": end.isoformat()})
+            return None
+        bad = self._status(row, load.columns) & self._model.invalid_flags
+        if row.clock.is_invalid:
+            bad = bad | {"clock invalid"}
+        if bad:
+            detail = {"end": end.isoformat(), "flags": sorted(bad)}
+            self._issue("decode", "the meter marks rows of its load profile as invalid", detail, day_of(end))
+            return None
+        return _Row(end, row.values)
+
+    def _status(self, row: ProfileRow, columns: Sequence[CaptureObject]) -> frozenset[str]:
+        """Names of the flags that are set; counted, so that the record shows what the meter reported."""
+        names: set[str] = set()
+        for column, value in zip(columns, row.values, strict=True):
+            if column.obis in self._model.status_objects:
+                word = status_word(value)
+                names |= {name for mask, name in self._model.status_flags.items() if word & mask}
+        for name in names:
+            self._flags[name] = self._flags.get(name, 0) + 1
+        return frozenset(names)
+
+    def _vectors(self, load: _Profile, rows: Sequence[_Row]) -> Iterable[DayVector]:
+        for channel in self._model.channels:
+            place = next(
+                (
+                    number
+                    for wanted in channel.objects
+                    for number, column in enumerate(load.columns)
+                    if column.obis == wanted and column.attribute == 2
+                ),
+                None,
+            )
+            if place is not None and rows:
+                pulses = self._pulses(channel, load, rows, place)
+                yield from _by_day(channel, load.period_s, pulses)
+
+    def _pulses(
+        self, channel: Channel, load: _Profile, rows: Sequence[_Row], place: int
+    ) -> dict[datetime, int]:
+        """Pulses by end of interval: what rows say, or what a running total has grown by."""
+        column = load.columns[place]
+        step = timedelta(seconds=load.period_s)
+        weight = self._weight(column)
+        found: dict[datetime, int] = {}
+        before: tuple[datetime, int] | None = None
+        for row in rows:
+            raw = row.values[place].value
+            if not isinstance(raw, int) or isinstance(raw, bool):
+                self._issue("decode", f"column {column.obis} is no whole number", {}, day_of(row.end))
+                continue
+            amount: int | None = raw
+            if not column.is_increment and self._is_energy(column):
+                amount = raw - before[1] if before is not None and before[0] + step == row.end else None
+                before = (row.end, raw)
+            if amount is None:
+                continue
+            pulses = Fraction(amount) * weight
+            if pulses.denominator != 1 or not 0 <= pulses <= _MAX_PULSES:
+                reason = f"column {column.obis} is no whole number of pulses, or out of range"
+                detail = {"end": row.end.isoformat(), "value": amount, "channel": channel.channel}
+                self._issue("decode", reason, detail, day_of(row.end))
+                continue
+            found[row.end] = int(pulses)
+        return found
+
+    def _is_energy(self, column: CaptureObject) -> bool:
+        return self._scalers.get(column.obis, ScalerUnit(0, 30)).unit in _ENERGY_UNITS
+
+    def _weight(self, column: CaptureObject) -> Fraction:
+        """Pulses of one raw unit of the column."""
+        scaler = self._scalers.get(column.obis)
+        if scaler is None:
+            self._issue("decode", f"column {column.obis} has no scaler: taken as whole Wh", {})
+            scaler = ScalerUnit(0, 30)
+        if scaler.unit not in _ENERGY_UNITS:
+            return Fraction(1)
+        return Fraction(10) ** scaler.scaler / self._model.pulse_wh
+
+    def _register_rows(self) -> Iterable[RegisterRow]:
+        if self._clock is None:
+            return
+        for number, obis in enumerate(self._model.registers, start=1):
+            if obis in self._registers:
+                scaler = self._scalers.get(obis, ScalerUnit())
+                values = {"raw": self._registers[obis], "scaler": scaler.scaler, "unit": scaler.unit}
+                yield RegisterRow(REGISTER, number, self._clock.meter_time, values)
+
+    def _parameters(self, load: _Profile | None) -> Iterable[ParametersRow]:
+        """What the meter's objects look like: columns with a hash that tells of a change, and refusals."""
+        if self._clock is None:
+            return
+        at = self._clock.meter_time
+        if self._registers:
+            shown = {
+                obis: {
+                    "value": str(self._scalers.get(obis, ScalerUnit()).apply(raw)),
+                    "unit": self._scalers.get(obis, ScalerUnit()).unit_name,
+                }
+                for obis, raw in self._registers.items()
+            }
+            yield ParametersRow(REGISTER, at, {"registers": shown})
+        if load is not None and load.columns:
+            columns = [[column.class_id, column.obis, column.attribute] for column in load.columns]
+            values: dict[str, Any] = {"columns": columns, "period_s": load.period_s}
+            values["hash"] = hashlib.sha256(repr(values).encode()).hexdigest()[:16]
+            yield ParametersRow(
+                PROFILE, at, values | {"flags": dict(self._flags), "refused": dict(self._refused)}
+            )
+
+    def _events(self) -> Iterable[ChangeRow]:
+        """Rows of the event logs as changes: code, and the log where NBR 14522 has the reader."""
+        for obis in self._model.event_logs:
+            log = self._profiles.get(obis)
+            if log is None or not log.columns:
+                continue
+            for buffer in log.buffers:
+                yield from self._log_rows(obis, log, buffer)
+
+    def _log_rows(self, obis: str, log: _Profile, buffer: Data) -> Iterable[ChangeRow]:
+        codes = [place for place, column in enumerate(log.columns) if not column.is_clock]
+        try:
+            rows = list(decode_rows(buffer, log.columns, log.period_s, self._context.zone))
+        except RemoteProtocolError as error:
+            self._issue("decode", f"event log {obis}: {error}", {})
+            return
+        for row in rows:
+            code = row.values[codes[0]].value if codes else None
+            if isinstance(code, int) and 0 <= code <= _MAX_CODE:
+                yield ChangeRow(row.clock.at, code, obis)
+            else:
+                self._issue("decode", f"event log {obis}: no event code", {"at": row.clock.at.isoformat()})
+
+    def _issue(self, stage: str, reason: str, detail: Mapping[str, Any], day: date | None = None) -> None:
+        if len(self._issues) < _MAX_ISSUES:
+            self._issues.append(Issue(stage, reason, dict(detail), day))
+
+
+def _by_day(channel: Channel, period_s: int, pulses: Mapping[datetime, int]) -> Iterable[DayVector]:
+    slots = _DAY_S // period_s
+    days: dict[date, list[datetime]] = {}
+    for end in pulses:
+        days.setdefault(day_of(end), []).append(end)
+    for day in sorted(days):
+        counts, present = np.zeros(slots, np.int32), np.zeros(slots, np.bool_)
+        midnight = datetime.combine(day, datetime.min.time())
+        for end in days[day]:
+            index = int((end - midnight).total_seconds()) // period_s - 1
+            counts[index], present[index] = pulses[end], True
+        yield DayVector(channel.channel, day, channel.quantity, period_s, counts, present)
+
+
+def text_of(value: Data) -> str | None:
+    """A serial number as text: octets as ASCII or else hexadecimal, numbers as digits."""
+    raw = value.value
+    if isinstance(raw, bytes):
+        text = raw.rstrip(b"\0 ").decode("latin-1")
+        return text.strip() if text.isprintable() and text.isascii() else raw.hex()
+    if isinstance(raw, str):
+        return raw.strip()
+    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else None
+
+
+def status_word(value: Data) -> int:
+    """A status column as a number, whatever type carries it."""
+    raw = value.value
+    if isinstance(raw, bytes):
+        return int.from_bytes(raw, "big")
+    if isinstance(raw, str):
+        return int(raw, 2) if raw and set(raw) <= {"0", "1"} else 0
+    return raw if isinstance(raw, int) else 0

@@ -1,0 +1,267 @@
+"""One connection to a DLMS meter, seen from the meter: framing, association, services. Sans-IO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from protocols.dlms import apdu as pdu
+from protocols.dlms.apdu import AccessResult, Mechanism, obis_text, tlv
+from protocols.dlms.axdr import Data, Reader, decode, encode, encode_length, octets
+from protocols.dlms.clock import decode_date_time
+from protocols.dlms.errors import AuthenticationBroken, RemoteProtocolError
+from protocols.dlms.framing import LLC_RESPONSE, SNRM, UA, WRAPPER, HdlcDecoder, HdlcFrame
+from protocols.dlms.security import AUTHENTICATED, ENCRYPTED, gmac, protect, unprotect
+from simulator.dlms import ASSOCIATION, CLOCK, DlmsMeter, Refusal
+from simulator.grid import MARKET_ZONE
+
+TITLE = b"SIM\0\0\0\0\1"
+_MAX_APDU = 0x0400
+_HDLC_INFORMATION = 128
+_SEALED = {0xC4: 0xCC, 0xC5: 0xCD, 0xC7: 0xCF}
+_OPEN = {0xC8, 0xC9, 0xCB}
+_EXCEPTION = bytes.fromhex("D80102")
+_HEAD_OCTETS = 12
+
+
+class Association:
+    """What one client may do, and what of a long answer is still to be fetched."""
+
+    def __init__(self, meter: DlmsMeter, client: int) -> None:
+        self._meter = meter
+        self._mechanism = meter.spec.clients.get(client)
+        self._is_open = False
+        self._client_title = b""
+        self._client_challenge = b""
+        self._challenge = bytes(range(0x40, 0x50))
+        self._own_counter = 0
+        self._rest: list[bytes] = []
+        self._block = 0
+
+    def answer(self, request: bytes, now: datetime) -> bytes:
+        """The answer to an APDU."""
+        if request[:1] == b"\x60":
+            return self._associate(request)
+        if request[:1] == b"\x62":
+            self._is_open = False
+            return bytes.fromhex("6303800100")
+        if self._mechanism is Mechanism.GMAC and request[:1] and request[0] in _OPEN:
+            plain = self._opened(request)
+            made = self._service(plain, now)
+            return pdu.tlv(_SEALED[made[0]], self._sealed(made)) if made[0] in _SEALED else made
+        if not self._is_open:
+            return _EXCEPTION
+        return self._service(request, now)
+
+    # --- association ---------------------------------------------------------------------------------
+
+    def _associate(self, request: bytes) -> bytes:
+        body = Reader(request)
+        body.octet()
+        fields = Reader(body.take(body.length()))
+        found: dict[int, bytes] = {}
+        while fields.left:
+            tag = fields.octet()
+            found[tag] = fields.take(fields.length())
+        asked = found.get(0x8B, b"\0")[-1]
+        secret = found.get(0xAC, b"\0\0")[2:]
+        spec = self._meter.spec
+        is_right = self._mechanism is not None and asked == self._mechanism
+        if self._mechanism is Mechanism.LLS:
+            is_right = is_right and secret == spec.password
+        if not is_right:
+            return self._aare(1, 0x0D, b"")
+        self._is_open = self._mechanism is not Mechanism.GMAC
+        initiate = bytes.fromhex("0800065F1F0400") + pdu.CONFORMANCE + _MAX_APDU.to_bytes(2, "big") + b"\0\7"
+        if self._mechanism is Mechanism.GMAC:
+            self._client_title, self._client_challenge = found[0xA6][2:], secret
+            return self._aare(0, 0x0E, pdu.tlv(0x28, self._sealed(initiate)))
+        return self._aare(0, 0, initiate)
+
+    def _aare(self, result: int, diagnostic: int, information: bytes) -> bytes:
+        is_ciphered = self._mechanism is Mechanism.GMAC
+        content = tlv(0xA1, tlv(0x06, pdu.CONTEXT_LN_CIPHERED if is_ciphered else pdu.CONTEXT_LN))
+        content += tlv(0xA2, tlv(0x02, bytes([result])))
+        content += tlv(0xA3, tlv(0xA1, tlv(0x02, bytes([diagnostic]))))
+        if is_ciphered and information:
+            content += tlv(0xA4, tlv(0x04, TITLE)) + bytes.fromhex("88020780")
+            content += tlv(0x89, pdu.MECHANISM + bytes([Mechanism.GMAC]))
+            content += tlv(0xAA, tlv(0x80, self._challenge))
+        if information:
+            content += tlv(0xBE, tlv(0x04, information))
+        return tlv(0x61, content)
+
+    def _sealed(self, plain: bytes) -> bytes:
+        assert self._meter.spec.keys is not None
+        self._own_counter += 1
+        control = AUTHENTICATED | ENCRYPTED
+        return protect(self._meter.spec.keys, TITLE, self._own_counter, control, plain)
+
+    def _opened(self, request: bytes) -> bytes:
+        assert self._meter.spec.keys is not None
+        reader = Reader(request)
+        reader.octet()
+        text = reader.take(reader.length())
+        _, counter, plain = unprotect(self._meter.spec.keys, self._client_title, text)
+        self._spend(counter)
+        return plain
+
+    def _spend(self, counter: int) -> None:
+        if counter <= self._meter.counter_seen:
+            raise AuthenticationBroken(
+                f"counter {counter} after {self._meter.counter_seen}", where="simulator"
+            )
+        self._meter.counter_seen = counter
+
+    def _prove(self, argument: Data) -> Data:
+        keys, value = self._meter.spec.keys, argument.value
+        assert keys is not None
+        # Made before the service that carries it was sealed, so this counter is the smaller one.
+        counter = int.from_bytes(value[1:5], "big")
+        if value[5:] != gmac(keys, self._client_title, counter, AUTHENTICATED, self._challenge):
+            raise Refusal(AccessResult.READ_WRITE_DENIED)
+        self._is_open = True
+        self._own_counter += 1
+        tag = gmac(keys, TITLE, self._own_counter, AUTHENTICATED, self._client_challenge)
+        return octets(bytes([AUTHENTICATED]) + self._own_counter.to_bytes(4, "big") + tag)
+
+    # --- services ------------------------------------------------------------------------------------
+
+    def _service(self, request: bytes, now: datetime) -> bytes:
+        kind = request[:2]
+        if kind == b"\xc0\x02":
+            return self._next_block(int.from_bytes(request[3:7], "big"))
+        if kind not in (b"\xc0\x01", b"\xc1\x01", b"\xc3\x01") or len(request) <= _HEAD_OCTETS:
+            return _EXCEPTION
+        head, rest = request[:3], request[_HEAD_OCTETS:]
+        index = int.from_bytes(request[11:12], "big", signed=True)
+        attribute = pdu.Attribute(int.from_bytes(request[3:5], "big"), obis_text(request[5:11]), index)
+        answer = bytes([head[0] + 4, 0x01, head[2]])
+        try:
+            if head[0] == 0xC0:
+                return self._got(attribute, rest, now, answer)
+            if head[0] == 0xC1:
+                self._set(attribute, decode(rest[1:]), now)
+                return answer + b"\0"
+            made = self._acted(attribute, decode(rest[1:]) if rest[0] else None, now)
+            return answer + (b"\0\0" if made is None else b"\0\1\0" + encode(made))
+        except Refusal as refusal:
+            code = bytes([refusal.code])
+            return answer + (b"\1" + code if head[0] == 0xC0 else code + b"\0"[: head[0] == 0xC3])
+
+    def _got(self, attribute: pdu.Attribute, access: bytes, now: datetime, head: bytes) -> bytes:
+        selector, selection = (access[1], decode(access[2:])) if access[0] else (0, None)
+        raw = encode(self._meter.get(attribute, selector, selection, now))
+        size = self._meter.spec.block_octets
+        if len(raw) <= size:
+            return head + b"\0" + raw
+        self._rest = [raw[place : place + size] for place in range(0, len(raw), size)]
+        self._block = 0
+        return self._next_block(0)
+
+    def _next_block(self, received: int) -> bytes:
+        if not self._rest or received != self._block:
+            return bytes([0xC4, 0x02, pdu.INVOKE, 1]) + received.to_bytes(4, "big") + bytes([1, 19])
+        piece = self._rest.pop(0)
+        self._block += 1
+        head = bytes([0xC4, 0x02, pdu.INVOKE, not self._rest]) + self._block.to_bytes(4, "big") + b"\0"
+        return head + encode_length(len(piece)) + piece
+
+    def _set(self, attribute: pdu.Attribute, value: Data, now: datetime) -> None:
+        if (attribute.class_id, attribute.obis, attribute.index) != (8, CLOCK, 2):
+            raise Refusal(AccessResult.READ_WRITE_DENIED)
+        self._meter.set_clock(decode_date_time(value.value, MARKET_ZONE).at, now)
+
+    def _acted(self, method: pdu.Attribute, argument: Data | None, now: datetime) -> Data | None:
+        key = (method.class_id, method.obis, method.index)
+        if key == (15, ASSOCIATION, 1) and argument is not None:
+            return self._prove(argument)
+        if key == (8, CLOCK, 6) and argument is not None:
+            self._meter.shift_clock(argument.value, now)
+            return None
+        raise Refusal(AccessResult.OBJECT_UNDEFINED)
+
+
+class End(Protocol):
+    """One connection: octets in, octets out."""
+
+    def receive(self, data: bytes, now: datetime) -> bytes: ...
+
+
+class WrapperEnd:
+    """The meter behind the TCP wrapper; each client SAP has its association."""
+
+    def __init__(self, meter: DlmsMeter) -> None:
+        self._meter = meter
+        self._buffer = bytearray()
+        self._clients: dict[int, Association] = {}
+
+    def receive(self, data: bytes, now: datetime) -> bytes:
+        self._buffer += data
+        out = b""
+        while len(self._buffer) >= WRAPPER.size:
+            version, source, destination, length = WRAPPER.unpack_from(self._buffer)
+            if len(self._buffer) < WRAPPER.size + length:
+                break
+            request = bytes(self._buffer[WRAPPER.size : WRAPPER.size + length])
+            del self._buffer[: WRAPPER.size + length]
+            association = self._clients.setdefault(source, Association(self._meter, source))
+            answer = association.answer(request, now)
+            out += WRAPPER.pack(version, destination, source, len(answer)) + answer
+        return out
+
+
+@dataclass
+class HdlcEnd:
+    """The meter on an HDLC link: UA, numbered frames, answers in segments that RR fetches."""
+
+    meter: DlmsMeter
+    make_decoder: Callable[[], HdlcDecoder] = HdlcDecoder
+    _association: Association | None = None
+    _sent: int = 0
+    _heard: int = 0
+    _segments: bytearray = field(default_factory=bytearray)
+    _waiting: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._decoder = self.make_decoder()
+
+    def receive(self, data: bytes, now: datetime) -> bytes:
+        self._decoder.receive(data)
+        out = b""
+        while (frame := self._decoder.next_frame()) is not None:
+            out += self._take(frame, now)
+        return out
+
+    def _take(self, frame: HdlcFrame, now: datetime) -> bytes:
+        if frame.control in (SNRM, 0x53):
+            self._sent = self._heard = 0
+            self._segments.clear()
+            self._association = Association(self.meter, frame.source[0] >> 1)
+            return self._frame(frame, UA, b"")
+        if frame.control & 1:  # RR: the next segment
+            return self._segment(frame) if self._waiting else b""
+        self._heard = (self._heard + 1) & 7
+        self._segments += frame.information
+        if frame.is_segmented:
+            return self._frame(frame, self._heard << 5 | 0x11, b"")
+        request = bytes(self._segments[3:])
+        self._segments.clear()
+        if self._association is None:
+            raise RemoteProtocolError("information before SNRM", where="simulator")
+        whole = LLC_RESPONSE + self._association.answer(request, now)
+        size = _HDLC_INFORMATION
+        self._waiting = [whole[place : place + size] for place in range(0, len(whole), size)]
+        return self._segment(frame)
+
+    def _segment(self, frame: HdlcFrame) -> bytes:
+        piece = self._waiting.pop(0)
+        control = self._heard << 5 | 0x10 | self._sent << 1
+        self._sent = (self._sent + 1) & 7
+        return self._frame(frame, control, piece, is_segmented=bool(self._waiting))
+
+    @staticmethod
+    def _frame(asked: HdlcFrame, control: int, information: bytes, *, is_segmented: bool = False) -> bytes:
+        return HdlcFrame(asked.source, asked.destination, control, information, is_segmented).encode()
