@@ -22,6 +22,7 @@ from collector.command_steps import (
     SET_TIME,
     CommandWork,
     Execution,
+    Pending,
     Tools,
     Verdict,
     ask,
@@ -32,7 +33,10 @@ from collector.command_steps import (
 )
 from collector.sequences import Answered, GuardedWrite, Script
 from faults import OperatorFault
+from protocols.nbr14522.commands import key_of
 from protocols.nbr14522.messages import (
+    ChangeLog,
+    ChangeLogRequest,
     ClearOccurrenceRequest,
     CurrentMemoryRequest,
     CurrentParametersRequest,
@@ -47,6 +51,7 @@ from protocols.nbr14522.profile import MeterProfile
 
 # Channel groups that 26 and 27 are read for, at most: four are the 12 channels of TR 5.7.
 MAX_GROUPS = 4
+_LOGGED = "change_log"
 _RESET_COUNT = 100  # the counter has two decimal digits
 
 
@@ -70,7 +75,7 @@ def script(work: CommandWork, profile: MeterProfile, tools: Tools) -> Script:
 
 def _write(work: CommandWork, profile: MeterProfile, tools: Tools) -> Script:
     request = build(profile, work.command, work.values, tools.local())
-    run = work.execution
+    run, available = work.execution, profile.has_command(ChangeLogRequest.CODE)
     want = readback.wanted(request, work.values)
     run.before = yield from _state(request, work.values)
     is_judged = bool(want) and bool(run.before)
@@ -79,9 +84,11 @@ def _write(work: CommandWork, profile: MeterProfile, tools: Tools) -> Script:
         run.after = run.before
         run.end(Verdict.CONFIRMED, basis="read back", was_written=work.pending is not None)
         return
-    if work.pending is not None and not is_judged:
-        run.end(Verdict.UNKNOWN, reason="no command reads it back, and the answer to the write was lost")
-        return
+    if not is_judged:
+        run.before = {_LOGGED: (yield from _logged(request, tools, available))}
+        if work.pending is not None:
+            _judge_by_log(work, work.pending)
+            return
     answered = yield from once(work, tools, request)
     if is_refused(work, answered):
         return
@@ -105,6 +112,38 @@ def _state(
         if answer is not None:
             answers[command] = answer.to_json()
     return readback.state(request, values, answers)
+
+
+def _logged(
+    request: Request, tools: Tools, is_available: bool
+) -> Generator[Request | GuardedWrite, Answered, str | None]:
+    """When the change log (28) last saw this command from us, by the meter's clock; None where it did not."""
+    log = (yield from ask(ChangeLogRequest())) if is_available else None
+    if not isinstance(log, ChangeLog):
+        return None
+    code, _, sub_code = key_of(request).partition("/")
+    times = [
+        change.at_time
+        for change in (log.extended_changes if sub_code else log.changes)
+        if change is not None
+        and change.code == int(sub_code or code, 16)
+        and change.reader_serial == tools.reader_serial
+        and change.at_time is not None
+    ]
+    return max(times).isoformat() if times else None
+
+
+def _judge_by_log(work: CommandWork, pending: Pending) -> None:
+    """A write that nothing reads back, and whose answer was lost: only a new entry of the log tells of it."""
+    run = work.execution
+    run.before, run.after = dict(pending.before), run.before
+    if run.after[_LOGGED] not in (None, run.before.get(_LOGGED)):
+        run.end(Verdict.CONFIRMED, basis="change log", was_resolved=True)
+        return
+    run.end(
+        Verdict.UNKNOWN,
+        reason="no command reads it back, the answer to the write was lost and the change log does not tell",
+    )
 
 
 def _judge_by_answer(work: CommandWork, request: Request, answered: Answered) -> None:

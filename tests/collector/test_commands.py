@@ -351,11 +351,77 @@ def test_a_reset_inside_the_protection_time_is_refused(ready):
 
 @pytest.mark.req("TR-5.7b")
 def test_an_outcome_that_cannot_be_read_stays_unknown_and_is_not_repeated(ready, executed):
-    """79 has no read-back: after a lost answer a person decides. The first block tells who answers."""
+    """79 has no read-back and this meter no change log: after a lost answer a person decides."""
     plan = FaultPlan(drop_first=1, drop_at_block=2, drop_after_octets=0)
-    told = carry_out(ready, "79", {"is_shown": True, "codes": [3]}, plan=plan)
+    profile = replace(FULL, commands=FULL.commands - {0x28})
+    told = carry_out(ready, "79", {"is_shown": True, "codes": [3]}, plan=plan, profile=profile)
     assert (told["verdict"], told["state"]) == ("unknown", "failed")
     assert executed["write"] == 1
+
+
+INFERRED = {
+    "34": {
+        "seasons": [{"wet_start": {"day": 1, "month": 12}, "dry_start": {"day": 1, "month": 5}}, *[None] * 4]
+    },
+    "36": {"is_on": False},
+    "67": {
+        "power_factor_composition": "52",
+        "energy_interval_min": 60,
+        "demand_interval_min": 60,
+        "reference_power_factor_inductive_pct": 92,
+        "reference_power_factor_capacitive_pct": 92,
+        "inductive_starts": ["07:00:00", None],
+        "capacitive_starts": ["01:00:00", None],
+        "validity": "3331",
+    },
+}
+
+
+@pytest.mark.req("TR-5.7b")
+@pytest.mark.parametrize("command", INFERRED)
+def test_an_inferred_layout_is_refused_until_the_model_says_that_it_was_tested(
+    ready, monkeypatch, executed, command
+):
+    async def work():
+        async with one_meter(ready) as (_, meter_id):
+            with pytest.raises(OperatorFault, match="is inferred, no source shows it") as caught:
+                request(ready, meter_id, command, INFERRED[command])
+            assert "inferred_writes" in caught.value.remedy
+            monkeypatch.setitem(GENERIC, "full", replace(FULL, inferred_writes=frozenset(INFERRED)))
+            request_id = request(ready, meter_id, command, INFERRED[command])
+            await drain(ready, [request_id], lambda: NOW, deadline_s=30)
+            return status(ready, request_id)
+
+    told = asyncio.run(work())
+    assert (told["verdict"], told["state"]) == ("confirmed", "done"), told
+    # 34 is read back by no public layout: what the meter answered is all that is known.
+    assert told["detail"]["basis"] == ("answer" if command == "34" else "read back")
+    assert executed["write"] == 1
+
+
+@pytest.mark.req("TR-5.7b")
+def test_initialising_is_judged_by_its_answer(ready):
+    told = carry_out(ready, "38", {})
+    assert (told["verdict"], told["detail"]["basis"]) == ("confirmed", "answer")
+
+
+@pytest.mark.req("TR-5.7b")
+@pytest.mark.parametrize(("command", "values"), [("38", {}), ("79", {"is_shown": True, "codes": [3]})])
+def test_a_lost_answer_to_what_cannot_be_read_back_is_settled_by_the_change_log(
+    ready, executed, monkeypatch, command, values
+):
+    """28 is asked before the write and after the loss: a new entry of ours says that it was taken."""
+    initialised = []
+    initialise = SimulatedMeter.initialise
+    monkeypatch.setattr(
+        SimulatedMeter, "initialise", lambda *words: (initialised.append(1), initialise(*words))[1]
+    )
+    plan = FaultPlan(drop_first=1, drop_at_block=2, drop_after_octets=0)
+    told = carry_out(ready, command, values, plan=plan)
+    assert (told["verdict"], told["attempts"]) == ("confirmed", 2), told
+    assert (told["detail"]["basis"], told["detail"]["was_resolved"]) == ("change log", True)
+    assert told["after"]["change_log"] is not None
+    assert executed["write"] + len(initialised) == 1
 
 
 def collector_process(db, request_id):
