@@ -84,13 +84,18 @@ class _MemoryAnswer:
     has_last: bool = False
 
 
-def decode_session(stored: Iterable[Frame], profile: MeterProfile, context: MeterContext) -> Decoded:
+def decode_session(
+    stored: Iterable[Frame], profile: MeterProfile, context: MeterContext, *, has_times: bool = True
+) -> Decoded:
     """Decode all frames of one session, in order of `seq`.
 
     Blocks with a bad CRC are skipped: they are evidence, not data. An answer that broke off gives the
     intervals of its good blocks, which are the oldest ones.
+
+    Args:
+        has_times: False where `Frame.at` says nothing (a file): no drift, no check that depends on it.
     """
-    reader = _Reader(profile, context)
+    reader = _Reader(profile, context, has_times)
     for frame in stored:
         if frame.is_sent:
             reader.sent(frame)
@@ -100,9 +105,10 @@ def decode_session(stored: Iterable[Frame], profile: MeterProfile, context: Mete
 
 
 class _Reader:
-    def __init__(self, profile: MeterProfile, context: MeterContext) -> None:
+    def __init__(self, profile: MeterProfile, context: MeterContext, has_times: bool) -> None:
         self._profile = profile
         self._context = context
+        self._has_times = has_times
         self._request: Request | None = None
         self._sent_at: datetime | None = None
         self._parameters: dict[int, Parameters] = {}
@@ -128,13 +134,14 @@ class _Reader:
         self._vectors: dict[tuple[int, date], DayVector] = {}
 
     def sent(self, frame: Frame) -> None:
+        self._sent_at = frame.at if self._has_times else None
         if redact(frame.payload, self._profile.addressing, is_command=True).span is not None:
-            self._request, self._sent_at = None, frame.at  # kept without its secrets, so without a good CRC
+            self._request = None  # kept without its secrets, so without a good CRC
             return
         request = decode_request(wire.unwrap_command(frame.payload, self._profile.addressing))
         code = frame_code(request)
         is_continuation = self._profile.hand_shake is HandShake.REPEAT_COMMAND and request.octets[4] != 0
-        self._request, self._sent_at = request, frame.at
+        self._request = request
         if isinstance(request, WholeMemoryParametersRequest):
             unit_s = _LIMIT_UNIT_S.get(request.unit or LimitUnit.EVERYTHING)
             if request.unit is LimitUnit.HOURS and not self._profile.hours_limit_is_trusted:

@@ -11,20 +11,30 @@ second, whichever collector asks; `session_line` does the same for the line that
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from collector.cross_checks import check_history
 from collector.decoded import Decoded, Frame, MeterContext, readings_frame
-from collector.drivers import DRIVERS, Driver, driver_of
+from collector.drivers import DRIVERS, driver_of
+from collector.public_files import FILE_DECODERS
 from collector.worklist import Connection, Target, market_zone
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from storage.readings import merge_readings
 from storage.settings import Settings
+
+
+class Decoder(Protocol):
+    """What the stored frames of a session mean, by the session's protocol."""
+
+    def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded: ...
+
+
+DECODERS: Mapping[str, Decoder] = {**DRIVERS, **FILE_DECODERS}
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -198,7 +208,7 @@ def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at
         request_id, meter_id, serial, protocol, profile, channel = about[closing.session_id]
         context = MeterContext(meter_id, serial, channel, zone)
         decoded, outcome, fault = _decode(
-            closing, frames[closing.session_id], DRIVERS[protocol], profile, context
+            closing, frames[closing.session_id], DECODERS[protocol], profile, context
         )
         settled.append(
             _Settling(closing, request_id, context, outcome, fault, decoded, frames[closing.session_id])
@@ -255,10 +265,10 @@ class _Settling:
 
 
 def _decode(
-    closing: Closing, frames: list[Frame], driver: Driver, profile: str, context: MeterContext
+    closing: Closing, frames: list[Frame], decoder: Decoder, profile: str, context: MeterContext
 ) -> tuple[Decoded, str, Fault | None]:
     try:
-        decoded = driver.decode(frames, profile, context)
+        decoded = decoder.decode(frames, profile, context)
     except Exception as error:  # recorded as the session's outcome; the other sessions of the batch go on
         if isinstance(error, Fault):
             return Decoded(), "failed", error

@@ -1,25 +1,36 @@
-"""Which octets of which frame carry one count of a mass memory.
+"""Which octets of which frame, or of which imported file, carry one count of a mass memory.
 
-What belongs here: walking the stored frames of a session to the place of one interval's word. The value
+What belongs here: walking the evidence of a session to the place of one interval's word. The value
 itself comes from `collector.decode`, the function that made the reading; both are shown, and must agree.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
 import psycopg
 
-from collector.decode import MEMORY_CODES, PARAMETERS_OF, decode_session
+from collector.decode import MEMORY_CODES, PARAMETERS_OF
 from collector.decoded import Decoded, Frame, MeterContext
+from collector.public_files import TEXT, lay_out
+from collector.public_import import file_name_of
+from collector.store import DECODERS
 from protocols.nbr14522.errors import RemoteProtocolError
-from protocols.nbr14522.frames import RESPONSE_CONTENT_SIZE, unwrap_command, unwrap_response
+from protocols.nbr14522.frames import (
+    RESPONSE_CONTENT_SIZE,
+    Addressing,
+    unwrap_command,
+    unwrap_response,
+)
 from protocols.nbr14522.memory import CHANNELS_PER_GROUP, WORDS_PER_BLOCK, unpack_words
 from protocols.nbr14522.messages import Parameters, block_mark, decode_request, decode_response
 from protocols.nbr14522.profile import MeterProfile
+from protocols.public_format.scan import CELL, CELLS_FROM, scan_text
+from protocols.public_format.text import CURRENT, LINE, PREVIOUS, WORDS_PER_LINE
 
 _FIRST_DATA_OCTET = 8  # 1-based, after code, serial and block number
 _OCTETS_OF_A_PAIR = 3
@@ -69,6 +80,89 @@ def locate_word(
     return walker.found
 
 
+@dataclass(frozen=True)
+class FilePlace:
+    """The place of one count in an imported file.
+
+    Attributes:
+        where: in words of the format: a block and its word, or a line and its characters.
+        first_octet: 1-based in the file.
+        octets: those that hold the count (in FK7 with a neighbour's).
+        around: the block or line that they are part of.
+        around_first_octet: of `around`, 1-based in the file.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    where: str
+    first_octet: int
+    octets: bytes
+    around: bytes
+    around_first_octet: int
+    pulses: int
+
+
+def locate_in_file(
+    format_name: str, url: str, octets: bytes, profile: MeterProfile, interval_end: datetime, channel: int
+) -> FilePlace | None:
+    """Find the count of one interval in an imported file; None where the file does not hold it.
+
+    Args:
+        format_name, url: protocol and URL of the session that the import is.
+        interval_end: naive, as the meter's clock has it.
+        channel: 1-based.
+    """
+    plain = replace(profile, addressing=Addressing.P0)
+    layout = lay_out(format_name, octets, plain)
+    word = locate_word(layout.frames, plain, interval_end, channel)
+    if word is None:
+        return None
+    if format_name == TEXT:
+        found = _in_text(octets, word)
+    else:
+        found = _in_fk7(octets, word, layout.sources.get(word.frame_seq))
+    if found is None:
+        return None
+    where, first_octet, count, around_first_octet, around_count = found
+    start = around_first_octet - 1
+    return FilePlace(
+        name=file_name_of(url),
+        sha256=hashlib.sha256(octets).hexdigest(),
+        size=len(octets),
+        where=where,
+        first_octet=first_octet,
+        octets=octets[first_octet - 1 : first_octet - 1 + count],
+        around=octets[start : start + around_count],
+        around_first_octet=around_first_octet,
+        pulses=word.pulses,
+    )
+
+
+_Place = tuple[str, int, int, int, int]
+"""Words, first octet and count of the count; first octet and count of what is around. From 1."""
+
+
+def _in_fk7(octets: bytes, word: Word, offset: int | None) -> _Place | None:
+    if offset is None:
+        return None
+    where = f"command {word.command}, block {word.block}, word {word.word}"
+    return where, offset + word.first_octet, len(word.octets), offset + 1, RESPONSE_CONTENT_SIZE
+
+
+def _in_text(octets: bytes, word: Word) -> _Place | None:
+    label = PREVIOUS if word.command == "27" else CURRENT
+    number, place = divmod((word.block - 1) * WORDS_PER_BLOCK + word.word - 1, WORDS_PER_LINE)
+    line = next(
+        (one for one in scan_text(octets).lines if (one.label, one.number) == (label, number + 1)), None
+    )
+    if line is None:
+        return None
+    character = CELLS_FROM + place * CELL
+    where = f"line {label}{line.number:03d}, characters {character + 1} to {character + CELL}"
+    return where, line.offset + character + 1, CELL, line.offset + 1, LINE
+
+
 class Evidence:
     """The frames of sessions, and what they decode to; each session is read and decoded once."""
 
@@ -90,7 +184,8 @@ class Evidence:
                     seq=row["seq"],
                     at=row["at"],
                     is_sent=row["direction"] in (">", b">"),
-                    crc_ok=bool(row["crc_ok"]),
+                    # None where the evidence has no CRC: a command as sent, a file.
+                    crc_ok=row["crc_ok"] is not False,
                     payload=bytes(row["payload"]),
                 )
                 for row in rows
@@ -98,11 +193,17 @@ class Evidence:
         return self._frames[session_id]
 
     def pulses(
-        self, session_id: int, profile: MeterProfile, context: MeterContext, day: date, index: int
+        self, session: dict[str, Any], profile: str, context: MeterContext, day: date, index: int
     ) -> int | None:
-        """The count of one slot as the collector's own decoder makes it from the frames."""
+        """The count of one slot as the collector's own decoder makes it from the frames.
+
+        Args:
+            session: its row; `profile` is the name of its meter's.
+        """
+        session_id = session["id"]
         if session_id not in self._decoded:
-            self._decoded[session_id] = decode_session(self.frames(session_id), profile, context)
+            decoder = DECODERS[session["protocol"]]
+            self._decoded[session_id] = decoder.decode(self.frames(session_id), profile, context)
         for vector in self._decoded[session_id].vectors:
             if (vector.channel, vector.day) == (context.active_channel, day) and vector.present[index]:
                 return int(vector.pulses[index])
@@ -120,7 +221,7 @@ class _Walker:
         self._asked_group = 0
         self._code = 0
         self._blocks_seen = 0
-        self._last_payload = b""
+        self._last_block = b""
         self.found: Word | None = None
 
     def sent(self, frame: Frame) -> None:
@@ -129,7 +230,7 @@ class _Walker:
         is_continuation = code == self._code and code in MEMORY_CODES and bool(request.octets[4])
         if is_continuation:
             return
-        self._code, self._blocks_seen, self._last_payload = code, 0, b""
+        self._code, self._blocks_seen, self._last_block = code, 0, b""
         self._asked_group = getattr(request, "group", None) or 0
 
     def received(self, frame: Frame) -> None:
@@ -146,9 +247,9 @@ class _Walker:
 
     def _block(self, frame: Frame, content: bytes) -> None:
         payload = content[_FIRST_DATA_OCTET - 1 :]
-        if payload == self._last_payload:
+        if content == self._last_block:
             return  # The block came again because the acknowledgement was lost.
-        self._last_payload = payload
+        self._last_block = content
         first_word = self._blocks_seen * WORDS_PER_BLOCK
         self._blocks_seen += 1
         index = self._word_index()

@@ -24,8 +24,9 @@ from assets.partitions import fixed_offset
 from ccee.body import day_stamps, render
 from ccee.profile import Profile
 from collector.decoded import MeterContext
+from collector.public_files import FILE_DECODERS, file_of, file_profile
 from faults import OperatorFault
-from pipelines.evidence import Evidence, Word, locate_word
+from pipelines.evidence import Evidence, FilePlace, Word, locate_in_file, locate_word
 from protocols.nbr14522.profiles import profile_named
 from storage.database import Database
 from vee.quality import Origin, Reason, describe_cause, describe_reason
@@ -83,6 +84,8 @@ class Reading:
     word: Word | None
     decoded_pulses: int | None
     """The same slot, decoded anew from all frames of the session."""
+    file: FilePlace | None = None
+    """Instead of `word` where the session is an imported file."""
 
 
 @dataclass(frozen=True)
@@ -292,10 +295,14 @@ def _checks(
     """The value computed anew, step by step, beside what is stored."""
     checks = []
     if reading is not None and reading.session is not None:
-        word = "no word found" if reading.word is None else str(reading.word.pulses)
-        checks.append(Check("count in the frame's octets", str(reading.pulses), word))
+        is_file = reading.session["protocol"] in FILE_DECODERS
+        place = reading.file if is_file else reading.word
+        word = "no word found" if place is None else str(place.pulses)
+        source = "file" if is_file else "frame"
+        checks.append(Check(f"count in the {source}'s octets", str(reading.pulses), word))
         decoded = str(reading.decoded_pulses)
-        checks.append(Check("count decoded from the session's frames", str(reading.pulses), decoded))
+        source = "file" if is_file else "session's frames"
+        checks.append(Check(f"count decoded from the {source}", str(reading.pulses), decoded))
     made = recompute(db, uc_id, day, as_of=layers[-1].recorded_at)
     for stored, frame in zip(layers, made.in_order, strict=True):
         row = frame.row(0, named=True)
@@ -505,14 +512,24 @@ def _reading(
     reading = Reading(meter, stored["version"], stored["pulses"][index], None, None, None)
     if not session_id:
         return reading
-    profile = profile_named(meter["profile"])
+    session = _one(conn, "SELECT * FROM session WHERE id = %s", [session_id])
+    assert session is not None  # runs of a day name sessions that are there, or 0
     end = datetime.combine(day, time()) + timedelta(seconds=(index + 1) * stored["interval_s"])
+    channel = meter["active_channel"]
     context = MeterContext(
-        meter["meter_id"], meter["serial"], meter["active_channel"], timezone(at.utcoffset() or timedelta())
+        meter["meter_id"], meter["serial"], channel, timezone(at.utcoffset() or timedelta())
     )
+    frames = evidence.frames(session_id)
+    word = file = None
+    if session["protocol"] in FILE_DECODERS:
+        profile = file_profile(meter["profile"])
+        file = locate_in_file(session["protocol"], session["url"], file_of(frames), profile, end, channel)
+    else:
+        word = locate_word(frames, profile_named(meter["profile"]), end, channel)
     return replace(
         reading,
-        session=_one(conn, "SELECT * FROM session WHERE id = %s", [session_id]),
-        word=locate_word(evidence.frames(session_id), profile, end, meter["active_channel"]),
-        decoded_pulses=evidence.pulses(session_id, profile, context, day, index),
+        session=session,
+        word=word,
+        file=file,
+        decoded_pulses=evidence.pulses(session, meter["profile"], context, day, index),
     )

@@ -21,6 +21,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "db": ("pipelines.cli.db", "The database: start, migrate, connect"),
     "decode": ("pipelines.cli.decode", "Octets into words, one JSON object a record"),
     "demo": ("pipelines.cli.demo", "The whole main job on simulated meters"),
+    "import": ("pipelines.cli.import_files", "Files that technicians collected, into the readings"),
     "inspect": ("pipelines.cli.inspect", "Judge a meter's serial output by its specification"),
     "export": ("pipelines.cli.export", "Readings for other systems: FK7, text, CSV by profile"),
     "lots": ("pipelines.cli.lots", "Lots of meters: warranty, failure rates, systemic faults"),

@@ -15,6 +15,7 @@ from rich.tree import Tree
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 
 if TYPE_CHECKING:
+    from pipelines.evidence import FilePlace
     from pipelines.trace import Trace
 
 app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
@@ -154,8 +155,11 @@ def _estimate(root: Tree, found: Trace) -> None:
     for one in found.inputs:
         primary = one.layers[0]
         word = one.reading.word if one.reading else None
+        file = one.reading.file if one.reading else None
         place = (
-            f"session {one.reading.session['id']}, frame {word.frame_seq}, "
+            f"file {file.name}, {file.where}"
+            if file
+            else f"session {one.reading.session['id']}, frame {word.frame_seq}, "
             f"block {word.block}, word {word.word}"
             if one.reading and one.reading.session and word
             else "no frame"
@@ -214,6 +218,8 @@ def _reading(root: Tree, found: Trace) -> None:
             f"{session['retries']} retries{drift}"
         )
     )
+    if reading.file is not None:
+        _file(node, reading.file)
     word = reading.word
     if word is None:
         return
@@ -226,11 +232,24 @@ def _reading(root: Tree, found: Trace) -> None:
     frame.add(_hex(word.payload, word.first_octet - 1, len(word.octets)))
 
 
-def _hex(payload: bytes, first: int, count: int) -> Text:
-    """All octets of the frame, the word's marked."""
+def _file(node: Tree, place: FilePlace) -> None:
+    last = place.first_octet + len(place.octets) - 1
+    found = node.add(
+        escape(
+            f"file {place.name}, {place.size:,} octets, SHA-256 {place.sha256}: {place.where}, "
+            f"octets {place.first_octet} to {last} "
+        )
+        + f"[bold]{place.octets.hex(' ').upper()}[/] = {place.pulses} pulses"
+    )
+    first = place.first_octet - place.around_first_octet
+    found.add(_hex(place.around, first, len(place.octets), place.around_first_octet))
+
+
+def _hex(payload: bytes, first: int, count: int, number: int = 1) -> Text:
+    """All octets of the frame, the word's marked; `number` is the first one's."""
     text = Text()
     for start in range(0, len(payload), _OCTETS_A_LINE):
-        text.append(f"{start + 1:>4}  ", style="dim")
+        text.append(f"{start + number:>4}  ", style="dim")
         for place in range(start, min(start + _OCTETS_A_LINE, len(payload))):
             marked = first <= place < first + count
             text.append(f"{payload[place]:02X}", style="bold black on yellow" if marked else "")

@@ -28,9 +28,9 @@ from protocols.public_format.text import (
 
 _LINE_OCTETS = LINE + len(NEWLINE)
 HEADER_OCTETS = HEADER_LINES * _LINE_OCTETS
-_LINE_HEAD = 12
-_CELL = 4
-_BLANK_CELL = " " * _CELL
+CELLS_FROM = 12
+CELL = 4
+_BLANK_CELL = " " * CELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +219,12 @@ def _memory_line(offset: int, octets: bytes) -> TextLine | str:
         return f"label {label!r} instead of SALV or CONT"
     if not digits.isdecimal() or not 1 <= int(digits) <= MAX_LINES:
         return f"line number {digits!r}"
-    cells = [text[place : place + _CELL] for place in range(_LINE_HEAD, LINE, _CELL)]
+    cells = [text[place : place + CELL] for place in range(CELLS_FROM, LINE, CELL)]
     while cells and cells[-1] == _BLANK_CELL:
         cells.pop()
     for number, cell in enumerate(cells):
         if not cell.isdecimal() or int(cell) >= WORD_LIMIT:
-            return f"{cell!r} at character {_LINE_HEAD + number * _CELL + 1} is no count of 12 bits"
+            return f"{cell!r} at character {CELLS_FROM + number * CELL + 1} is no count of 12 bits"
     return TextLine(offset, label, int(digits), tuple(map(int, cells)))
 
 

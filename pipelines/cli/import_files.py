@@ -1,0 +1,135 @@
+"""`smf import`: files that technicians collected into the readings."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from collector.meter_models import use_meter_models
+from collector.public_import import Imported, import_file
+from faults import Fault
+from pipelines.cli.output import EXIT_ATTENTION, EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from storage.database import Database
+from storage.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Files of other systems and technicians into the readings.")
+
+
+@app.callback()
+def _group() -> None:
+    """Files of other systems and technicians into the readings."""
+
+
+@app.command()
+def public(
+    files: Annotated[list[Path], typer.Argument(help="FK7 and text files, as they were collected.")],
+    meter: Annotated[str | None, typer.Option(help="Serial that all the files must be of.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Who answers for them; default: your login.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Take the readings out of files: smf import public '12345&AB.CDE' ...
+
+    Each file is one session of purpose import, its octets the evidence; what contradicts stored readings, and
+    what is damaged, goes to quarantine. A refused file stores nothing and does not keep the others out.
+    Exit code 1 where something went to quarantine; that of the first refusal where a file was refused.
+    """
+    with faults_to_exit(as_json):
+        settings = Settings.load()
+        use_meter_models(settings.collector.meter_models_path)
+        refused: list[Fault] = []
+        results: list[dict[str, Any]] = []
+        with Database.open(settings) as db:
+            db.migrate()
+            for path in files:
+                try:
+                    done = import_file(db, path, actor or getpass.getuser(), datetime.now(UTC), meter)
+                except Fault as fault:
+                    refused.append(fault)
+                    results.append(_refusal(path, fault))
+                else:
+                    results.append(_result(done, _conflicts(db, done.session_id)))
+                if not as_json:
+                    _show(results[-1])
+    if as_json:
+        emit_json(results)
+    if refused:
+        raise typer.Exit(EXIT_BY_ACTOR[refused[0].actor])
+    if any(result["quarantined"] or result["error"] for result in results):
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _conflicts(db: Database, session_id: int) -> list[dict[str, Any]]:
+    """What of a session is in quarantine."""
+    with db.connect() as conn:
+        rows = conn.execute(
+            "SELECT stage, day, reason, detail FROM quarantine WHERE session_id = %s ORDER BY id",
+            [session_id],
+        )
+        return [
+            {"stage": stage, "day": day, "reason": reason, "detail": detail}
+            for stage, day, reason, detail in rows
+        ]
+
+
+def _refusal(path: Path, fault: Fault) -> dict[str, Any]:
+    return {
+        "file": path.name,
+        "state": "refused",
+        "quarantined": [],
+        "error": {
+            "actor": fault.actor.value,
+            "message": fault.message,
+            "where": fault.where,
+            "remedy": fault.remedy,
+        },
+    }
+
+
+def _result(done: Imported, quarantined: list[dict[str, Any]]) -> dict[str, Any]:
+    settled = done.settled
+    fault = settled.fault if settled else None
+    return {
+        "file": done.name,
+        "state": "known" if settled is None else settled.outcome,
+        "format": done.format_name,
+        "sha256": done.sha256,
+        "meter_serial": done.meter_serial,
+        "session_id": done.session_id,
+        "days_read": sorted({vector.day for vector in settled.decoded.vectors}) if settled else [],
+        "days_changed": list(settled.touched) if settled else [],
+        "quarantined": quarantined,
+        "error": None
+        if fault is None
+        else {
+            "actor": fault.actor.value,
+            "message": fault.message,
+            "where": fault.where,
+            "remedy": fault.remedy,
+        },
+    }
+
+
+def _show(result: dict[str, Any]) -> None:
+    error = result["error"]
+    if error is not None:
+        errors.print(f"[bold red]{result['state']}[/] {escape(result['file'])}: {escape(error['message'])}")
+        if error["remedy"]:
+            errors.print(f"[bold]what to do[/] {escape(error['remedy'])}", highlight=False)
+        return
+    name = f"[bold]{escape(result['file'])}[/]"
+    if result["state"] == "known":
+        console.print(f"{name}: imported before, session {result['session_id']}; nothing changed")
+        return
+    changed = result["days_changed"]
+    days = f"{len(changed)} days changed, {changed[0]} to {changed[-1]}" if changed else "no day changed"
+    console.print(
+        f"{name}: {result['format']}, meter {result['meter_serial']}, session {result['session_id']}, "
+        f"{result['state']}; {len(result['days_read'])} days read, {days}"
+    )
+    for one in result["quarantined"]:
+        console.print(f"  [yellow]quarantine[/] {one['day'] or ''} {escape(one['reason'])}")

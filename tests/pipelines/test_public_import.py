@@ -1,0 +1,291 @@
+"""Collected files into the readings: the same as read over TCP, the file as evidence, nothing wrong taken."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from rich.console import Console
+from typer.testing import CliRunner
+
+from assets.derivation import derive
+from ccee.profile import load_profile
+from collector import store
+from collector.public_import import import_file
+from faults import OperatorFault, RetryFault
+from pipelines.cli import import_files
+from pipelines.cli.trace import tree
+from pipelines.public_export import Request, export_public
+from pipelines.trace import trace
+from protocols.nbr14522.messages import Parameters
+from protocols.public_format import FileKind, TextFile, read_text, write_text
+from storage.database import Database
+from storage.readings import read_reading_days
+from tests.collector.world import (
+    DAY,
+    MARKET,
+    NOW,
+    add_meter,
+    assert_day_is_exact,
+    collect,
+    meter,
+    query,
+    quick,
+    register,
+    served,
+    stored,
+    truth,
+)
+
+SERIAL = "10000001"
+DAYS = (DAY - timedelta(days=1), DAY)
+
+
+def read_and_export(source: Database, folder: Path, days=DAYS) -> tuple[dict[FileKind, Path], object]:
+    """A meter read over TCP and exported; its two files, and the station."""
+    ready, station = quick(source), meter(SERIAL)
+
+    async def work():
+        async with served(station) as servers:
+            register(ready, servers)
+            await collect(ready, days)
+
+    asyncio.run(work())
+    export_public(ready, Request(None, days[0], days[-1], folder / "out", "ana"))
+    paths = list((folder / "out").rglob("*.*"))
+    return {FileKind.TEXT if "&" in path.name else FileKind.FK7: path for path in paths}, station
+
+
+def with_meter(db: Database, serial: str = SERIAL) -> int:
+    with db.connect() as conn:
+        conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'Distribuidora')")
+        conn.execute(
+            "INSERT INTO agent (code, name, distributor_id) SELECT 4711, 'Agente', id FROM distributor"
+        )
+        return add_meter(conn, 0, serial, "tcp://10.0.0.1:4059")
+
+
+def readings(db: Database) -> pl.DataFrame:
+    frame = read_reading_days(db, DAYS[0], DAY, active_only=False)
+    return frame.drop("source_sessions")
+
+
+@pytest.mark.req("TR-5.6a", "TR-5.1")
+@pytest.mark.parametrize("kind", list(FileKind))
+def test_an_exported_file_gives_the_same_readings_in_an_empty_database(embedded_db, db, tmp_path, kind):
+    files, station = read_and_export(embedded_db, tmp_path)
+    meter_id = with_meter(db)
+    done = import_file(db, files[kind], "rui", NOW)
+    assert done.settled is not None
+    assert (done.settled.outcome, done.settled.fault, done.settled.decoded.issues) == ("complete", None, ())
+    assert_frame_equal(readings(db), readings(embedded_db))
+    for day in DAYS:
+        assert_day_is_exact(db, meter_id, station, day)
+    assert query(db, "SELECT DISTINCT meter_id, day FROM touched_day ORDER BY day") == [
+        (meter_id, day) for day in DAYS
+    ]
+    octets = files[kind].read_bytes()
+    ((collector, purpose, protocol, url, drift, payload),) = query(
+        db,
+        "SELECT collector, purpose, protocol, url, drift_s, payload FROM session JOIN frame "
+        "ON session_id = id",
+    )
+    assert collector.startswith("import rui")
+    assert (purpose, drift, payload) == ("import", None, octets)
+    assert url == f"file:{files[kind].name}?sha256={hashlib.sha256(octets).hexdigest()}"
+    assert protocol == ("fk7" if kind is FileKind.FK7 else "public-text")
+    again = import_file(db, files[kind], "rui", NOW)
+    assert (again.known_session, again.session_id) == (True, done.session_id)
+    assert query(db, "SELECT count(*) FROM session") == [(1,)]
+
+
+@pytest.mark.req("TR-5.6a")
+def test_what_contradicts_stored_readings_is_quarantined_with_both_versions(embedded_db, tmp_path):
+    files, station = read_and_export(embedded_db, tmp_path)
+    file = read_text(files[FileKind.TEXT].read_bytes())
+    words = list(file.current_words)
+    words[288 * 3] += 7
+    forged = tmp_path / files[FileKind.TEXT].name
+    forged.write_bytes(write_text(type(file)(**{**vars(file), "current_words": tuple(words)})))
+    done = import_file(embedded_db, forged, "rui", NOW)
+    assert done.settled.touched == ()
+    ((stage, session_id, detail),) = query(
+        embedded_db, "SELECT stage, session_id, detail FROM quarantine WHERE day = %s", DAY
+    )
+    true_count = int(truth(station)[0, 0])
+    assert (stage, session_id, detail["slots"]) == ("merge", done.session_id, [0])
+    assert (detail["kept"], detail["refused"]) == ([true_count], [true_count + 7])
+    assert detail["refused_sessions"] == [done.session_id]
+
+
+@pytest.mark.req("TR-5.6a")
+def test_the_good_part_of_a_damaged_text_file_is_kept(embedded_db, tmp_path, db):
+    files, station = read_and_export(embedded_db, tmp_path)
+    path = files[FileKind.TEXT]
+    path.write_bytes(path.read_bytes().replace(b"CONT003", b"XONT003"))
+    meter_id = with_meter(db)
+    done = import_file(db, path, "rui", NOW)
+    assert done.settled.outcome == "partial"
+    got = stored(db, meter_id, DAYS[0])
+    expected = truth(station, DAYS[0])[:, 0].tolist()
+    assert got == [*expected[:48], *[None] * 24, *expected[72:]]
+    assert_day_is_exact(db, meter_id, station, DAY)
+    reasons = [reason for (reason,) in query(db, "SELECT reason FROM quarantine ORDER BY id")]
+    assert any("label 'XONT'" in reason for reason in reasons)
+    assert any("72 words of CONT missing" in reason for reason in reasons)
+
+
+@pytest.mark.req("TR-5.6a")
+def test_the_good_part_of_a_damaged_fk7_file_is_kept(embedded_db, tmp_path, db):
+    files, station = read_and_export(embedded_db, tmp_path)
+    path = files[FileKind.FK7]
+    octets = path.read_bytes()
+    first = next(place for place in range(0, len(octets), 256) if octets[place] == 0x52)
+    path.write_bytes(octets[: first + 256] + octets[first + 512 : -300])
+    meter_id = with_meter(db)
+    assert import_file(db, path, "rui", NOW).settled.outcome == "partial"
+    # Words 167 to 332 are gone: intervals 56 to 111, of which the first and last hold some word.
+    expected = truth(station, DAYS[0])[:, 0].tolist()
+    assert stored(db, meter_id, DAYS[0]) == [*expected[:55], *[None] * 56, *expected[111:]]
+    last = stored(db, meter_id, DAY)
+    assert None in last
+    known = [slot for slot, count in enumerate(last) if count is not None]
+    assert [last[slot] for slot in known] == truth(station)[known, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda path: (path, None), "no meter of the registry"),
+        (lambda path: (path, "20000002"), "not of 20000002"),
+        (lambda path: (path.rename(path.with_name("99999" + path.name[5:])), None), "the name says"),
+        (lambda path: (path.rename(path.with_name(path.name.replace("&", "$"))), None), "the name says"),
+        (lambda path: (_written(path, b"\x20no such format"), None), "no block"),
+        (lambda path: (_written(path, b"10000001"), None), "header"),
+        (lambda path: (_written(path, b""), None), "0 octets"),
+        (lambda path: (path.with_name("nothing"), None), "cannot read"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_and_stores_nothing(embedded_db, tmp_path, prepare, message):
+    path = tmp_path / "00001&AA.AAA"
+    path.write_bytes(TEXT_OF_OTHER)
+    with_meter(embedded_db, SERIAL if message not in ("no meter of the registry",) else "77777777")
+    path, wanted = prepare(path)
+    with pytest.raises(OperatorFault, match=message):
+        import_file(embedded_db, path, "rui", NOW, wanted)
+    assert query(embedded_db, "SELECT count(*) FROM session") == [(0,)]
+
+
+def _written(path: Path, octets: bytes) -> Path:
+    path.write_bytes(octets)
+    return path
+
+
+def _text_file(at: datetime) -> bytes:
+    parameters = Parameters(
+        code=0x21,
+        meter_time=at,
+        last_interval_end=at,
+        words_current=3,
+        words_previous=0,
+        memory_interval_min=5,
+        memory_interval_extra_s=0,
+        memory_interval_extra_hundredths=0,
+        quantities=(1, 99, 99),
+    )
+    return write_text(
+        TextFile("001101", {"parameters": parameters.encode(SERIAL)[:-2]}, current_words=(1, 0, 0))
+    )
+
+
+TEXT_OF_OTHER = _text_file(datetime(2026, 11, 20, 10, 0))
+
+
+def test_a_file_of_the_future_is_refused(embedded_db, tmp_path):
+    with_meter(embedded_db)
+    path = _written(tmp_path / "renamed.txt", _text_file(datetime(2027, 3, 1)))
+    with pytest.raises(OperatorFault, match="yet to come"):
+        import_file(embedded_db, path, "rui", NOW)
+
+
+def test_a_meter_in_a_session_is_for_later_and_a_dead_import_is_finished_by_a_collector(
+    embedded_db, tmp_path
+):
+    meter_id = with_meter(embedded_db)
+    path = _written(tmp_path / "a.txt", TEXT_OF_OTHER)
+    with embedded_db.connect() as conn:
+        conn.execute(
+            "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at) "
+            "VALUES (%s, 'import ana 1', 'import', 'public-text', 'file:a.txt?sha256=x', now())",
+            [meter_id],
+        )
+        conn.execute(
+            "INSERT INTO frame (session_id, seq, at, direction, payload) "
+            "SELECT id, 1, now(), '<', %s FROM session",
+            [TEXT_OF_OTHER],
+        )
+    with pytest.raises(RetryFault, match="being read"):
+        import_file(embedded_db, path, "rui", NOW)
+    with embedded_db.connect() as conn:
+        gone = store.gone_collectors(conn, "living")
+        ids = store.open_sessions_of(conn, gone)
+        (settled,) = store.settle(conn, [store.Closing(one) for one in ids], embedded_db.settings, NOW)
+    assert (gone, settled.outcome) == (["import ana 1"], "aborted")
+    assert stored(embedded_db, meter_id, DAY)[119] == 1
+
+
+@pytest.mark.req("X-trace")
+@pytest.mark.parametrize("kind", list(FileKind))
+def test_a_value_from_a_file_is_traced_to_its_octets(embedded_db, db, tmp_path, kind):
+    files, station = read_and_export(embedded_db, tmp_path)
+    with_meter(db)
+    session_id = import_file(db, files[kind], "rui", NOW).session_id
+    with db.connect() as conn:
+        conn.execute(
+            "INSERT INTO uc_status (uc_id, valid, status) SELECT id, '[2026-01-01,)', 'active' FROM uc"
+        )
+    derive(db, DAY, DAY, as_of=NOW, run_id="test")
+    octets = files[kind].read_bytes()
+    for slot in (0, 100, 287):
+        end = datetime.combine(DAY, datetime.min.time(), MARKET) + (slot + 1) * timedelta(minutes=5)
+        found = trace(db, load_profile(), "0000000000", end)
+        assert found.reading is not None
+        assert found.reading.session["id"] == session_id
+        place = found.reading.file
+        assert place is not None
+        assert (found.reading.word, place.name) == (None, files[kind].name)
+        assert place.pulses == found.reading.pulses == truth(station)[slot, 0]
+        assert octets[place.first_octet - 1 :][: len(place.octets)] == place.octets
+        if kind is FileKind.TEXT:
+            assert int(place.octets) == place.pulses
+        assert place.sha256 == hashlib.sha256(octets).hexdigest()
+        assert [check for check in found.checks if not check.is_identical] == []
+        assert found.is_identical
+    console = Console(width=300)
+    with console.capture() as shown:
+        console.print(tree(found))
+    assert place.where in shown.get()
+    assert files[kind].name in shown.get()
+
+
+def test_the_command_line(embedded_db, db, tmp_path, monkeypatch):
+    files, _ = read_and_export(embedded_db, tmp_path)
+    with_meter(db)
+    monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    wrong = _written(tmp_path / "wrong", b"\x20")
+    words = ["public", *map(str, files.values()), str(wrong), "--actor", "rui", "--json"]
+    result = CliRunner().invoke(import_files.app, words)
+    assert result.exit_code == 11
+    first, second, refused = json.loads(result.stdout)
+    assert first["state"] == second["state"] == "complete"
+    assert first["days_changed"] == [day.isoformat() for day in DAYS]
+    assert second["days_changed"] == []
+    assert refused["state"] == "refused"
+    shown = CliRunner().invoke(import_files.app, ["public", str(next(iter(files.values())))])
+    assert (shown.exit_code, "imported before" in shown.stdout) == (0, True)
