@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from faults import OperatorFault
-from pipelines.cli import decode_public, decode_serial
+from pipelines.cli import decode_dlms, decode_public, decode_serial
 from pipelines.cli.output import EXIT_ATTENTION, emit_json, faults_to_exit
 from protocols.nbr14522.commands import info_of
 from protocols.nbr14522.errors import RemoteProtocolError
@@ -34,6 +34,7 @@ app = typer.Typer(
 
 decode_serial.register(app)
 decode_public.register(app)
+decode_dlms.register(app)
 
 HexOption = Annotated[str | None, typer.Option("--hex", help="The octets; blanks and line ends are ignored.")]
 FileOption = Annotated[Path | None, typer.Option("--file", help="A text file of hexadecimal; '-' is stdin.")]
