@@ -15,8 +15,6 @@ from protocols.ssu.stream import BlockFound
 
 # Seconds must rise by more than this for a new interval (section 6); less is jitter of a repeated block.
 ROLLOVER_RISE_S = 5
-# An interval whose last seen countdown is above this lacks its end: its sums are a lower bound.
-COMPLETE_WITHIN_S = 2
 CLOCK_SAMPLES = 301
 
 
@@ -27,7 +25,7 @@ class IntervalReading:
     Attributes:
         end_s: end of the interval, seconds of the receiver's clock, rounded to the interval's grid.
         pulses: last value of each register seen; absent registers were not seen in it.
-        is_complete: seen from its start to its last seconds; otherwise the values are a lower bound.
+        is_complete: seen from its start to its end; otherwise the values are a lower bound.
         clock_error_s: median of receiver's grid minus the meter's countdown, or None without stamps.
     """
 
@@ -109,7 +107,7 @@ class IntervalAssembler:
         assert last.arrived_at_s is not None
         interval = self.settings.interval_s
         end = round((last.arrived_at_s + last.block.seconds_left) / interval) * interval
-        complete = last.block.seconds_left <= COMPLETE_WITHIN_S and not self._restarted
+        complete = last.block.seconds_left <= self.settings.complete_within_s and not self._restarted
         return [IntervalReading(float(end), dict(self._last), complete, self.clock_error_s)]
 
     def _events(self, previous: BlockFound, found: BlockFound) -> list[OutputEvent]:

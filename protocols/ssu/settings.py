@@ -17,6 +17,9 @@ class SsuSettings:
         seconds_tolerance: how far the countdown may be from previous minus elapsed (section 5: 2).
         lock_after: coherent blocks before the format is taken as settled (section 5, one source: 10).
         unlock_after: refused windows in a row before both formats are tried again (section 5: 30).
+        complete_within_s: an interval whose last block had more seconds left lacks its end (section 6). 0 asks
+            for the closing block, which comes three times; a meter that sends none needs 1, and loses what
+            it counts in its last second.
         mixed_hour_post: "own" reads the control word of a mixed block by its own coding, "extended" by the
             extended block's. The two conflict in the one public description (section 4); unknown.
     """
@@ -26,4 +29,5 @@ class SsuSettings:
     seconds_tolerance: int = 2
     lock_after: int = 10
     unlock_after: int = 30
+    complete_within_s: int = 0
     mixed_hour_post: str = "own"

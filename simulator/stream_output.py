@@ -1,0 +1,173 @@
+"""Meters that speak by themselves: SSU blocks and CELESC packets of a load, and a line that damages them.
+
+Pure. The load is any `PulseSource`, so the same one can be served over NBR 14522 and over a stream. Times are
+the wall clock of the meter, in local seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from faults import OperatorFault
+from protocols.celesc import encode_packet
+from protocols.celesc.catalogue import CelescMeter
+from protocols.ssu import ExtendedBlock, NormalBlock
+from simulator.curves import PulseSource
+
+_CLOSING_SECONDS = 3  # ssu.md 6: the closing block comes three times
+_ACTIVE, _INDUCTIVE, _CAPACITIVE = 1, 10, 11
+
+
+class StreamOutput(Protocol):
+    """What a meter says: `octets(second)` is what it begins to send in that local second, often nothing."""
+
+    rate_bit_s: int
+
+    def octets(self, second: int) -> bytes: ...
+
+
+@dataclass
+class SsuOutput:
+    """One block a second; the format is "normal" or "extended"."""
+
+    source: PulseSource
+    is_extended: bool = True
+    rate_bit_s: int = 110
+    _number: int = -1
+    _counts: tuple[int, int, int] = (0, 0, 0)
+
+    def octets(self, second: int) -> bytes:
+        interval_s = self.source.interval_s
+        number, elapsed = divmod(second, interval_s)
+        if elapsed < _CLOSING_SECONDS:
+            return self._block(number - 1, interval_s)
+        return self._block(number, elapsed)
+
+    def _block(self, number: int, elapsed: int) -> bytes:
+        if number != self._number:
+            self._number, self._counts = number, _three(self.source, number, 1)
+        interval_s = self.source.interval_s
+        active, inductive, capacitive = (count * elapsed // interval_s for count in self._counts)
+        left, toggle = interval_s - elapsed, bool(number % 2)
+        is_capacitive = self._counts[2] > 0
+        if self.is_extended:
+            quadrant = 4 if is_capacitive else 1
+            return ExtendedBlock(
+                left,
+                False,
+                toggle,
+                is_capacitive,
+                not is_capacitive,
+                "fora_de_ponta",
+                quadrant,
+                True,
+                active,
+                capacitive if is_capacitive else inductive,
+            ).encode()
+        return NormalBlock(
+            left,
+            False,
+            toggle,
+            is_capacitive,
+            not is_capacitive,
+            "fora_de_ponta",
+            "verde",
+            True,
+            active,
+            inductive + capacitive,
+        ).encode()
+
+
+@dataclass
+class CelescOutput:
+    """The packets of a model, one a second in turn; registers count from interval number `begun` on."""
+
+    source: PulseSource
+    kwh_per_pulse: tuple[int, int]
+    meter: CelescMeter
+    number: str
+    begun: int
+    start_kwh: int = 0
+    digits: int = 5
+    rate_bit_s: int = 2400
+    _until: int = -1
+    _totals: tuple[int, int, int] = (0, 0, 0)
+
+    def octets(self, second: int) -> bytes:
+        packets = self.meter.packets
+        packet = packets[second % len(packets)]
+        value = self.registers(second).get(packet.register, 0)
+        digits = f"{value % 10**self.digits:06d}"
+        return encode_packet(self.number, *packet.code, bytes.fromhex(digits))
+
+    def registers(self, second: int) -> dict[str, int]:
+        """Whole kWh and kvarh that the registers show; the load is even within an interval."""
+        interval_s = self.source.interval_s
+        number, elapsed = divmod(second, interval_s)
+        if number != self._until:
+            self._until = number
+            self._totals = _three(self.source, self.begun, number - self.begun)
+        running = _three(self.source, number, 1)
+        num, den = self.kwh_per_pulse
+        energy = [
+            (total * interval_s + now * elapsed) * num // (den * interval_s)
+            for total, now in zip(self._totals, running, strict=True)
+        ]
+        return {
+            "active": self.start_kwh + energy[0],
+            "inductive": energy[1],
+            "capacitive": energy[2],
+            "active_reverse": 0,
+        }
+
+
+def _three(source: PulseSource, first: int, count: int) -> tuple[int, int, int]:
+    pulses = source.pulses(first, count).sum(axis=0, dtype=np.int64)
+    by_code = dict(zip(source.quantities, pulses.tolist(), strict=True))
+    return by_code.get(_ACTIVE, 0), by_code.get(_INDUCTIVE, 0), by_code.get(_CAPACITIVE, 0)
+
+
+@dataclass
+class BadLine:
+    """Damages octets by chance, the same for the same seed: lost, doubled, changed, strange; cut records.
+
+    Args:
+        error_rate: chance of each octet to suffer; cut_rate: of each record to lose its end.
+    """
+
+    error_rate: float = 0.0
+    cut_rate: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.error_rate <= 1 and 0 <= self.cut_rate <= 1):
+            raise OperatorFault(
+                "a rate is not within 0 and 1", where="simulated line", remedy="give a share, as 0.01"
+            )
+        self._rng = random.Random(self.seed)
+
+    def pass_on(self, octets: bytes) -> bytes:
+        """What arrives of a record."""
+        if not self.error_rate and not self.cut_rate:
+            return octets
+        if self._rng.random() < self.cut_rate:
+            octets = octets[: self._rng.randrange(len(octets) + 1)]
+        arrived = bytearray()
+        for octet in octets:
+            if self._rng.random() >= self.error_rate:
+                arrived.append(octet)
+                continue
+            match self._rng.randrange(4):
+                case 0:
+                    pass
+                case 1:
+                    arrived += bytes([octet, octet])
+                case 2:
+                    arrived.append(octet ^ 1 << self._rng.randrange(8))
+                case _:
+                    arrived += bytes([self._rng.randrange(256), octet])
+        return bytes(arrived)

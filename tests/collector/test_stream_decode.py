@@ -1,0 +1,195 @@
+"""Streams into interval readings: the same load as over NBR 14522, through noise, across sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pytest
+
+from collector.decoded import Frame, MeterContext
+from collector.stream_decode import STREAM_DECODERS, Slot, new_decoder
+from collector.stream_frames import head_row, pack_rows, unpack_frames
+from collector.stream_profiles import STREAM_PROFILES
+from protocols.captures import Chunk
+from protocols.celesc.catalogue import meter_named
+from simulator.curves import GeneratedLoad
+from simulator.grid import MARKET_ZONE, local_seconds
+from simulator.stream_output import BadLine, CelescOutput, SsuOutput, StreamOutput
+from storage.database import Database
+from tests.collector.world import DAY, collect, meter, quick, register, served
+
+SOURCE = GeneratedLoad("supermarket", 60.0, 0.036, 5)
+EPOCH_S = 3 * 3600  # local seconds are UTC seconds minus three hours
+FIRST = int(local_seconds(datetime(2026, 11, 20, 9, tzinfo=MARKET_ZONE)))
+
+
+def heard(output: StreamOutput, first: int, seconds: int, line: BadLine | None = None) -> list[Chunk]:
+    """What a receiver with a right clock hears from a meter with one."""
+    line = line or BadLine()
+    records = ((second, line.pass_on(output.octets(second))) for second in range(first, first + seconds))
+    return [Chunk(float(second + EPOCH_S), octets) for second, octets in records if octets]
+
+
+def slots(profile: str, chunks: list[Chunk], serial: str | None = None) -> list[Slot]:
+    decoder = new_decoder(STREAM_PROFILES[profile], SOURCE.interval_s, serial)
+    return [slot for chunk in chunks for slot in decoder.feed(chunk)]
+
+
+def by_channel(found: list[Slot], channel: int) -> dict[int, int]:
+    """Pulses by interval number."""
+    return {
+        round(slot.end_s - EPOCH_S) // SOURCE.interval_s - 1: slot.pulses
+        for slot in found
+        if slot.channel == channel
+    }
+
+
+def truth(number: int) -> list[int]:
+    return SOURCE.pulses(number, 1)[0].tolist()
+
+
+def celesc(**changes: object) -> CelescOutput:
+    begun = FIRST // SOURCE.interval_s - 12
+    return CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0000000077", begun, **changes)
+
+
+@pytest.mark.req("TR-5.5e", "X-sim")
+@pytest.mark.parametrize(("profile", "is_extended"), [("ssu", True), ("ssu-extended", True), ("ssu", False)])
+def test_ssu_gives_the_pulses_that_the_meter_counted(profile: str, is_extended: bool) -> None:
+    found = slots(profile, heard(SsuOutput(SOURCE, is_extended), FIRST - 40, 7300))
+    active = by_channel(found, 1)
+    first = FIRST // 300
+    assert sorted(active) == list(range(first, first + 24))
+    for number, pulses in active.items():
+        counted = truth(number)
+        assert pulses == counted[0]
+        if is_extended:
+            # A register that has not shown yet gives no channel; from then on what it lacks is zero.
+            assert [by_channel(found, 2).get(number, 0), by_channel(found, 3).get(number, 0)] == counted[1:]
+        else:
+            assert by_channel(found, 2)[number] == counted[1] + counted[2]
+
+
+@pytest.mark.req("TR-5.5e", "X-sim")
+@pytest.mark.parametrize("error_rate", [0.001, 0.01, 0.05, 0.2])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ssu_through_noise_is_right_or_missing(error_rate: float, seed: int) -> None:
+    chunks = heard(SsuOutput(SOURCE), FIRST - 40, 3700, BadLine(error_rate, error_rate / 5, seed))
+    active = by_channel(slots("ssu-extended", chunks), 1)
+    assert all(pulses == truth(number)[0] for number, pulses in active.items())
+    if error_rate <= 0.01:
+        assert len(active) >= 11
+
+
+@pytest.mark.req("CE-A", "X-sim")
+def test_celesc_gives_the_energy_to_its_resolution() -> None:
+    found = slots("celesc-27182", heard(celesc(), FIRST - 40, 7300), "77")
+    active = by_channel(found, 1)
+    first = FIRST // 300
+    assert sorted(active) == list(range(first, first + 24))
+    counted = {number: truth(number)[0] * 0.036 for number in active}
+    # Each end is the floor of a value up to three seconds old.
+    assert all(abs(active[number] - counted[number]) <= 1.2 for number in active)
+    assert abs(sum(active.values()) - sum(counted.values())) <= 1.2
+
+
+@pytest.mark.req("CE-A", "X-sim")
+@pytest.mark.parametrize("error_rate", [0.001, 0.01, 0.05])
+def test_celesc_through_noise_is_right_or_missing(error_rate: float) -> None:
+    clean = by_channel(slots("celesc-27182", heard(celesc(), FIRST - 40, 3700)), 1)
+    noisy = heard(celesc(), FIRST - 40, 3700, BadLine(error_rate, error_rate / 5, 3))
+    active = by_channel(slots("celesc-27182", noisy), 1)
+    assert len(active) >= (10 if error_rate < 0.05 else 5)
+    # A lost packet makes the value at an end some seconds older: one kWh may move to the next interval.
+    assert all(abs(pulses - clean[number]) <= 1 for number, pulses in active.items())
+
+
+@pytest.mark.req("CE-A")
+@pytest.mark.parametrize(("digits", "start"), [(5, 99_990), (6, 999_990), (6, 99_990)])
+def test_celesc_registers_begin_again(digits: int, start: int) -> None:
+    plain = slots("celesc-27182", heard(celesc(), FIRST - 40, 3700))
+    turned = slots("celesc-27182", heard(celesc(digits=digits, start_kwh=start), FIRST - 40, 3700))
+    assert turned == plain
+
+
+@pytest.mark.req("CE-A")
+def test_celesc_of_another_meter_is_held_and_told() -> None:
+    chunks = heard(celesc(), FIRST - 40, 700)
+    decoder = new_decoder(STREAM_PROFILES["celesc-27182"], 300, "78")
+    assert not [slot for chunk in chunks for slot in decoder.feed(chunk)]
+    assert decoder.is_stranger
+    assert [issue.reason for issue in decoder.issues] == ["packets of another meter"]
+
+
+def test_a_pause_costs_its_intervals_and_no_others() -> None:
+    chunks = heard(celesc(), FIRST - 40, 3700)
+    hole = [chunk for chunk in chunks if not FIRST + 1000 <= chunk.at_s - EPOCH_S < FIRST + 1100]
+    lost = set(by_channel(slots("celesc-27182", chunks), 1)) - set(by_channel(slots("celesc-27182", hole), 1))
+    # 1000 to 1100 s lie within one interval whose ends were heard.
+    assert lost == set()
+    hole = [chunk for chunk in chunks if not FIRST + 1100 <= chunk.at_s - EPOCH_S < FIRST + 1300]
+    lost = set(by_channel(slots("celesc-27182", chunks), 1)) - set(by_channel(slots("celesc-27182", hole), 1))
+    # The end at 1200 s was not heard: neither interval that it bounds is known.
+    assert lost == {FIRST // 300 + 3, FIRST // 300 + 4}
+
+
+def frames_of(chunks: list[Chunk], profile: str) -> list[Frame]:
+    head = head_row({"profile": profile, "interval_s": 300})
+    rows = [(datetime.fromtimestamp(chunks[0].at_s, UTC), head), *pack_rows(chunks)]
+    return [Frame(seq, at, False, True, payload) for seq, (at, payload) in enumerate(rows, 1)]
+
+
+@pytest.mark.parametrize("error_rate", [0.0, 0.05])
+def test_stored_rows_give_back_what_came(error_rate: float) -> None:
+    chunks = heard(SsuOutput(SOURCE), FIRST, 400, BadLine(error_rate, 0.0, 1))
+    found = unpack_frames(frames_of([*chunks, Chunk(chunks[-1].at_s + 1, bytes(range(256)) * 3)], "ssu"))
+    assert b"".join(chunk.octets for chunk in found.chunks[: len(chunks)]) == b"".join(
+        chunk.octets for chunk in chunks
+    )
+    assert [chunk.at_s for chunk in found.chunks[: len(chunks)]] == [chunk.at_s for chunk in chunks]
+    assert b"".join(chunk.octets for chunk in found.chunks[len(chunks) :]) == bytes(range(256)) * 3
+    assert found.facts == {"profile": "ssu", "interval_s": "300"}
+
+
+def test_a_stored_session_is_decoded_alone() -> None:
+    chunks = heard(SsuOutput(SOURCE), FIRST - 40, 1000)
+    context = MeterContext(1, "1", 1, MARKET_ZONE)
+    decoded = STREAM_DECODERS["ssu"].decode(frames_of(chunks, "ssu"), "ssu", context)
+    vector = next(vector for vector in decoded.vectors if vector.channel == 1)
+    assert (vector.day, vector.quantity_code, vector.interval_s) == (date(2026, 11, 20), 1, 300)
+    assert np.flatnonzero(vector.present).tolist() == [108, 109, 110]
+    assert vector.pulses[108:111].tolist() == [truth(FIRST // 300 + n)[0] for n in range(3)]
+    assert decoded.clock is not None
+    assert abs(decoded.clock.drift_s) <= 1
+    assert decoded.blocks == 1000
+    (quality,) = decoded.parameters
+    assert quality.values["skipped_share"] == 0
+
+
+@pytest.mark.req("TR-5.5e", "X-sim")
+def test_the_same_load_over_nbr14522_and_over_ssu(db: Database) -> None:
+    station = meter()
+
+    async def over_nbr14522() -> None:
+        async with served(station) as servers:
+            register(db, servers)
+            await collect(quick(db))
+
+    asyncio.run(over_nbr14522())
+    source = station.meter.spec.source
+    first = int(local_seconds(datetime(2026, 11, 20, 9, tzinfo=MARKET_ZONE)))
+    chunks = heard(SsuOutput(source), first - 40, 2 * 3600 + 100)
+    decoded = STREAM_DECODERS["ssu"].decode(
+        frames_of(chunks, "ssu-extended"), "", MeterContext(1, "1", 1, MARKET_ZONE)
+    )
+    with db.connect() as conn:
+        stored = dict(
+            conn.execute("SELECT channel, pulses FROM reading_day WHERE day = %s", [DAY]).fetchall()
+        )
+    for vector in decoded.vectors:
+        here = np.flatnonzero(vector.present)
+        assert vector.pulses[here].tolist() == [stored[vector.channel][index] for index in here]
+    active = next(vector for vector in decoded.vectors if vector.channel == 1)
+    assert np.flatnonzero(active.present).tolist() == list(range(108, 132))
