@@ -2,7 +2,7 @@
 
 What belongs here: which readings go into which file, the archive, and the record of what was handed out. The
 formats are `protocols.public_format`'s, runs without gaps `pipelines.public_runs`', headers
-`pipelines.public_headers`', and files with columns of a billing system's choice `pipelines.export_profile`'s.
+`pipelines.public_headers`', and files with columns of a billing system's choice `pipelines.import_profile`'s.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,7 +77,7 @@ class Installation:
     valid_from: datetime | None
     valid_until: datetime | None
 
-    def bounds(self, first_day: date, last_day: date, zone: timezone) -> tuple[datetime, datetime]:
+    def bounds(self, first_day: date, last_day: date, zone: tzinfo) -> tuple[datetime, datetime]:
         """The part of a period in which the meter was there, naive market time."""
         begin = datetime.combine(first_day, time())
         end = datetime.combine(last_day, time()) + timedelta(days=1)
@@ -163,23 +163,35 @@ def export_public(db: Database, request: Request, progress: Progress = lambda do
 
 
 def run_export(
-    db: Database, request: Request, labels: Sequence[str], write: Writer, progress: Progress
+    db: Database,
+    request: Request,
+    labels: Sequence[str],
+    write: Writer,
+    progress: Progress,
+    rest: Callable[[], Iterator[tuple[FileFacts, bytes]]] = lambda: iter(()),
 ) -> Result:
     """Take installations in chunks through a writer into the target, then record what was written.
 
     Args:
         labels: names of the formats, for the record.
+        rest: files that the writer can only make when it has seen all chunks.
     """
     written: list[Written] = []
     losses: Losses = Counter()
+    done = 0
     with db.connect() as conn, _Target(request.target) as target:
         installations = _installations(conn, request)
-        for place in range(0, len(installations), _CHUNK):
-            chunk = _with_readings(db, installations[place : place + _CHUNK], request)
-            for facts, octets in write(conn, chunk, losses):
+
+        def keep(files: Iterator[tuple[FileFacts, bytes]]) -> None:
+            for facts, octets in files:
                 target.add(facts.path, octets)
                 written.append(Written(facts, len(octets), hashlib.sha256(octets).digest()))
-            progress(min(place + _CHUNK, len(installations)), len(installations))
+
+        for part in _whole_ucs(installations):
+            keep(write(conn, _with_readings(db, part, request), losses))
+            done += len(part)
+            progress(done, len(installations))
+        keep(rest())
         if not written:
             raise OperatorFault(
                 f"no readings from {request.first_day} to {request.last_day}",
@@ -216,6 +228,18 @@ def _installations(conn: Connection, request: Request) -> list[Installation]:
         _INSTALLATIONS, {"first": request.first_day, "last": request.last_day, "codes": codes}
     )
     return [Installation(*row) for row in rows]
+
+
+def _whole_ucs(installations: Sequence[Installation]) -> Iterator[list[Installation]]:
+    """Chunks that do not part the installations of a UC."""
+    chunk: list[Installation] = []
+    for one in installations:
+        if len(chunk) >= _CHUNK and chunk[-1].uc_id != one.uc_id:
+            yield chunk
+            chunk = []
+        chunk.append(one)
+    if chunk:
+        yield chunk
 
 
 def _with_readings(db: Database, installations: Sequence[Installation], request: Request) -> Chunk:
@@ -384,14 +408,14 @@ class _PublicWriter:
     def _free_path(self, installation: Installation, kind: FileKind, at: datetime) -> tuple[str, datetime]:
         """A name that fits the file's time; two times may share a name, so the later one moves on."""
         while True:
-            path = f"{_folder(installation.uc_code)}/{file_name(kind, installation.serial, at)}"
+            path = f"{folder_of(installation.uc_code)}/{file_name(kind, installation.serial, at)}"
             if path not in self._paths:
                 self._paths.add(path)
                 return path, at
             at += timedelta(seconds=1)
 
 
-def _folder(uc_code: str) -> str:
+def folder_of(uc_code: str) -> str:
     """A UC's folder: its code, without what a path could take for something else."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in uc_code)
 

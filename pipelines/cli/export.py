@@ -15,6 +15,7 @@ from rich.table import Table
 
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, errors, faults_to_exit
+from pipelines.import_profile import export_by_profile, load_import_profile
 from pipelines.public_export import Request, Result, export_public, list_exports
 from protocols.public_format import FileKind
 from storage.database import Database
@@ -22,7 +23,6 @@ from storage.database import Database
 app = typer.Typer(no_args_is_help=True, help="Readings for other systems: FK7, text, CSV by profile.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-DayOption = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
 _FORMATS = {"fk7": (FileKind.FK7,), "text": (FileKind.TEXT,), "both": (FileKind.FK7, FileKind.TEXT)}
 _SHOWN_FILES = 20
@@ -35,6 +35,9 @@ def public(
     last_day: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")],
     uc: Annotated[list[str] | None, typer.Option(help="Code of a UC; repeat it; without it all UCs.")] = None,
     kind: Annotated[str, typer.Option("--format", help="fk7, text or both.")] = "both",
+    profile: Annotated[
+        str | None, typer.Option(help="CSV by an import profile instead: csv, or a TOML file of yours.")
+    ] = None,
     actor: Annotated[str | None, typer.Option(help="Who asks; default: your login.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,9 +53,13 @@ def public(
             requested_by=actor or getpass.getuser(),
             formats=_FORMATS[kind],
         )
+        wanted = None if profile is None else load_import_profile(profile)
         db.migrate()
         with _progress(as_json) as step:
-            result = export_public(db, request, step)
+            if wanted is None:
+                result = export_public(db, request, step)
+            else:
+                result = export_by_profile(db, request, wanted, step)
     _show(result, target, as_json)
 
 

@@ -154,6 +154,8 @@ def test_the_command_line(read_db, tmp_path, monkeypatch):
     assert listed["files"][0]["sha256"] == made["files"][0]["sha256"]
     there = run("public", str(tmp_path / "x"), *words, exit_code=11)
     assert "already" in there["error"]["message"]
+    table = run("public", str(tmp_path / "c.zip"), "--profile", "csv", *words)
+    assert [file["intervals"] for file in table["files"]] == [2 * 288 * 3] * 2
     unknown = run("public", str(tmp_path / "y"), "--uc", "9", *words, exit_code=11)
     assert "'9'" in unknown["error"]["message"]
     early = ["--from", "2020-01-01", "--to", "2020-01-02", "--json"]

@@ -1,0 +1,184 @@
+"""CSV files as a billing system wants them, and profiles that say so."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tomllib
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faults import OperatorFault
+from pipelines.import_profile import export_by_profile, load_import_profile, scaled_energy
+from pipelines.public_export import Request, list_exports
+from storage.readings import SCHEMA, merge_readings
+from tests.collector.world import NOW
+from tests.pipelines.test_public_import import with_meter
+
+DAY = date(2026, 11, 20)
+CSV = (resources.files("pipelines") / "import_profiles" / "csv.toml").read_text(encoding="utf-8")
+
+
+def with_readings(db, *vectors):
+    """A UC with a meter of 9/1250 kWh a pulse; vectors are (channel, day, quantity, pulses)."""
+    meter_id = with_meter(db)
+    rows = [
+        {
+            "meter_id": meter_id,
+            "channel": channel,
+            "day": day,
+            "quantity_code": quantity,
+            "interval_s": 3600,
+            "pulses": pulses,
+            "source_starts": [0],
+            "source_sessions": [1],
+        }
+        for channel, day, quantity, pulses in vectors
+    ]
+    schema = {name: kind for name, kind in SCHEMA.items() if name != "version"}
+    with db.connect() as conn:
+        merge_readings(conn, pl.DataFrame(rows, schema=schema), NOW)
+
+
+def request(target: Path) -> Request:
+    return Request(None, DAY, DAY + timedelta(days=1), target, "ana")
+
+
+def rows_of(path: Path, encoding="utf-8", separator=";"):
+    text = path.read_bytes().decode(encoding)
+    return list(csv.reader(io.StringIO(text), delimiter=separator))
+
+
+@pytest.mark.req("TR-5.6a")
+def test_the_delivered_profile(embedded_db, tmp_path):
+    with_readings(embedded_db, (1, DAY, 1, [100, *range(1, 23), None]), (2, DAY, 5, list(range(24))))
+    result = export_by_profile(embedded_db, request(tmp_path / "out"), load_import_profile("csv"))
+    (written,) = result.files
+    assert written.facts.path == "0000000000/0000000000_2026-11-20_2026-11-21.csv"
+    heading, *rows = rows_of(tmp_path / "out" / written.facts.path)
+    assert heading[:3] == ["uc", "medidor", "funcao"]
+    assert len(rows) == 23 + 24 == written.facts.intervals
+    assert rows[0] == [
+        "0000000000",
+        "10000001",
+        "main",
+        "1",
+        "1",
+        "2026-11-20 01:00:00",
+        "3600",
+        "100",
+        "0,720000",
+    ]
+    assert rows[-1][3:] == ["2", "5", "2026-11-21 00:00:00", "3600", "23", ""]
+    with embedded_db.connect() as conn:
+        (row,) = list_exports(conn)
+    assert (row["formats"], row["files"][0]["ucs"]) == (["csv:csv"], ["0000000000"])
+
+
+@pytest.mark.req("TR-5.6a")
+def test_a_profile_of_ones_own(embedded_db, tmp_path):
+    with_readings(embedded_db, (1, DAY, 1, [None, *range(1, 24)]), (2, DAY, 5, [7] * 24))
+    (tmp_path / "mine.toml").write_text(
+        """
+        name = "faturamento"
+        [file]
+        path = "leituras.txt"
+        per = "all"
+        separator = "|"
+        decimal = "."
+        encoding = "latin-1"
+        has_header = false
+        line_end = "\\n"
+        [rows]
+        channels = "active"
+        missing = "empty"
+        [[column]]
+        name = "tipo"
+        value = "text"
+        text = "Ç1"
+        [[column]]
+        name = "inicio"
+        value = "interval_start"
+        format = "%d/%m/%y %H:%M"
+        [[column]]
+        name = "kWh"
+        value = "energy_kwh"
+        decimals = 2
+        [[column]]
+        name = "kWh"
+        value = "energy_kwh"
+        decimals = 0
+        """,
+        encoding="utf-8",
+    )
+    profile = load_import_profile(str(tmp_path / "mine.toml"))
+    export_by_profile(embedded_db, request(tmp_path / "out"), profile)
+    rows = rows_of(tmp_path / "out" / "leituras.txt", "latin-1", "|")
+    assert len(rows) == 24
+    assert rows[0] == ["Ç1", "20/11/26 00:00", "", ""]
+    assert rows[23] == ["Ç1", "20/11/26 23:00", "0.17", "0"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('value = "uc"', 'value = "cu"', "value 'cu'"),
+        ('separator = ";"', 'separator = ";;"', "separator"),
+        ("has_header = true", 'has_header = "yes"', "has_header"),
+        ("has_header = true", "header = true", "unknown key 'header'"),
+        ('per = "uc"', 'per = "meter"', "per = 'meter'"),
+        ('path = "{uc}/{uc}_', 'path = "{no}/{uc}_', "{no}"),
+        ('path = "{uc}/{uc}_', 'path = "../{uc}_', "within the archive"),
+        ('path = "{uc}/{uc}_', 'path = "all_', "one name"),
+        ('roles = ["main", "backup"]', 'roles = ["third"]', "third"),
+        ("decimals = 6", "decimals = 99", "decimals"),
+        ("[file]", "[fole]", "unknown key 'fole'"),
+        ("[file]", "[file", "cannot read"),
+    ],
+)
+def test_a_wrong_profile_is_refused_by_name(tmp_path, old, new, message):
+    (tmp_path / "x.toml").write_text(CSV.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(OperatorFault, match=message):
+        load_import_profile(str(tmp_path / "x.toml"))
+
+
+def test_an_unknown_profile_is_refused():
+    with pytest.raises(OperatorFault, match="cannot read"):
+        load_import_profile("none")
+
+
+def test_the_delivered_profile_names_every_value():
+    values = {column["value"] for column in tomllib.loads(CSV)["column"]}
+    assert {"uc", "meter", "pulses", "energy_kwh", "interval_end"} <= values
+
+
+@given(
+    st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=20),
+    st.fractions(0, 10**6, max_denominator=10**6),
+    st.integers(0, 6),
+)
+def test_energy_is_exact_and_rounded_once(pulses, constant, decimals):
+    got = scaled_energy(pl.Series(pulses, dtype=pl.Int32), constant, decimals).to_list()
+    for count, scaled in zip(pulses, got, strict=True):
+        if count is None:
+            assert scaled is None
+            continue
+        exact = abs(count) * constant * 10**decimals
+        assert abs(scaled) == (exact + Fraction(1, 2)).__floor__()
+        assert scaled == 0 or (scaled > 0) == (count > 0)
+
+
+def test_times_are_market_time(embedded_db, tmp_path):
+    with_readings(embedded_db, (1, DAY, 1, [1] * 24))
+    result = export_by_profile(embedded_db, request(tmp_path / "out"), load_import_profile("csv"))
+    facts = result.files[0].facts
+    assert facts.first_start.isoformat() == "2026-11-20T03:00:00+00:00"
+    assert facts.last_end - facts.first_start == timedelta(days=1)
+    assert isinstance(facts.last_end, datetime)
