@@ -40,10 +40,11 @@ from collector.passwords import permit_attempt
 from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
 from collector.settling import Settler, closing_of
 from collector.store import Closing, Settled
+from collector.streams import StreamReaders
 from collector.transports import parse_url
 from collector.urgency import raise_waiting
 from collector.worklist import Assignment, Target, market_zone
-from faults import RetryFault
+from faults import OperatorFault, RetryFault
 from storage import queue
 from storage.database import Database
 
@@ -60,6 +61,12 @@ _BUSY_S = 2.0
 _SCHEDULE_S = 20.0
 # The same where another collector has the unit's connection.
 _ELSEWHERE_S = 30.0
+_OLD_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+)
 
 
 def utc_now() -> datetime:
@@ -116,6 +123,7 @@ class Collector:
         self._active: dict[int, asyncio.Task[None]] = {}
         self._frames: deque[bytes] = deque()
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._flush_due = asyncio.Event()
         self._wake = asyncio.Event()
         self._is_stopping = False
         self._claims = Worker(db, "collector-claims")
@@ -125,6 +133,7 @@ class Collector:
         self._settling: Batcher[tuple[Closing, Assignment], Settled | None] = Batcher(
             self._settle, self._writes, _SETTLE_BATCH
         )
+        self.streams = StreamReaders(db.settings, self._writes, self.name, self._now)
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -161,8 +170,9 @@ class Collector:
 
     def _helpers(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
         helpers = [self._heed(stop), self._listen(), self._renew(), self._watch(), self._callers.give_up()]
+        helpers.append(self._keep_flushing())
         if self._only is None:
-            helpers.append(self._schedule())
+            helpers += [self._schedule(), self.streams.run()]
         return helpers
 
     async def _heed(self, stop: asyncio.Event) -> None:
@@ -341,8 +351,14 @@ class Collector:
 
     def _flush_soon(self) -> None:
         self._flush_timer = None
-        if self._group is not None:
-            self._group.create_task(self._writes.run(self._flush))
+        self._flush_due.set()
+
+    async def _keep_flushing(self) -> None:
+        """Store frames as they come. One task: a group that is ending takes no new ones from a callback."""
+        while True:
+            await self._flush_due.wait()
+            self._flush_due.clear()
+            await self._writes.run(self._flush)
 
     # --- in the workers' threads ---------------------------------------------------------------------------
 
@@ -482,6 +498,13 @@ def _as_fault(error: BaseException) -> BaseException:
     """The first failure of a group, as a fault that says who must act."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, _OLD_SCHEMA):
+        # The role of a collector may not migrate, so it cannot do more than say what is amiss.
+        return OperatorFault(
+            f"the database is not of this version: {error}".strip(),
+            where="collector",
+            remedy="run smf db migrate with the owner's account, then start the collector again",
+        )
     if isinstance(error, psycopg.Error):
         return RetryFault(
             f"the database failed: {error}".strip(),

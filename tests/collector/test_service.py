@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from collector import store
+from collector.callers import Callers
 from collector.drain import drain
 from collector.planning import Priority, Windows
 from collector.service import Collector
@@ -39,6 +41,7 @@ from tests.collector.world import (
     sessions,
     stored,
 )
+from tests.pipelines.test_cli_registry import smf
 
 ROOT = Path(__file__).parents[2]
 
@@ -281,6 +284,50 @@ def test_a_new_request_is_heard_at_once(embedded_db):
             await task
 
     asyncio.run(work())
+
+
+def test_frames_that_come_at_the_end_begin_no_task_that_nobody_awaits(embedded_db, monkeypatch, recwarn):
+    """The last session's timer fires while the service, its tasks gone, still says goodbye to the callers."""
+    stop, wind_down = Callers.stop, Collector._wind_down
+
+    async def slowly(self):
+        await stop(self)
+        await asyncio.sleep(0.2)
+
+    async def with_a_frame_at_the_end(self):
+        await wind_down(self)
+        self._flush_timer = asyncio.get_running_loop().call_later(0.3, self._flush_soon)
+
+    monkeypatch.setattr(Callers, "stop", slowly)
+    monkeypatch.setattr(Collector, "_wind_down", with_a_frame_at_the_end)
+    told = []
+
+    async def work():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with served(meter()) as servers:
+            register(embedded_db, servers)
+            (summary,) = (await collect(quick(embedded_db))).values()
+            assert summary.state == "done"
+
+    asyncio.run(work())
+    gc.collect()
+    assert told == []
+    assert not [str(one.message) for one in recwarn if "never awaited" in str(one.message)]
+
+
+@pytest.mark.req("TR-5.1")
+def test_a_database_that_is_not_migrated_is_said_with_the_command_that_helps(embedded_server, tmp_path):
+    name = f"t_{os.getpid()}_bare"
+    embedded_server.create_database(name)
+    try:
+        url = embedded_server.sibling(name).url
+        told = smf("collector", "run", url=url, cwd=tmp_path)
+    finally:
+        with embedded_server.connect(autocommit=True) as conn:
+            conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert told.returncode == 11
+    assert "smf db migrate" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_frames_of_a_collector_that_died_are_decoded_at_the_next_start(embedded_db):
