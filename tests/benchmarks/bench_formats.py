@@ -1,0 +1,192 @@
+"""Octets of each format into words or counts, against a loop that only checks what the format has to check.
+
+The peer goes through the same octets and does the least that any reader must: it computes the CRC of each
+packet or answer, the XOR of each SSU block, and for the public files, which have neither, reads each block or
+line and adds its octets. Ours gives day vectors (files), blocks (SSU) and packets (CELESC). A ratio of 1
+would mean that finding, checking and explaining cost nothing. Each time is the best of a few; no limit is
+judged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from functools import reduce
+from operator import xor
+
+import numpy as np
+
+from collector.decoded import MeterContext
+from collector.public_files import FK7, TEXT, decode_file
+from protocols.celesc import CelescStream, Packet, encode_packet
+from protocols.nbr14522.crc import crc16_arc
+from protocols.nbr14522.frames import Addressing, unwrap_response
+from protocols.nbr14522.memory import payloads_to_words, split_channels, words_to_payloads
+from protocols.nbr14522.messages import Parameters, block_mark, memory_blocks
+from protocols.nbr14522.profile import DEFAULT
+from protocols.public_format import TextFile, read_text, write_fk7, write_text
+from protocols.public_format.scan import scan_fk7
+from protocols.ssu import BlockFound, NormalBlock, SsuStream, decode_block
+
+ROUNDS = 5
+INTERVALS = 8_928  # a month of 5 minutes
+LINE_COUNT = 20_000  # blocks or packets of a serial output
+SERIAL = "10000001"
+LAST_END = datetime(2026, 11, 1)
+CONTEXT = MeterContext(1, SERIAL, 1, timezone(timedelta(hours=-3)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A format: what it is fed, our decoding, the peer; `check` fails where ours did not bring all."""
+
+    name: str
+    octets: int
+    ours: Callable[[], object]
+    peer: Callable[[], object]
+    check: Callable[[], bool]
+
+
+def best_s(work: Callable[[], object]) -> float:
+    best = float("inf")
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def parts(octets: bytes, size: int) -> list[bytes]:
+    return [octets[place : place + size] for place in range(0, len(octets), size)]
+
+
+def month() -> tuple[np.ndarray, Parameters]:
+    """The words of a month and the parameters that give them their times."""
+    words = np.random.default_rng(14522).integers(0, 4096, INTERVALS * 3)
+    return words, Parameters(
+        code=0x51,
+        meter_time=LAST_END,
+        last_interval_end=LAST_END,
+        words_current=len(words),
+        words_previous=0,
+        memory_interval_min=5,
+        memory_interval_extra_s=0,
+        memory_interval_extra_hundredths=0,
+        quantities=(1, 2, 3),
+    )
+
+
+def public_cases() -> list[Case]:
+    words, parameters = month()
+    blocks = memory_blocks(0x52, SERIAL, words_to_payloads(words))
+    fk7 = write_fk7([parameters.encode(SERIAL), *blocks])
+    answer = replace(parameters, code=0x21).encode(SERIAL)[:-2]
+    text = write_text(TextFile("000000", {"parameters": answer}, current_words=tuple(words.tolist())))
+
+    def is_whole(format_name: str, octets: bytes) -> bool:
+        vectors = decode_file(format_name, octets, DEFAULT, CONTEXT).vectors
+        return sum(int(vector.present.sum()) for vector in vectors) == len(words)
+
+    wire = b"".join(blocks)
+
+    def memory() -> np.ndarray:
+        contents = [unwrap_response(block, Addressing.P0) for block in parts(wire, 258)]
+        assert all(block_mark(content) for content in contents)
+        return split_channels(payloads_to_words([content[7:] for content in contents], len(words)))
+
+    return [
+        Case(
+            "nbr14522 memory: words",
+            len(wire),
+            memory,
+            lambda: [crc16_arc(block) for block in parts(wire, 258)],
+            lambda: np.array_equal(memory().ravel(), words),
+        ),
+        Case(
+            "fk7: blocks",
+            len(fk7),
+            lambda: scan_fk7(fk7),
+            lambda: [sum(block) for block in parts(fk7, 256)],
+            lambda: not scan_fk7(fk7).damages,
+        ),
+        Case(
+            "fk7: day vectors",
+            len(fk7),
+            lambda: decode_file(FK7, fk7, DEFAULT, CONTEXT),
+            lambda: [sum(block) for block in parts(fk7, 256)],
+            lambda: is_whole(FK7, fk7),
+        ),
+        Case(
+            "public-text: words",
+            len(text),
+            lambda: read_text(text),
+            lambda: [sum(line) for line in parts(text, 302)],
+            lambda: len(read_text(text).current_words) == len(words),
+        ),
+        Case(
+            "public-text: day vectors",
+            len(text),
+            lambda: decode_file(TEXT, text, DEFAULT, CONTEXT),
+            lambda: [sum(line) for line in parts(text, 302)],
+            lambda: is_whole(TEXT, text),
+        ),
+    ]
+
+
+def serial_cases() -> list[Case]:
+    template = decode_block(bytes.fromhex("838382000000007D"))
+    assert isinstance(template, NormalBlock)
+    ssu = b"".join(
+        replace(template, seconds_left=899 - second % 900, active_pulses=second % 900 * 3).encode()
+        for second in range(LINE_COUNT)
+    )
+    celesc = b"".join(
+        encode_packet("0123456789", 0x0A, 0x02, bytes.fromhex(f"{number:06d}"))
+        for number in range(LINE_COUNT)
+    )
+    size = len(celesc) // LINE_COUNT
+
+    def stream(decoder: SsuStream | CelescStream, octets: bytes, wanted: type) -> int:
+        found = 0
+        for piece in parts(octets, 256):
+            decoder.receive(piece)
+            while (event := decoder.next_event()) is not None:
+                found += isinstance(event, wanted)
+        return found
+
+    return [
+        Case(
+            "ssu: blocks of a stream",
+            len(ssu),
+            lambda: stream(SsuStream(), ssu, BlockFound),
+            lambda: [reduce(xor, block) for block in parts(ssu, 8)],
+            lambda: stream(SsuStream(), ssu, BlockFound) >= LINE_COUNT - 60,
+        ),
+        Case(
+            "celesc: packets of a stream",
+            len(celesc),
+            lambda: stream(CelescStream(), celesc, Packet),
+            lambda: [crc16_arc(packet[2:]) for packet in parts(celesc, size)],
+            lambda: stream(CelescStream(), celesc, Packet) == LINE_COUNT,
+        ),
+    ]
+
+
+def main() -> None:
+    """Print a line for each format; end with 1 where one did not decode what it was fed."""
+    is_good = True
+    print(f"{'format':<28}{'octets':>9}{'ours MB/s':>11}{'peer MB/s':>11}{'ratio':>8}")
+    for case in [*public_cases(), *serial_cases()]:
+        is_good &= case.check()
+        ours, peer = best_s(case.ours), best_s(case.peer)
+        print(
+            f"{case.name:<28}{case.octets:>9}{case.octets / ours / 1e6:>11.2f}"
+            f"{case.octets / peer / 1e6:>11.2f}{ours / peer:>8.1f}"
+        )
+    raise SystemExit(0 if is_good else 1)
+
+
+if __name__ == "__main__":
+    main()
