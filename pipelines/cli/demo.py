@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +17,13 @@ from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, errors, faults_to_exit
 
 if TYPE_CHECKING:
-    from pipelines.demo import DemoResult
+    from pipelines.demo import DemoResult, NotDelivered
 
 app = typer.Typer(help="The whole main job on simulated meters.", add_completion=False)
 
 EXIT_INTERRUPTED = 130
+# Of each cause and kind; `--json` has all.
+MOST_SHOWN = 8
 
 
 @app.command()
@@ -142,24 +145,38 @@ def _missing(result: DemoResult) -> Table:
     table.add_column("UC", no_wrap=True)
     for name in ("name", "cause", "who acts", "what to do"):
         table.add_column(name, overflow="fold")
+    by_cause: dict[str, list[NotDelivered]] = {}
     for item in result.not_delivered:
-        cause = f"{item.cause_text} ({item.cause})" if item.cause else item.state
-        table.add_row(item.uc_code, item.uc_name, cause, item.who_acts, item.remedy)
+        by_cause.setdefault(item.cause or item.state, []).append(item)
+    for items in by_cause.values():
+        for item in items[:MOST_SHOWN]:
+            cause = f"{item.cause_text} ({item.cause})" if item.cause else item.state
+            table.add_row(item.uc_code, item.uc_name, cause, item.who_acts, item.remedy)
+        if len(items) > MOST_SHOWN:
+            table.add_row(_others(items), "", f"the same ({items[0].cause or items[0].state})", "", "")
     return table
+
+
+def _others(items: Sequence[object]) -> str:
+    return f"and {len(items) - MOST_SHOWN} others"
 
 
 def _attention(result: DemoResult) -> Table:
     table = Table(title="Delivered, but look at it", title_justify="left", box=None, show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    for hour in result.musd_hours:
+    for hour in result.musd_hours[:MOST_SHOWN]:
         table.add_row(
             "MUSD",
             f"UC {hour.uc_code}, hour {hour.hour}: {hour.energy_kwh} kWh is above {hour.limit_kwh} "
             f"(125 % of the MUSD); CCEE counts these [bold]{hour.energy_kwh} kWh as zero[/]",
         )
-    for clock in result.clock_alarms:
+    if len(result.musd_hours) > MOST_SHOWN:
+        table.add_row("MUSD", _others(result.musd_hours))
+    for clock in result.clock_alarms[:MOST_SHOWN]:
         table.add_row("clock", f"UC {clock.uc_code}, meter {clock.serial}: {clock.drift_s:+.0f} s")
+    if len(result.clock_alarms) > MOST_SHOWN:
+        table.add_row("clock", _others(result.clock_alarms))
     for check in result.checks_failed:
         table.add_row("[red]check[/]", escape(check))
     return table
