@@ -1,0 +1,229 @@
+"""A DLMS meter that nobody here wrote (pydlms' simulator, its own process): wrapper, HDLC, password, GMAC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from collector.decoded import Frame, MeterContext
+from collector.dlms_decode import decode_dlms
+from collector.dlms_script import discovery, identity, load_profile, registers
+from collector.dlms_secrets import Secrets
+from collector.dlms_session import DlmsLine, read_dlms
+from collector.planning import Span
+from collector.transports import Timeouts, open_stream, parse_url
+from protocols.dlms import models
+from protocols.dlms.transcript import Recorded, exchanges
+from tests.collector.world import MARKET, add_meter, collect, query, quick, sessions, stored
+
+pytestmark = pytest.mark.req("TR-5.12a")
+
+REQUIREMENTS = Path(__file__).with_name("pydlms-requirements.txt")
+BUILD = Path(__file__).parents[2] / "build"
+SERIAL = "PYD0000000001"
+PASSWORD = b"12345678"
+ENCRYPTION, AUTHENTICATION = "000102030405060708090A0B0C0D0E0F", "D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF"
+CLIENTS = ["--client", "32:1:12345678", "--client", "16:0"]
+GMAC = ["--key", ENCRYPTION, "--auth-key", AUTHENTICATION, "--client", "1:5", "--client", "16:0"]
+# Rows are dated with the start of their period and hold running totals: 1000 + 7 i.
+MODELS = """
+[models.dlms-peer]
+extends = "dlms-generic"
+client = 32
+authentication = "lls"
+timestamps = "start"
+answer_s = 5
+[models.dlms-peer-hdlc]
+extends = "dlms-peer"
+framing = "hdlc"
+[models.dlms-peer-small]
+extends = "dlms-peer"
+max_apdu = 128
+[models.dlms-peer-entry]
+extends = "dlms-peer"
+access = ["entry"]
+[models.dlms-peer-all]
+extends = "dlms-peer"
+access = ["all"]
+[models.dlms-peer-gmac]
+extends = "dlms-peer"
+client = 1
+authentication = "gmac"
+"""
+
+
+@pytest.fixture(autouse=True)
+def catalogue():
+    models.add_catalogue("peer", MODELS)
+    yield
+    models.remove_catalogue("peer")
+
+
+@pytest.fixture(scope="session")
+def pydlms():
+    """The program, installed once; where it cannot be, the tests are skipped, but never in CI."""
+    mark = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    home = BUILD / f"pydlms-{mark}"
+    if not (home / "installed").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+        command = [home / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode:
+            if os.environ.get("CI"):
+                pytest.fail(f"pydlms cannot be installed: {made.stderr}")
+            pytest.skip("pydlms cannot be installed here")
+        (home / "installed").touch()
+    return home / "bin/pydlms"
+
+
+@pytest.fixture
+def simulate(pydlms):
+    """Starts simulators on free ports; they end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*options):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            command = [pydlms, "simulate", "--port", str(port), *options]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            _await_port(port, process)
+            return f"tcp://127.0.0.1:{port}"
+
+        yield start
+
+
+def _await_port(port, process):
+    until = time.monotonic() + 20
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the simulator does not listen (exit {process.poll()})")
+
+
+def visit(url, name, work, password=PASSWORD):
+    """(result, what it means, exchanges) of one session without a database."""
+    model = models.model_named(name)
+    frames = []
+
+    def record(at, is_sent, command, crc_ok, payload):
+        frames.append(Frame(len(frames) + 1, at, is_sent, crc_ok is not False, payload))
+
+    async def no_counter(*_):
+        raise AssertionError("no counter is needed")
+
+    line = DlmsLine(
+        parse_url(url), model, Timeouts(5, 10, 30), Secrets(password), b"12345678", no_counter, no_counter
+    )
+    result = asyncio.run(
+        read_dlms(line, lambda client: work(client, model), record, lambda: datetime.now(UTC), open_stream)
+    )
+    found = decode_dlms(frames, model, MeterContext(1, SERIAL, 1, MARKET))
+    assert all(password not in frame.payload for frame in frames)
+    heard = list(exchanges(Recorded(frame.at, frame.is_sent, frame.payload) for frame in frames))
+    return result, found, heard
+
+
+def everything(client, model):
+    yield from identity(client, model)
+    yield from registers(client, model.registers)
+    # 2024-05-01 00:00Z to 24:00Z is 21:00 to 21:00 in market time.
+    span = Span(datetime(2024, 4, 30, 21, 15), datetime(2024, 5, 1, 21))
+    now = datetime.now(MARKET).replace(tzinfo=None)
+    yield from load_profile(client, model, [span], now, MARKET)
+
+
+@pytest.mark.parametrize("name", ["dlms-peer", "dlms-peer-hdlc", "dlms-peer-small", "dlms-peer-all"])
+def test_registers_clock_and_profile(simulate, name):
+    url = simulate(*CLIENTS, *(["--hdlc"] if name.endswith("hdlc") else []))
+    result, found, heard = visit(url, name, everything)
+    assert (result.outcome, result.fault) == ("complete", None)
+    assert found.meter_serial == SERIAL
+    assert found.clock is not None
+    assert found.clock.meter_time == datetime(2024, 5, 1, 10, tzinfo=UTC)
+    values = {row.channel: row.values for row in found.registers}
+    assert values[1] == {"raw": 12345678, "scaler": 0, "unit": 30}
+    assert values[2] == {"raw": 4321, "scaler": 0, "unit": 30}
+    counts = [int(count) for vector in found.vectors for count in vector.pulses[vector.present]]
+    # The first of 96 running totals has nothing to differ from.
+    assert counts == [7] * 95
+    assert found.last_end == datetime(2024, 5, 1, 21)
+    if name == "dlms-peer-small":
+        assert max(one.blocks for one in heard) > 5
+
+
+def test_rows_by_entry(simulate):
+    # Counted back from today the whole buffer is asked for: the peer's rows are of 2024.
+    _, found, heard = visit(simulate(*CLIENTS), "dlms-peer-entry", everything)
+    assert any(one.selector == 2 for one in heard)
+    assert sum(int(vector.present.sum()) for vector in found.vectors) == 95
+
+
+def test_objects_are_discovered(simulate):
+    def work(client, model):
+        yield from discovery(client)
+
+    _, _, (answer,) = visit(simulate(*CLIENTS), "dlms-peer", work)
+    found = [tuple(element[2]) for element in answer.value.plain()]
+    assert (1, 0, 99, 1, 0, 255) in found
+    assert len(found) >= 11
+
+
+def test_a_wrong_password_is_the_operators_matter_at_once(simulate):
+    began = time.monotonic()
+    result, _, _ = visit(simulate(*CLIENTS), "dlms-peer", everything, password=b"87654321")
+    assert (result.outcome, result.failed_stage) == ("failed", "association")
+    assert result.fault is not None
+    assert result.fault.actor.value == "operator"
+    assert time.monotonic() - began < 5
+
+
+def test_a_ciphered_meter_is_collected_and_its_counter_only_grows(simulate, embedded_db, tmp_path):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(
+        f'[models.dlms-peer-gmac]\nencryption_key = "{ENCRYPTION}"\nauthentication_key = "{AUTHENTICATION}"\n'
+    )
+    secrets.chmod(0o600)
+    db = quick(embedded_db, dlms_secrets_path=secrets)
+    url = simulate(*GMAC)
+    now = datetime(2024, 5, 3, 6, tzinfo=UTC)
+    day = date(2024, 5, 1)
+    with db.connect() as conn:
+        conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'D')")
+        conn.execute("INSERT INTO agent (code, name, distributor_id) SELECT 1, 'A', id FROM distributor")
+        meter_id = add_meter(conn, 1, SERIAL, url, "dlms-peer-gmac", since="2024-01-01Z")
+        conn.execute("UPDATE installation SET interval_s = 900")
+    counters = []
+    for _ in range(2):
+        with db.connect() as conn:
+            conn.execute("DELETE FROM reading_day")
+            conn.execute("UPDATE job_request SET result = NULL")
+        summary = asyncio.run(collect(db, [day], now))[SERIAL]
+        assert summary.state == "done", summary
+        got = stored(db, meter_id, day)
+        assert got is not None
+        # The peer's rows end at 21:00 of market time.
+        assert got == [7] * 84 + [None] * 12
+        counters.append(query(db, "SELECT last_used FROM dlms_counter")[0][0])
+    assert counters[1] > counters[0]
+    assert [row["outcome"] for row in sessions(db)] == ["complete", "complete"]
+    kept = query(db, "SELECT payload FROM frame")
+    secret = bytes.fromhex(ENCRYPTION)
+    assert all(secret not in payload for (payload,) in kept)
+    tags = {payload[8] for (payload,) in kept if payload[:2] == b"\0\1"}
+    assert {0xC8, 0xCC} <= tags, "services went ciphered"
