@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from collector import service
+from collector import drivers, service
+from collector.command_policy import parse_policy
+from collector.command_store import Person, approve, ask
 from collector.monitoring import monitor
 from collector.planning import Priority, SequenceName
 from collector.service import Collector
@@ -32,6 +34,22 @@ from storage import queue
 from storage.database import Database
 from tests.collector import world
 
+LISTEN_PORT = 39_000
+KINDS = """
+[kinds.unidade]
+hello = 'UNIDADE (?P<unit>[^;]{1,64});'
+"""
+POLICY = """
+[default]
+roles = ["engineer"]
+[command.20]
+second_person = true
+[people]
+ana = ["engineer"]
+bruno = ["engineer"]
+"""
+# Groups in which people close the period of some meters while the fleet is being read.
+RESET_GROUPS = ("plain", "addressed", "calling", "shared-serials", "shared-addresses")
 BEGIN = datetime(2026, 11, 29, 18, tzinfo=MARKET_ZONE)  # the automatic reset of the 1st falls inside
 EPOCH = datetime(1970, 1, 1)
 CATALOGUE = Path(__file__).parents[2] / "deploy" / "modelos_de_treino.toml"
@@ -41,6 +59,7 @@ FLEET = """
 [fleet]
 seed = {seed}
 now = 2026-11-29T18:00:00-03:00
+collector = "127.0.0.1:{port}"
 history_days = 60
 [[group]]
 name = "plain"
@@ -104,7 +123,34 @@ name = "cleared"
 count = {3}
 model = "p8-generic"
 link = "gprs"
-
+[[group]]
+name = "calling"
+count = {5}
+model = "p8-generic"
+link = "gprs"
+transport = "dial_in"
+dial = {{ hello = "UNIDADE {{unit}};", back_off_s = 20.0 }}
+[[group]]
+name = "calling-together"
+count = {4}
+per_unit = 2
+model = "p8-generic"
+link = "gprs-bad"
+transport = "dial_in"
+dial = {{ hello = "UNIDADE {{unit}};", back_off_s = 20.0 }}
+[[group]]
+name = "shared-serials"
+count = {6}
+per_unit = 3
+model = "p8-generic"
+link = "gprs"
+[[group]]
+name = "shared-addresses"
+count = {6}
+per_unit = 3
+model = "p2-generic"
+link = "gprs"
+interval_min = 15
 [[group]]
 name = "silent"
 count = {2}
@@ -116,12 +162,19 @@ faults = {{ silent = 1.0 }}
 
 def document(meters, seed):
     """The fleet file scaled to so many meters (at least one of each group)."""
-    text = FLEET.replace("{seed}", str(seed))
+    text = FLEET.replace("{seed}", str(seed)).replace("{port}", str(LISTEN_PORT))
     lines = []
     for line in text.replace("{{", "{").replace("}}", "}").splitlines():
         if line.startswith("count = {"):
             share = int(line.removeprefix("count = {").removesuffix("}"))
-            line = f"count = {max(1, round(meters * share / 100))}"
+            count = max(1, round(meters * share / 100))
+            line = f"count = {count}"
+        elif line.startswith("per_unit"):
+            # As many to a unit, but whole units: a small fleet has one of each.
+            size = int(line.split("=")[1])
+            lines[-1] = (
+                lines[-1] if lines[-1].startswith("name") else f"count = {max(size, count // size * size)}"
+            )
         lines.append(line)
     return tomllib.loads("\n".join(lines))
 
@@ -151,7 +204,7 @@ class Witness:
 
     @contextmanager
     def watching(self, monkeypatch):
-        read, take_over = service.read_meter, MeterServer.take_over
+        read, take_over = drivers.read_meter, MeterServer.take_over
 
         async def watched(line, *rest, **ways):
             self.talking[line.meter_serial] += 1
@@ -167,7 +220,7 @@ class Witness:
             take_over(server, end)
 
         with monkeypatch.context() as patch:
-            patch.setattr(service, "read_meter", watched)
+            patch.setattr(drivers, "read_meter", watched)
             patch.setattr(MeterServer, "take_over", arrived)
             yield self
 
@@ -181,13 +234,16 @@ class Lived:
     stations: dict
     groups: dict
     ids: dict
+    resets: dict
     witness: Witness
     sessions: Counter
     bytes: int
 
 
-def live(db, meters, days, seed, monkeypatch):
+def live(db, meters, days, seed, monkeypatch, folder):
     """Let the fleet live from `BEGIN` until 08:00 after so many whole days."""
+    for name, text in (("kinds.toml", KINDS), ("policy.toml", POLICY)):
+        (folder / name).write_text(text)
     db = world.quick(
         db,
         poll_s=120.0,
@@ -199,6 +255,10 @@ def live(db, meters, days, seed, monkeypatch):
         per_host_limit=200,
         recovery_every_s=21600.0,
         recovery_days=days,
+        listen_host="127.0.0.1",
+        listen_port=LISTEN_PORT,
+        dial_in_kinds_path=folder / "kinds.toml",
+        command_policy_path=folder / "policy.toml",
     )
     simulate_server_clock(db)
     monkeypatch.setattr(service, "_SCHEDULE_S", 300.0)
@@ -217,13 +277,13 @@ def _with_losses(plan, days, chance):
     """The group `cleared` loses its memory at a moment of these days, at an hour no schedule has read yet."""
     units = []
     for unit in plan.units:
-        (meter,) = unit.meters
+        meter = unit.meters[0]
         if meter.group == "cleared":
             at = BEGIN.replace(tzinfo=None) + timedelta(
                 days=chance.randrange(days), hours=chance.uniform(12, 29)
             )
-            meter = replace(meter, spec=replace(meter.spec, memory_cleared=(at,)))
-        units.append(replace(unit, meters=(meter,)))
+            unit = replace(unit, meters=(replace(meter, spec=replace(meter.spec, memory_cleared=(at,))),))
+        units.append(unit)
     return replace(plan, units=tuple(units))
 
 
@@ -240,6 +300,7 @@ async def _live(db, plan, days, witness):
         work = asyncio.create_task(collector.run(stop))
         await asyncio.sleep(8 * 3600.0)
         _ask_on_demand(db, ids, clock())
+        resets = _ask_resets(db, ids, fleet, clock())
         await asyncio.wait([work], timeout=(end - clock()).total_seconds())
         stop.set()
         await work
@@ -250,6 +311,7 @@ async def _live(db, plan, days, witness):
             stations=fleet.stations,
             groups={row.serial: row.group for row in fleet.meters},
             ids=ids,
+            resets=resets,
             witness=witness,
             sessions=collector.stats.sessions,
             bytes=collector.stats.bytes_sent + collector.stats.bytes_received,
@@ -270,11 +332,32 @@ def _ask_on_demand(db, ids, now):
         monitor(conn, "P00000", now, now + timedelta(hours=12), "person")
 
 
+def _ask_resets(db, ids, fleet, now):
+    """Two people have the demand of some meters reset, among all that reads them; request ids by serial."""
+    policy = parse_policy(POLICY, "chaos")
+    person = Person("ana", policy.roles_of("ana"))
+    chosen = [row.serial for row in fleet.meters if row.group in RESET_GROUPS][::3]
+    with db.connect() as conn:
+        asked = {
+            serial: ask(conn, db.settings, policy, person, ids[serial], "20", {}, "chaos", now).request_id
+            for serial in chosen
+        }
+        for request_id in asked.values():
+            approve(conn, policy, request_id, "bruno")
+    return asked
+
+
 async def _tick(db, clock):
     with db.connect(autocommit=True) as conn:
         while True:
             conn.execute("UPDATE public.simulated_clock SET at = %s", [clock()])
             await asyncio.sleep(60.0)
+
+
+def _url(row):
+    """The registry's address of a meter: its unit's name where that calls, its own where a line is shared."""
+    url = f"dialin://{row.unit}" if row.group.startswith("calling") else row.url
+    return f"{url}?address={row.address}" if row.group == "shared-addresses" else url
 
 
 def _register(db, fleet, first_day):
@@ -290,7 +373,7 @@ def _register(db, fleet, first_day):
                 conn,
                 number,
                 row.serial,
-                row.url,
+                _url(row),
                 row.model,
                 f"cell-{number % 10}",
                 f"{first_day}T00:00-03:00",
@@ -390,6 +473,35 @@ def overlapping_sessions(db):
         db,
         "SELECT a.meter_id, a.id, b.id FROM session a JOIN session b ON b.meter_id = a.meter_id "
         "AND b.id > a.id AND b.started_at < a.ended_at AND a.started_at < b.ended_at",
+    )
+
+
+def resets(lived):
+    """By meter whose period people closed: (resets that its log has from us, verdict of the request)."""
+    verdicts = dict(
+        world.query(
+            lived.db,
+            "SELECT request_id, verdict FROM command_status WHERE request_id = ANY(%s)",
+            list(lived.resets.values()),
+        )
+    )
+    reader = lived.db.settings.collector.reader_serial
+    return {
+        serial: (
+            sum(by == reader for _, by in lived.stations[serial].meter.resets(lived.end)),
+            verdicts[request_id],
+        )
+        for serial, request_id in lived.resets.items()
+    }
+
+
+def shared_lines(db):
+    """Pairs of sessions that ran on one line at the same time: several meters answer at one address."""
+    return world.query(
+        db,
+        "WITH s AS (SELECT id, split_part(url, '?', 1) AS line, started_at, ended_at FROM session) "
+        "SELECT a.id, b.id FROM s a JOIN s b ON b.line = a.line AND b.id > a.id "
+        "AND b.started_at < a.ended_at AND a.started_at < b.ended_at",
     )
 
 

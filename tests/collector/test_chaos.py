@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 
 import pytest
 import structlog
@@ -23,23 +24,24 @@ SEED = int(os.environ.get("SMF_CHAOS_SEED", "20261129"))
 
 @pytest.mark.req("TR-5.5a", "TR-5.5b", "TR-5.5c", "TR-5.5d", "TR-5.7c", "X-sim")
 @pytest.mark.timeout(7200 if IS_FULL else 300)
-def test_a_fleet_lives_days_on_bad_links(embedded_db, monkeypatch, capsys):
+def test_a_fleet_lives_days_on_bad_links(embedded_db, monkeypatch, capsys, tmp_path):
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet, cache_logger_on_first_use=False)
     begun = time.perf_counter()
     try:
-        lived = chaos.live(embedded_db, METERS, DAYS, SEED, monkeypatch)
+        lived = chaos.live(embedded_db, METERS, DAYS, SEED, monkeypatch, tmp_path)
     finally:
         structlog.reset_defaults()
     told = chaos.account(lived, DAYS)
-    writes = chaos.writes(lived)
+    writes, resets = chaos.writes(lived), chaos.resets(lived)
     with capsys.disabled():
         print(
             f"\nchaos: seed {SEED}, {len(lived.ids)} meters, {DAYS} days in "
             f"{time.perf_counter() - begun:.0f} s; sessions {dict(lived.sessions)}; "
             f"{lived.bytes / 1e6:.1f} MB; intervals: {told.exact} exact, "
             f"{told.lost_by_meter} lost by meters, {told.unreachable} of silent meters; "
-            f"writes {sum(done for done, _, _ in writes.values())}"
+            f"writes {sum(done for done, _, _ in writes.values())}, "
+            f"resets {dict(Counter(verdict for _, verdict in resets.values()))}"
         )
 
     assert told.wrong == []
@@ -48,6 +50,7 @@ def test_a_fleet_lives_days_on_bad_links(embedded_db, monkeypatch, capsys):
     assert set(lived.witness.most.values()) == {1}
     assert not lived.witness.broken_off
     assert chaos.overlapping_sessions(lived.db) == []
+    assert chaos.shared_lines(lived.db) == []
     assert world.query(lived.db, "SELECT count(*) FROM session WHERE outcome IS NULL") == [(0,)]
 
     still = (
@@ -57,3 +60,6 @@ def test_a_fleet_lives_days_on_bad_links(embedded_db, monkeypatch, capsys):
     for serial, (done, on_record, confirmed) in writes.items():
         assert confirmed <= done <= on_record, serial
     assert sum(done for done, _, _ in writes.values()) > 0
+    for serial, (done, verdict) in resets.items():
+        assert (done, verdict) in ((1, "confirmed"), (0, None)), serial
+    assert sum(done for done, _ in resets.values()) > len(resets) // 2
