@@ -15,6 +15,7 @@ from typing import Any
 
 from collector.batching import Connection, Worker
 from collector.service import Collector
+from collector.streams import stream_status
 from storage.database import Database
 
 _LOOK_S = 0.2
@@ -193,4 +194,4 @@ def status(conn: Connection) -> dict[str, list[dict[str, Any]]]:
         cursor = conn.execute(text)
         names = [column.name for column in cursor.description or ()]
         found[name] = [dict(zip(names, row, strict=True)) for row in cursor]
-    return found
+    return found | {"streams": stream_status(conn)}

@@ -22,6 +22,7 @@ from collector.cross_checks import check_history
 from collector.decoded import Decoded, Frame, MeterContext, readings_frame
 from collector.drivers import DRIVERS, driver_of
 from collector.public_files import FILE_DECODERS
+from collector.stream_decode import STREAM_DECODERS
 from collector.worklist import Connection, Target, market_zone
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from storage.readings import merge_readings
@@ -34,7 +35,7 @@ class Decoder(Protocol):
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded: ...
 
 
-DECODERS: Mapping[str, Decoder] = {**DRIVERS, **FILE_DECODERS}
+DECODERS: Mapping[str, Decoder] = {**DRIVERS, **FILE_DECODERS, **STREAM_DECODERS}
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -28,6 +28,7 @@ from collector.planning import (
     plan_reads,
     to_local,
 )
+from collector.stream_profiles import STREAM_PROFILES
 from faults import Fault, OperatorFault
 from protocols.nbr14522.frames import NOT_IMPLEMENTED
 from storage import queue
@@ -184,10 +185,13 @@ def installed_meters(conn: Connection, at: datetime, settings: Settings) -> list
     zone = market_zone(settings)
     rows = conn.execute(
         "SELECT i.meter_id, p.code, coalesce(ps.kind, 'daily'), i.interval_s, lower(i.valid), "
-        "upper(i.valid), i.unit_id IS NOT NULL FROM installation i JOIN point p ON p.id = i.point_id "
+        "upper(i.valid), i.unit_id IS NOT NULL AND mm.profile <> ALL(%s) FROM installation i "
+        "JOIN point p ON p.id = i.point_id "
+        "JOIN meter m ON m.id = i.meter_id JOIN meter_model mm ON mm.id = m.model_id "
         "LEFT JOIN point_schedule ps ON ps.point_id = p.id AND ps.valid @> %s::date "
         "ORDER BY i.meter_id",
-        [to_local(at, zone).date()],
+        # Who speaks by itself is not asked: `streams` listens.
+        [list(STREAM_PROFILES), to_local(at, zone).date()],
     )
     return [
         InstalledMeter(

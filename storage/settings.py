@@ -91,6 +91,11 @@ class CollectorSettings:
         "the same for serial lines and rfc2217: a month of 12 channels takes an hour at 300 bit/s",
         minimum=1,
     )
+    stream_session_s: float = setting(
+        3600.0,
+        "how much of a stream (SSU, CELESC) is one session; its readings are merged when it ends",
+        minimum=60,
+    )
     listen_host: str = setting("0.0.0.0", "address on which units that dial in are awaited")
     listen_port: int | None = setting(
         None, "port on which units that dial in are awaited; without it none are", minimum=0

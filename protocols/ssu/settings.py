@@ -17,9 +17,9 @@ class SsuSettings:
         seconds_tolerance: how far the countdown may be from previous minus elapsed (section 5: 2).
         lock_after: coherent blocks before the format is taken as settled (section 5, one source: 10).
         unlock_after: refused windows in a row before both formats are tried again (section 5: 30).
-        complete_within_s: an interval whose last block had more seconds left lacks its end (section 6). 0 asks
-            for the closing block, which comes three times; a meter that sends none needs 1, and loses what
-            it counts in its last second.
+        complete_within_s: an interval whose last block had more seconds left lacks its end (section 6). 0
+            asks for the closing block, which comes three times; a meter that sends none needs 1, and loses
+            what it counts in its last second.
         mixed_hour_post: "own" reads the control word of a mixed block by its own coding, "extended" by the
             extended block's. The two conflict in the one public description (section 4); unknown.
     """

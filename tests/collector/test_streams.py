@@ -1,0 +1,197 @@
+"""Long-running readers: sockets and a pty in fast time, unplugging, sessions that follow each other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from collector import store
+from collector.batching import Worker
+from collector.drain import status
+from collector.gates import line_fault
+from collector.planning import InstalledMeter
+from collector.stream_line import LineKeeper, LinePace
+from collector.stream_profiles import STREAM_PROFILES
+from collector.streams import StreamPace, StreamReaders, open_session, stream_targets
+from collector.transports import parse_url
+from collector.worklist import installed_meters, targets
+from protocols.captures import Chunk
+from protocols.celesc.catalogue import meter_named
+from simulator.curves import GeneratedLoad
+from simulator.grid import local_seconds
+from simulator.stream_output import BadLine, CelescOutput, SsuOutput
+from simulator.stream_server import StreamPty, StreamServer
+from storage.database import Database
+from tests.collector.test_stream_decode import FIRST, frames_of, heard
+from tests.collector.world import add_meter, quick
+
+SPEED = 200
+SOURCE = GeneratedLoad("supermarket", 60.0, 0.036, 5)
+BEGIN = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
+LINE = LinePace(connect_s=2, silence_s=2, backoff_s=0.05, backoff_max_s=0.1, dwell_s=0.4, look_s=0.05)
+PACE = StreamPace(store_s=0.15, session_s=600, overlap_s=120, look_s=0.1, line=LINE)
+
+
+def fast_clock() -> Callable[[], datetime]:
+    started = time.monotonic()
+    return lambda: BEGIN + timedelta(seconds=SPEED * (time.monotonic() - started))
+
+
+def add(db: Database, url: str, profile: str, serial: str = "77") -> int:
+    with db.connect() as conn:
+        conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'D') ON CONFLICT DO NOTHING")
+        conn.execute(
+            "INSERT INTO agent (code, name, distributor_id) SELECT 4711, 'A', id FROM distributor "
+            "ON CONFLICT DO NOTHING"
+        )
+        return add_meter(conn, int(serial), serial, url, profile)
+
+
+async def follow(
+    db: Database, clock: Callable[[], datetime], seconds: float, during: object = None
+) -> StreamReaders:
+    """Run the readers for so many simulated seconds."""
+    worker = Worker(db, "test-streams")
+    readers = StreamReaders(db.settings, worker, "test", clock, PACE)
+    running = asyncio.create_task(readers.run())
+    seen = readers
+    try:
+        await asyncio.sleep(seconds / SPEED / 2)
+        if callable(during):
+            during()
+        await asyncio.sleep(seconds / SPEED / 2)
+        assert not running.done(), running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        worker.close()
+    return seen
+
+
+def stored(db: Database, channel: int = 1) -> dict[int, int]:
+    with db.connect() as conn:
+        rows = conn.execute("SELECT pulses FROM reading_day WHERE channel = %s", [channel]).fetchall()
+    assert len(rows) <= 1
+    return {slot: pulses for slot, pulses in enumerate(rows[0][0] if rows else []) if pulses is not None}
+
+
+def truth(slot: int) -> int:
+    midnight = int(local_seconds(datetime(2026, 11, 20, 3, tzinfo=UTC)))
+    return int(SOURCE.pulses(midnight // 300 + slot, 1)[0, 0])
+
+
+def sessions(db: Database) -> list[tuple[object, ...]]:
+    with db.connect() as conn:
+        return conn.execute(
+            "SELECT outcome, protocol, retries, meter_serial, failed_stage FROM session ORDER BY id"
+        ).fetchall()
+
+
+@pytest.mark.req("TR-5.5e", "X-sim")
+def test_ssu_over_tcp_survives_unplugging_and_sessions_follow_each_other(db: Database) -> None:
+    db, clock = quick(db), fast_clock()
+
+    async def main() -> StreamReaders:
+        async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
+            add(db, server.url, "ssu-extended")
+            return await follow(db, clock, 1900, server.unplug)
+
+    asyncio.run(main())
+    found = stored(db)
+    assert all(pulses == truth(slot) for slot, pulses in found.items())
+    # 12:00 to 12:30 UTC are slots 108 to 113; the session changed once, at an interval's end.
+    assert len(found) >= 5
+    assert {108, 109} <= found.keys()
+    ended = sessions(db)
+    assert len(ended) >= 2
+    assert {row[0] for row in ended} == {"complete"}
+    assert sum(row[2] for row in ended) >= 1
+    with db.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM quarantine WHERE stage = 'merge'").fetchone() == (0,)
+        (line,) = status(conn)["streams"]
+        assert line["serial"] == "77"
+        assert line["good"] > 100
+        assert abs(line["drift_s"]) < 5
+
+
+@pytest.mark.req("CE-A", "X-sim")
+def test_celesc_over_a_pty_through_noise(db: Database) -> None:
+    db, clock = quick(db), fast_clock()
+    begun = int(local_seconds(BEGIN)) // 300 - 10
+    output = CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0000000077", begun)
+
+    async def main() -> None:
+        async with StreamPty(output, clock, BadLine(0.002, 0.002, 1), tick_s=0.01) as server:
+            add(db, server.url + "?baud=2400", "celesc-27182")
+            await follow(db, clock, 1000)
+
+    asyncio.run(main())
+    found = stored(db)
+    assert found.keys() >= {108, 109}
+    assert all(abs(pulses - truth(slot) * 0.036) <= 1.2 for slot, pulses in found.items())
+    assert sessions(db)[0][:2] == ("complete", "celesc")
+    assert sessions(db)[0][3] == "0000000077"
+
+
+def test_a_line_that_says_nothing_is_a_failed_session_with_its_reason(db: Database, unused_port: int) -> None:
+    db, clock = quick(db), fast_clock()
+    add(db, f"tcp://127.0.0.1:{unused_port}", "ssu")
+    asyncio.run(follow(db, clock, 100))
+    assert sessions(db) == [("failed", "ssu", 0, None, "connect")]
+
+
+def test_what_a_dead_collector_stored_is_merged_by_the_next(db: Database) -> None:
+    db, clock = quick(db), fast_clock()
+    add(db, "tcp://127.0.0.1:1", "ssu-extended")
+    rows = frames_of(heard(SsuOutput(SOURCE), FIRST - 40, 1000), "ssu-extended")
+    with db.connect() as conn:
+        (target,) = stream_targets(conn, clock())
+        number = open_session(conn, "dead", target, clock())
+        assert number is not None
+        assert open_session(conn, "another", target, clock()) is None
+        store.write_frames(
+            conn, [store.encode_frame(number, row.seq, row.at, False, 1, None, row.payload) for row in rows]
+        )
+        conn.commit()
+        (settled,) = store.settle(conn, [store.Closing(number)], db.settings, clock())
+    assert settled.outcome == "aborted"
+    assert stored(db) == {slot: truth(slot) for slot in (108, 109, 110)}
+
+
+def test_who_speaks_by_itself_is_not_asked(db: Database) -> None:
+    meter_id = add(db, "tcp://127.0.0.1:1", "celesc-35454")
+    with db.connect() as conn:
+        (installed,) = installed_meters(conn, BEGIN, db.settings)
+        assert isinstance(installed, InstalledMeter)
+        assert not installed.is_reachable
+        fault = line_fault(targets(conn, [meter_id])[meter_id], db.settings.collector)
+    assert fault is not None
+    assert "speaks by itself" in fault.message
+
+
+@pytest.mark.req("CE-A")
+def test_the_rate_is_searched_on_a_port_whose_url_names_none() -> None:
+    chunks: list[Chunk] = []
+
+    async def main() -> list[int]:
+        tried: list[int] = []
+        async with StreamPty(SsuOutput(SOURCE), fast_clock(), tick_s=0.01) as server:
+            # SSU octets are no packets: no rate ever fits.
+            profile = STREAM_PROFILES["celesc-27182"]
+            keeper = LineKeeper(parse_url(server.url), profile, chunks.append, lambda: 0, fast_clock(), LINE)
+            running = asyncio.create_task(keeper.run())
+            for _ in range(60):
+                await asyncio.sleep(0.05)
+                if keeper.state.rate_bit_s not in tried:
+                    tried.append(keeper.state.rate_bit_s)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return tried
+
+    tried = asyncio.run(main())
+    assert tried[:4] == [2400, 300, 600, 1200]
+    assert chunks
