@@ -87,6 +87,7 @@ class _Conversation:
         self._frames = 0
         self._counters: list[int] = []
         self._above = 0
+        self._is_ciphered = False
 
     # What the stream tells.
 
@@ -155,6 +156,7 @@ class _Conversation:
             await self._drive(public.open())
             self._above = await self._drive(_counter(public, model.counter_object))
             await self._release(public)
+        self._is_ciphered = True
         await self._reserve()
 
     async def _reserve(self) -> None:
@@ -205,7 +207,7 @@ class _Conversation:
                     self._send(out)
                     due_s = self._loop.time() + self._line.model.answer_s
                 heard = await self._hear(due_s)
-                if self._line.secrets.keys is not None and len(self._counters) < _COUNTER_REST:
+                if self._is_ciphered and len(self._counters) < _COUNTER_REST:
                     await self._reserve()
                 out = steps.send(heard)
         except StopIteration as end:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+import tracemalloc
+from dataclasses import replace
+from datetime import datetime
 from fractions import Fraction
 
 import numpy as np
+import psycopg
 import pytest
 
+from collector import dlms_counters, dlms_script
+from collector.dlms_secrets import Secrets
+from collector.dlms_session import DlmsLine, read_dlms
+from collector.transports import Timeouts, open_stream, parse_url
+from collector.worklist import request_missing
+from faults import RetryFault
 from protocols.dlms import models
 from protocols.dlms.apdu import Mechanism
+from protocols.dlms.framing import WRAPPER, HdlcFrame
 from protocols.dlms.security import Keys
 from simulator.dlms import DlmsMeter, DlmsSpec
+from simulator.dlms_end import WrapperEnd
 from simulator.dlms_server import DlmsServer
+from tests.collector.test_ways import add_line, answers, listening
 from tests.collector.world import (
     DAY,
     NOW,
@@ -21,6 +36,8 @@ from tests.collector.world import (
     meter,
     query,
     quick,
+    register,
+    served,
     sessions,
     stored,
     truth,
@@ -118,3 +135,324 @@ def test_a_day_is_read_completely_and_exactly(embedded_db, secrets, model):
     assert (session["protocol"], session["outcome"], session["drift_s"]) == ("dlms", "complete", 0)
     assert session["meter_serial"] == SERIAL
     assert query(ready, "SELECT reason FROM quarantine") == []
+
+
+@pytest.mark.req("TR-5.1")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"with_totals": True},
+        {"refuses_ranges": True},
+        {"refuses_ranges": True, "refuses_entries": True},
+        {"with_null_clocks": False, "block_octets": 100},
+    ],
+    ids=["totals", "by entry", "whole buffer", "small blocks"],
+)
+def test_other_makes_give_the_same_readings(embedded_db, secrets, changes):
+    ready, way, meter_id, summary = scenario(embedded_db, secrets, spec=replace(SPEC, **changes))
+    assert summary.state == "done", summary
+    assert_exact(ready, meter_id, way)
+
+
+@pytest.mark.req("TR-5.1", "TR-5.5a")
+def test_the_same_load_gives_the_same_rows_as_nbr_14522(embedded_db, secrets):
+    ready = quick(embedded_db, dlms_secrets_path=secrets)
+    rows = (
+        "SELECT channel, quantity_code, interval_s, pulses FROM reading_day WHERE day = %s ORDER BY channel"
+    )
+
+    async def work():
+        station = meter()
+        async with served(station) as servers:
+            register(ready, servers)
+            await collect(ready)
+            before = query(ready, rows, DAY)
+            with ready.connect() as conn:
+                conn.execute("DELETE FROM reading_day")
+                conn.execute("UPDATE job_request SET result = NULL")
+            async with server(station=station) as way:
+                with ready.connect() as conn:
+                    conn.execute("INSERT INTO meter_model (code, profile) VALUES ('d', 'dlms-test')")
+                    conn.execute("UPDATE meter SET model_id = (SELECT id FROM meter_model WHERE code = 'd')")
+                    conn.execute("UPDATE unit SET url = %s", [way.url])
+                await collect(ready)
+        return before, query(ready, rows, DAY)
+
+    before, after = asyncio.run(work())
+    assert len(before) == 3
+    assert before == after
+    assert [row["protocol"] for row in sessions(ready)] == ["nbr14522", "dlms"]
+
+
+@pytest.mark.req("TR-5.12a")
+def test_a_killed_collector_recovers_from_stored_frames_without_meter_and_keys(embedded_db, secrets):
+    ready, way, meter_id, _ = scenario(embedded_db, secrets, model="dlms-test-gmac-hdlc")
+    with ready.connect() as conn:
+        conn.execute("DELETE FROM reading_day")
+        conn.execute("UPDATE session SET outcome = NULL, ended_at = NULL, collector = 'gone:0'")
+        conn.execute(
+            "UPDATE job_request SET state = 'running', claimed_by = 'gone:0', finished_at = NULL, "
+            "result = NULL, lease_until = now() + interval '1 hour'"
+        )
+    secrets.unlink()
+    found = asyncio.run(collect(ready))
+    assert (found[SERIAL].state, found[SERIAL].outcome) == ("done", "present")
+    assert [row["outcome"] for row in sessions(ready)] == ["aborted"]
+    assert_exact(ready, meter_id, way)
+
+
+@pytest.mark.req("TR-5.12a")
+@pytest.mark.parametrize("model", ["dlms-test", "dlms-test-hdlc", "dlms-test-gmac"])
+def test_no_secret_is_kept_or_shown(embedded_db, secrets, model, capfd):
+    ready, _, _, _ = scenario(embedded_db, secrets, model=model)
+    frames = query(ready, "SELECT payload, direction FROM frame ORDER BY seq")
+    assert len(frames) > 10
+    hidden = [PASSWORD.encode(), KEYS.encryption, KEYS.authentication]
+    assert not any(secret in payload for payload, _ in frames for secret in hidden)
+    told = str(capfd.readouterr()) + str(
+        query(ready, "SELECT s::text, j::text FROM session s, job_request j")
+    )
+    for text in (PASSWORD, ENCRYPTION, AUTHENTICATION):
+        assert text.lower() not in told.lower()
+
+
+@pytest.mark.req("TR-5.12a")
+class TestSecrets:
+    def test_a_file_that_others_may_read_is_refused(self, embedded_db, secrets):
+        secrets.chmod(0o644)
+        ready, _, _, summary = scenario(embedded_db, secrets)
+        assert (summary.state, summary.actor) == ("failed", "operator")
+        assert "chmod 600" in sessions(ready)[0]["error"]["remedy"]
+
+    def test_a_wrong_password_is_not_tried_again(self, embedded_db, secrets):
+        spec = replace(SPEC, password=b"another")
+        ready, _, _, summary = scenario(embedded_db, secrets, spec=spec)
+        assert (summary.state, summary.actor, summary.attempts) == ("failed", "operator", 1)
+        assert sessions(ready)[0]["failed_stage"] == "association"
+
+    def test_wrong_keys_are_found_out(self, embedded_db, secrets):
+        other = Keys(bytes(16), KEYS.authentication)
+        ready, _, _, summary = scenario(
+            embedded_db, secrets, spec=replace(SPEC, keys=other), model="dlms-test-gmac"
+        )
+        assert summary.state == "failed"
+        assert query(ready, "SELECT count(*) FROM reading_day")[0][0] == 0
+
+
+@pytest.mark.req("TR-5.12a")
+def test_counters_go_on_above_the_meters_and_are_never_used_twice(embedded_db, secrets):
+    ready, way, _, _ = scenario(
+        embedded_db, secrets, spec=replace(SPEC, counter=70_000), model="dlms-test-gmac", times=2
+    )
+    # The simulated meter refuses a counter that is not above the last.
+    assert [row["outcome"] for row in sessions(ready)] == ["complete", "complete"]
+    assert way.meter.counter_seen > 70_000
+    stored_last = query(ready, "SELECT last_used FROM dlms_counter")[0][0]
+    assert stored_last >= way.meter.counter_seen
+    with ready.connect() as conn, pytest.raises(psycopg.errors.RaiseException):
+        conn.execute("UPDATE dlms_counter SET last_used = 1")
+    with ready.connect() as conn:
+        taken = [dlms_counters.reserve(conn, "k", "t", above, 10) for above in (0, 0, 5, 100)]
+    assert taken == [1, 11, 21, 101]
+
+
+@pytest.mark.req("TR-5.1")
+class TestWhatAMeterReports:
+    def test_rows_marked_invalid_are_left_out_with_a_reason(self, embedded_db, secrets):
+        bad = datetime(2026, 11, 20, 10, 5)
+        spec = replace(SPEC, statuses={bad: 0x80, datetime(2026, 11, 20, 11): 0x02}, with_null_clocks=False)
+        ready, way, meter_id, _ = scenario(embedded_db, secrets, spec=spec)
+        expected = truth(way.meter)[:, 0].tolist()
+        expected[10 * 12] = None
+        assert stored(ready, meter_id) == expected
+        reasons = query(ready, "SELECT reason, detail ->> 'end' FROM quarantine")
+        assert reasons == [("the meter marks rows of its load profile as invalid", bad.isoformat())]
+        flags = query(ready, "SELECT values -> 'flags' FROM meter_parameters WHERE command = 7")[0][0]
+        assert flags == {"invalid": 1, "power_failure": 1}
+
+    def test_another_meter_than_the_registry_names_is_held(self, embedded_db, secrets):
+        ready = quick(embedded_db, dlms_secrets_path=secrets)
+
+        async def work():
+            async with server() as way:
+                meter_id = registered(ready, way, "dlms-test")
+                with ready.connect() as conn:
+                    conn.execute("UPDATE meter SET serial = '10000002' WHERE id = %s", [meter_id])
+                return await collect(ready)
+
+        found = asyncio.run(work())
+        assert found["10000002"].actor == "operator"
+        assert query(ready, "SELECT count(*) FROM reading_day")[0][0] == 0
+
+    def test_clock_registers_and_events_are_kept(self, embedded_db, secrets):
+        station = meter(offset_s=42.0)
+        ready, _, _, summary = scenario(embedded_db, secrets, station=station)
+        assert summary.state == "done"
+        assert sessions(ready)[0]["drift_s"] == 42
+        registers = query(ready, "SELECT channel, values FROM register_reading ORDER BY channel")
+        assert registers[0][1]["unit"] == 30
+        # The resets of October and November, from the event log.
+        assert query(ready, "SELECT code, reader_serial FROM meter_change") == [(0x20, "0-0:99.98.0.255")] * 2
+
+
+@pytest.mark.req("TR-5.12a")
+def test_a_unit_that_dials_in_brings_a_dlms_meter(embedded_db, secrets, tmp_path):
+    async def work():
+        async with listening(embedded_db, tmp_path, dlms_secrets_path=secrets) as (collector, ready, ids):
+            station = meter()
+            add_line(ready, (SERIAL, "dialin://u7", "dlms-test"))
+            ids += request_missing(ready, [DAY], NOW, "test")
+            reader, writer = await asyncio.open_connection("127.0.0.1", collector.callers.listening_port)
+            writer.write(b"UNIDADE u7;")
+            end = WrapperEnd(DlmsMeter(station.meter, SPEC))
+            found = asyncio.create_task(answers(ready, ids))
+            while not found.done():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        data = await reader.read(4096)
+                        if not data:
+                            break
+                        writer.write(end.receive(data, NOW))
+            summaries = await found
+            writer.close()
+            return ready, station, summaries
+
+    ready, station, summaries = asyncio.run(work())
+    assert summaries[SERIAL].state == "done", summaries
+    assert np.array_equal(stored(ready, 1), truth(station)[:, 0])
+
+
+# --- hostile peers -----------------------------------------------------------------------------------------
+
+AARE = bytes.fromhex("6129A109060760857405080101A203020100A305A103020100BE10040E0800065F1F0400001C1D04000007")
+
+
+async def _hostile(behave, model="dlms-test", **limits):
+    """The session's result with a peer that behaves so, its memory and its time."""
+    usual = {"connect_s": 2.0, "idle_s": 2.0, "total_s": 3.0}
+    frames = []
+
+    async def serve(reader, writer):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await behave(reader, writer)
+        writer.close()
+
+    peer = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = peer.sockets[0].getsockname()[1]
+    line = DlmsLine(
+        parse_url(f"tcp://127.0.0.1:{port}"),
+        replace(models.model_named(model), answer_s=1.0),
+        Timeouts(**{**usual, **limits}),
+        Secrets(PASSWORD.encode()),
+        b"12345678",
+        None,
+        None,
+    )
+
+    def work(client):
+        yield from dlms_script.identity(client, line.model)
+        yield from dlms_script.registers(client, line.model.registers)
+
+    began = time.monotonic()
+    tracemalloc.start()
+    try:
+        result = await read_dlms(line, work, lambda *frame: frames.append(frame), lambda: NOW, open_stream)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        peer.close()
+    return result, peak, time.monotonic() - began
+
+
+def _wrapped(apdu):
+    return WRAPPER.pack(1, 1, 3, len(apdu)) + apdu
+
+
+async def _associated(reader, writer):
+    await reader.read(4096)
+    writer.write(_wrapped(AARE))
+    await reader.read(4096)
+
+
+async def _huge_length(reader, writer):
+    await reader.read(4096)
+    writer.write(WRAPPER.pack(1, 1, 3, 0xFFFF) + bytes(1000))
+    await asyncio.sleep(10)
+
+
+async def _slow_drip(reader, writer):
+    await reader.read(4096)
+    for octet in _wrapped(AARE) * 10:
+        writer.write(bytes([octet]))
+        await asyncio.sleep(0.1)
+
+
+async def _flood(reader, writer):
+    await reader.read(4096)
+    while True:
+        writer.write(_wrapped(b"\x0f" + bytes(60_000)))
+        await writer.drain()
+
+
+async def _noise(reader, writer):
+    await reader.read(4096)
+    while True:
+        writer.write(bytes(range(256)) * 64)
+        await writer.drain()
+
+
+async def _endless_blocks(reader, writer):
+    await _associated(reader, writer)
+    for number in range(1, 1 << 20):
+        block = b"\xc4\x02\xc1\x00" + number.to_bytes(4, "big") + b"\x00\x84\x00\x00\xf0\x00" + bytes(0xF000)
+        writer.write(_wrapped(block))
+        await writer.drain()
+        await reader.readexactly(1)
+
+
+async def _endless_segments(reader, writer):
+    await reader.read(4096)
+    writer.write(bytes.fromhex("7EA0070703735A647E"))
+    ua = HdlcFrame(b"\x07", b"\x03", 0x73, b"")
+    writer.write(ua.encode())
+    await reader.read(4096)
+    for number in range(1 << 20):
+        writer.write(HdlcFrame(b"\x07", b"\x03", 0x10 | (number % 8) << 1, bytes(1900), True).encode())
+        await writer.drain()
+        await reader.readexactly(1)
+
+
+async def _deep_structure(reader, writer):
+    await _associated(reader, writer)
+    writer.write(_wrapped(b"\xc4\x01\xc1\x00" + b"\x02\x01" * 20_000))
+    await asyncio.sleep(10)
+
+
+async def _many_elements(reader, writer):
+    await _associated(reader, writer)
+    writer.write(_wrapped(b"\xc4\x01\xc1\x00" + b"\x01\x84\x7f\xff\xff\xff"))
+    await asyncio.sleep(10)
+
+
+@pytest.mark.req("TR-5.12a")
+@pytest.mark.parametrize(
+    ("behave", "model"),
+    [
+        (_huge_length, "dlms-test"),
+        (_slow_drip, "dlms-test"),
+        (_flood, "dlms-test"),
+        (_noise, "dlms-test-hdlc"),
+        (_noise, "dlms-test"),
+        (_endless_blocks, "dlms-test"),
+        (_endless_segments, "dlms-test-hdlc"),
+        (_deep_structure, "dlms-test"),
+        (_many_elements, "dlms-test"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value).strip("_"),
+)
+def test_a_hostile_peer_is_cut_off_in_time_and_memory(behave, model):
+    result, peak, took_s = asyncio.run(_hostile(behave, model))
+    assert result.outcome in ("failed", "partial")
+    assert isinstance(result.fault, RetryFault)
+    assert took_s < 12
+    assert peak < 120 << 20
