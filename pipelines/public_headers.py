@@ -165,6 +165,9 @@ def parameters_of(header: Header, run: Run, at: datetime, code: int) -> Paramete
         meter_time=at,
         weekday=weekday_of(at.date()),
         last_interval_end=run.last_end,
+        # Parameters may be read after the file's time; a reset that was yet to come is not known in it.
+        last_reset=_not_after(header.parameters.last_reset, at),
+        previous_reset=_not_after(header.parameters.previous_reset, at),
         words_current=run.words.size,
         words_previous=0,
         quantities=run.quantities,
@@ -172,6 +175,10 @@ def parameters_of(header: Header, run: Run, at: datetime, code: int) -> Paramete
         memory_interval_extra_s=seconds,
         memory_interval_extra_hundredths=0,
     )
+
+
+def _not_after(moment: datetime | None, at: datetime) -> datetime | None:
+    return moment if moment is not None and moment <= at else None
 
 
 def market_time(at: datetime, zone: tzinfo) -> datetime:

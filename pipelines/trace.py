@@ -513,7 +513,8 @@ def _reading(
     if not session_id:
         return reading
     session = _one(conn, "SELECT * FROM session WHERE id = %s", [session_id])
-    assert session is not None  # runs of a day name sessions that are there, or 0
+    if session is None:
+        return reading
     end = datetime.combine(day, time()) + timedelta(seconds=(index + 1) * stored["interval_s"])
     channel = meter["active_channel"]
     context = MeterContext(

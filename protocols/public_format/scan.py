@@ -80,11 +80,12 @@ class TextScan:
     def words(self, label: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Words of one period, zero where a line was lost, and (first word, count) of what is lost.
 
-        As many as the header announces; where it announces none, as many as the lines hold.
+        As many as the header announces and 999 lines can hold; where it announces none, as many as are there.
         """
         mine = [line for line in self.lines if line.label == label]
         held = max(((line.number - 1) * WORDS_PER_LINE + len(line.words) for line in mine), default=0)
-        count = (announced_words(self.header, label) or held) if mine else 0
+        announced = announced_words(self.header, label) or held
+        count = min(announced, MAX_LINES * WORDS_PER_LINE) if mine else 0
         words, known = [0] * count, bytearray(count)
         for line in mine:
             first = (line.number - 1) * WORDS_PER_LINE

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
+from collector.decoded import MeterContext
+from collector.public_files import decode_file, format_of
 from protocols.nbr14522.commands import changes_meter, info_of
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.errors import RemoteProtocolError
@@ -169,9 +172,20 @@ def request(data: bytes) -> None:
         assert len(redact(data, way, is_command=bool(len(data) & 1)).octets) == len(data)
 
 
-_FK7 = write_fk7(_BLOCKS[:4])
+_TIMED = Parameters(
+    code=0x21,
+    meter_time=datetime(2026, 11, 20, 10, 2),
+    last_interval_end=datetime(2026, 11, 20, 10),
+    last_reset=datetime(2026, 11, 1),
+    words_current=498,
+    words_previous=144,
+    memory_interval_min=5,
+    memory_interval_extra_s=0,
+    quantities=(1, 2, 99),
+).encode(SERIAL)
+_FK7 = write_fk7([_TIMED, *_BLOCKS[1:4], *memory_blocks(0x27, SERIAL, [bytes(249)])])
 _TEXT = write_text(
-    TextFile("001101", {"parameters": _BLOCKS[0][:256]}, previous_words=(7,) * 144, current_words=(9,) * 498)
+    TextFile("001101", {"parameters": _TIMED[:256]}, previous_words=(7,) * 144, current_words=(9,) * 498)
 )
 
 
@@ -208,6 +222,15 @@ def public_text(data: bytes) -> None:
             write_text(read_text(octets))
 
 
+def public_import(data: bytes) -> None:
+    """What an import makes of any octets: readings and issues, or a refusal."""
+    context = MeterContext(1, SERIAL, 1, timezone(timedelta(hours=-3)))
+    for octets in (data, _damaged(_FK7, data), _damaged(_TEXT, data)):
+        with suppress(FileRefused):
+            decoded = decode_file(format_of(octets), octets, PROFILES[len(data) % len(PROFILES)], context)
+            assert all(len(vector.pulses) == len(vector.present) for vector in decoded.vectors)
+
+
 def _damaged(good: bytes, data: bytes) -> bytes:
     """The good file with some of the fuzzer's octets instead of as many, fewer or more of its own."""
     if len(data) < 4:
@@ -231,4 +254,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "request": request,
     "public_fk7": public_fk7,
     "public_text": public_text,
+    "public_import": public_import,
 }

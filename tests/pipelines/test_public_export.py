@@ -66,7 +66,7 @@ def words_of(octets: bytes, kind: FileKind) -> np.ndarray:
     return payloads_to_words(payloads, parameters.words_current).reshape(-1, 3)
 
 
-@pytest.mark.req("TR-5.6a", "TR-5.7d")
+@pytest.mark.req("TR-5.6a")
 def test_the_files_say_what_the_meters_counted(read_db, tmp_path):
     db, stations = read_db
     result = export_public(db, request(tmp_path / "out.zip"))

@@ -76,7 +76,7 @@ def readings(db: Database) -> pl.DataFrame:
     return frame.drop("source_sessions")
 
 
-@pytest.mark.req("TR-5.6a", "TR-5.1")
+@pytest.mark.req("TR-5.6a")
 @pytest.mark.parametrize("kind", list(FileKind))
 def test_an_exported_file_gives_the_same_readings_in_an_empty_database(embedded_db, db, tmp_path, kind):
     files, station = read_and_export(embedded_db, tmp_path)

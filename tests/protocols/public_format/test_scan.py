@@ -12,7 +12,7 @@ from protocols.public_format import ReaderRecord, TextFile, read_fk7, read_text,
 from protocols.public_format.errors import FileRefused
 from protocols.public_format.fk7 import KNOWN_CODES
 from protocols.public_format.scan import HEADER_OCTETS, scan_fk7, scan_text
-from tests.fuzz.targets import public_fk7, public_text
+from tests.fuzz.targets import public_fk7, public_import, public_text
 from tests.protocols.public_format.test_public_format import SERIAL, block, text_file
 
 BLOCKS = [block(0x51), *memory_blocks(0x52, SERIAL, words_to_payloads(range(900)))]
@@ -129,3 +129,4 @@ def test_any_fk7_file_survives_write_parse_write(parts):
 def test_any_octets_are_decoded_skipped_or_refused(octets):
     public_fk7(octets)
     public_text(octets)
+    public_import(octets)
