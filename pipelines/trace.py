@@ -24,6 +24,7 @@ from assets.partitions import fixed_offset
 from ccee.body import day_stamps, render
 from ccee.profile import Profile
 from collector.decoded import MeterContext
+from collector.drivers import NBR14522
 from collector.public_files import FILE_DECODERS, file_of, file_profile
 from faults import OperatorFault
 from pipelines.evidence import Evidence, FilePlace, Word, locate_in_file, locate_word
@@ -299,7 +300,9 @@ def _checks(
         place = reading.file if is_file else reading.word
         word = "no word found" if place is None else str(place.pulses)
         source = "file" if is_file else "frame"
-        checks.append(Check(f"count in the {source}'s octets", str(reading.pulses), word))
+        # A DLMS value has no octets of its own in one frame: blocks cut rows, and totals are subtracted.
+        if is_file or reading.session["protocol"] == NBR14522.name:
+            checks.append(Check(f"count in the {source}'s octets", str(reading.pulses), word))
         decoded = str(reading.decoded_pulses)
         source = "file" if is_file else "session's frames"
         checks.append(Check(f"count decoded from the {source}", str(reading.pulses), decoded))
@@ -525,7 +528,7 @@ def _reading(
     if session["protocol"] in FILE_DECODERS:
         profile = file_profile(meter["profile"])
         file = locate_in_file(session["protocol"], session["url"], file_of(frames), profile, end, channel)
-    else:
+    elif session["protocol"] == NBR14522.name:
         word = locate_word(frames, profile_named(meter["profile"]), end, channel)
     return replace(
         reading,
