@@ -13,11 +13,12 @@ from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from collector import drivers, service
+from collector import drivers, service, streams
 from collector.command_policy import parse_policy
 from collector.command_store import Person, approve, ask
 from collector.monitoring import monitor
@@ -262,6 +263,9 @@ def live(db, meters, days, seed, monkeypatch, folder):
     )
     simulate_server_clock(db)
     monkeypatch.setattr(service, "_SCHEDULE_S", 300.0)
+    # Time is free here and the database is not: frames are stored before they are settled all the same.
+    monkeypatch.setattr(service, "_FLUSH_S", 30.0)
+    monkeypatch.setattr(streams, "StreamPace", partial(streams.StreamPace, look_s=3600.0))
     # Loading the catalogue is the collector's own setting; the fleet names its models, too.
     add_catalogue(CATALOGUE.name, CATALOGUE.read_text(encoding="utf-8"))
     plan = _with_losses(plan_fleet(document(meters, seed), "chaos", BEGIN), days, random.Random(seed))
