@@ -8,8 +8,9 @@ judging a value (`vee`).
 
 `drivers` is the seam: a protocol is a driver with one session and one decoding, all else is common.
 
-`planning`, `sequences`, `decode`, `decoded`, `clocks`, `command_policy`, `preview`, `readback`, `gates`, `dial_in_kinds`
-and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`, `callers`, `session`,
-`store`, `command_store`, `clock_store`, `settling` and `service` are adapters. What changes a meter is on record
-before it is sent: see `command_store`.
+`planning`, `sequences`, `decode`, `decoded`, `clocks`, `command_policy`, `preview`, `readback`, `gates`,
+`dial_in_kinds` and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`, `callers`,
+`session`, `store`, `command_store`, `clock_store`, `settling` and `service` are adapters. Of DLMS,
+`dlms_script` and `dlms_decode` are pure, `dlms_session`, `dlms_secrets` and `dlms_counters` adapters. What
+changes a meter is on record before it is sent: see `command_store`.
 """
