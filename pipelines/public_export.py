@@ -335,14 +335,19 @@ def list_exports(conn: Connection, limit: int = 50) -> list[dict[str, Any]]:
 # --- files of the public formats ---------------------------------------------------------------------------
 
 
-def vectors_of(frame: pl.DataFrame) -> Iterator[Vector]:
-    """The day vectors of a frame of readings."""
-    columns = frame.select("channel", "day", "quantity_code", "interval_s", "pulses")
-    for channel, day, quantity_code, interval_s, pulses in columns.iter_rows():
-        series = pl.Series(pulses, dtype=pl.Int64)
-        present = series.is_not_null().to_numpy()
-        counts = series.fill_null(0).to_numpy()
-        yield Vector(channel, day, quantity_code, interval_s, counts, present)
+def vectors_of(frame: pl.DataFrame) -> list[Vector]:
+    """The day vectors of a frame of readings, views of one array."""
+    flat = frame["pulses"].explode(empty_as_null=False)
+    present = flat.is_not_null().to_numpy()
+    counts = flat.fill_null(0).cast(pl.Int64).to_numpy()
+    ends = frame["pulses"].list.len().cum_sum().to_list()
+    columns = frame.select("channel", "day", "quantity_code", "interval_s").iter_rows()
+    return [
+        Vector(channel, day, quantity_code, interval_s, counts[start:end], present[start:end])
+        for (channel, day, quantity_code, interval_s), start, end in zip(
+            columns, [0, *ends[:-1]], ends, strict=True
+        )
+    ]
 
 
 class _PublicWriter:
@@ -355,10 +360,11 @@ class _PublicWriter:
         self._paths: set[str] = set()
 
     def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[tuple[FileFacts, bytes]]:
+        vectors = [(installation, vectors_of(frame)) for installation, frame in chunk]
         for kind in self._request.formats:
             parts: list[tuple[Installation, Run]] = []
-            for installation, frame in chunk:
-                runs, left_out = self._runs(installation, frame, kind)
+            for installation, days in vectors:
+                runs, left_out = self._runs(installation, days, kind)
                 parts += [(installation, run) for run in runs]
                 if kind is self._request.formats[0]:  # the formats lose the same
                     for one in left_out:
@@ -368,11 +374,11 @@ class _PublicWriter:
                 yield self._file(installation, run, header, kind)
 
     def _runs(
-        self, installation: Installation, frame: pl.DataFrame, kind: FileKind
+        self, installation: Installation, days: Sequence[Vector], kind: FileKind
     ) -> tuple[list[Run], list[LeftOut]]:
         begin, end = installation.bounds(self._request.first_day, self._request.last_day, self._zone)
         return cut_runs(
-            vectors_of(frame),
+            days,
             begin,
             end,
             sign_bit=profile_named(installation.profile_name).sign_bit,

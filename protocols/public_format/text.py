@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from protocols.public_format.errors import FileRefused
 
 LINE = 300
@@ -22,6 +24,9 @@ CHANNELS = 3
 WORDS_PER_LINE = INTERVALS_PER_LINE * CHANNELS
 # What follows line 999 is unknown (section 13, gap 9): such a memory is refused, not guessed.
 MAX_LINES = 999
+# Four digits a count.
+MAX_COUNT = 9999
+_TENS = np.array([1000, 100, 10, 1])
 PREVIOUS, CURRENT = "SALV", "CONT"
 
 
@@ -140,7 +145,7 @@ def write_text(file: TextFile) -> bytes:
     """The file's octets.
 
     Raises:
-        FileRefused: a block of the wrong size, or a memory beyond 999 lines.
+        FileRefused: a block of the wrong size, a count of more than four digits, a memory beyond 999 lines.
     """
     out = [" "] * HEADER
     out[8:14] = file.reader_serial.rjust(6, "0")
@@ -170,11 +175,15 @@ def _memory_lines(label: str, words: Sequence[int]) -> list[str]:
             where=label,
             remedy="export a shorter period, or use FK7",
         )
-    lines = []
-    for number in range(count):
-        row = words[number * WORDS_PER_LINE : (number + 1) * WORDS_PER_LINE]
-        lines.append((f"{label}{number + 1:03d}" + " " * 5 + "".join(f"{w:04d}" for w in row)).ljust(LINE))
-    return lines
+    counts = np.asarray(words, dtype=np.int64)
+    if counts.size and not 0 <= int(counts.min()) <= int(counts.max()) <= MAX_COUNT:
+        raise FileRefused(f"a count outside 0..{MAX_COUNT}", where=label)
+    digits = (counts[:, None] // _TENS % 10 + ord("0")).astype(np.uint8).tobytes().decode("ascii")
+    cells = WORDS_PER_LINE * len(_TENS)
+    return [
+        (f"{label}{number + 1:03d}" + " " * 5 + digits[number * cells : (number + 1) * cells]).ljust(LINE)
+        for number in range(count)
+    ]
 
 
 def read_text(octets: bytes) -> TextFile:

@@ -146,3 +146,6 @@ def test_a_cut_memory_and_one_beyond_line_999_are_refused() -> None:
         read_text(octets[:-302])
     with pytest.raises(FileRefused, match="999"):
         write_text(TextFile("000001", {}, previous_words=(0,) * (999 * 72 + 1)))
+    for count in (-1, 10_000):
+        with pytest.raises(FileRefused, match="a count outside"):
+            write_text(TextFile("000001", {}, current_words=(count, 0, 0)))
