@@ -172,17 +172,29 @@ class _Reader:
         )
 
     async def run(self) -> None:
-        line = asyncio.create_task(self._line.run())
+        """Until cancelled; the line is opened only by the collector that has the session."""
+        line: asyncio.Task[None] | None = None
         try:
             while True:
+                if self._session is None and not await self._open():
+                    await self._hang_up(line)
+                    line = None
+                    await asyncio.sleep(self._pace.look_s)
+                    continue
+                if line is None:
+                    line = asyncio.create_task(self._line.run())
                 await asyncio.sleep(self._pace.store_s)
                 await self._store()
         finally:
+            await self._hang_up(line)
+            if self._session is not None:
+                await self._store()
+                await self._close()
+
+    async def _hang_up(self, line: asyncio.Task[None] | None) -> None:
+        if line is not None:
             line.cancel()
             await asyncio.gather(line, return_exceptions=True)
-            if self._session is not None or self._pending:
-                await self._store()
-            await self._close()
 
     def _heard(self, chunk: Chunk) -> None:
         if self._pending_octets < _MOST_PENDING:
@@ -194,9 +206,6 @@ class _Reader:
         self._decoder.issues.clear()
 
     async def _store(self) -> None:
-        if self._session is None and not await self._open():
-            return
-        assert self._session is not None
         rows = pack_rows(self._pending)
         self._octets += self._pending_octets
         self._pending, self._pending_octets = [], 0
@@ -208,6 +217,7 @@ class _Reader:
         if age_s >= self._pace.session_s and (just_closed or age_s >= 2 * self._pace.session_s):
             await self._close()
             self._closed_at = None
+            await self._open()
 
     async def _open(self) -> bool:
         now = self._now()
@@ -240,8 +250,7 @@ class _Reader:
             await self._worker.call(store.write_frames, encoded)
 
     async def _close(self) -> None:
-        if self._session is None:
-            return
+        assert self._session is not None
         state = self._line.state
         # A session cut right after its start has proved nothing against the line.
         is_young = (self._now() - self._session_began).total_seconds() < self._pace.line.silence_s

@@ -7,7 +7,7 @@ import getpass
 import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -27,6 +27,7 @@ from collector.monitoring import monitor as start_monitoring
 from collector.planning import Priority, SequenceName, to_local
 from collector.points import PointStatus, points_status
 from collector.service import Collector, Stats, utc_now
+from collector.streams import StreamStatus
 from collector.worklist import find_meter, market_zone
 from faults import Actor, OperatorFault
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit
@@ -65,7 +66,7 @@ async def _serve(db: Database, metrics_port: int | None) -> None:
     collector = Collector(db)
     if metrics_port is not None:
         registry = CollectorRegistry()
-        registry.register(_Metrics(collector.stats))
+        registry.register(_Metrics(collector))
         try:
             start_http_server(metrics_port, registry=registry)
         except OSError as error:
@@ -82,11 +83,38 @@ async def _serve(db: Database, metrics_port: int | None) -> None:
 class _Metrics:
     """The service's counters in Prometheus' form, read when asked."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
 
     def collect(self) -> Iterable[Metric]:
-        stats = self._stats
+        yield from self._sessions(self._collector.stats)
+        yield from self._streams(self._collector.streams.status())
+
+    @staticmethod
+    def _streams(lines: Sequence[StreamStatus]) -> Iterable[Metric]:
+        is_open = GaugeMetricFamily("smf_stream_open", "Whether a stream's line is open", labels=["meter"])
+        good = CounterMetricFamily("smf_stream_records", "Blocks or packets understood", labels=["meter"])
+        octets = CounterMetricFamily("smf_stream_octets", "Octets heard", labels=["meter"])
+        skipped = CounterMetricFamily(
+            "smf_stream_skipped", "Octets that belong to no good record", labels=["meter", "reason"]
+        )
+        opened = CounterMetricFamily("smf_stream_opened", "Times the line was opened", labels=["meter"])
+        last = GaugeMetricFamily(
+            "smf_stream_last_record_seconds", "Time of the newest good record", labels=["meter"]
+        )
+        for one in lines:
+            is_open.add_metric([one.serial], one.line.is_open)
+            opened.add_metric([one.serial], one.line.opened)
+            good.add_metric([one.serial], one.quality.good)
+            octets.add_metric([one.serial], one.quality.octets)
+            for reason, count in sorted(one.quality.skipped.items()):
+                skipped.add_metric([one.serial, reason], count)
+            if one.quality.last_good_s is not None:
+                last.add_metric([one.serial], one.quality.last_good_s)
+        yield from (is_open, opened, good, octets, skipped, last)
+
+    @staticmethod
+    def _sessions(stats: Stats) -> Iterable[Metric]:
         yield GaugeMetricFamily("smf_sessions_active", "Sessions open now", stats.active)
         yield GaugeMetricFamily(
             "smf_requests_waiting", "Claimed requests that wait for a gate", stats.waiting

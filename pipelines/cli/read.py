@@ -23,7 +23,7 @@ from collector.session import Line, SessionResult, read_meter
 from collector.transports import Endpoint, Timeouts, parse_url
 from collector.worklist import market_zone
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
-from pipelines.cli import read_dlms
+from pipelines.cli import read_dlms, read_stream
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
 from pipelines.cli.survey import survey_meter
 from protocols.nbr14522.errors import RemoteProtocolError
@@ -36,6 +36,7 @@ from storage.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Read one meter now, without the queue.")
 read_dlms.register(app)
+read_stream.register(app)
 
 # A person waits: shorter than the service's time-outs.
 _TIMEOUTS = Timeouts(connect_s=10.0, idle_s=40.0, total_s=900.0)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from collector.stream_profiles import STREAM_PROFILES
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
 from protocols.dlms.models import models
 from protocols.nbr14522.profiles import PROFILES
@@ -40,13 +41,13 @@ class _Profiles(Collection[str]):
     """Names of all protocols' profiles, looked up when asked: catalogues are loaded after this module."""
 
     def __contains__(self, name: object) -> bool:
-        return name in PROFILES or name in models()
+        return name in PROFILES or name in models() or name in STREAM_PROFILES
 
     def __iter__(self) -> Iterator[str]:
-        return chain(PROFILES, models())
+        return chain(PROFILES, models(), STREAM_PROFILES)
 
     def __len__(self) -> int:
-        return len(PROFILES) + len(models())
+        return len(PROFILES) + len(models()) + len(STREAM_PROFILES)
 
 
 RULES = Rules(

@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from faults import OperatorFault
+from pipelines.cli import simulate_stream
 from pipelines.cli.output import console, faults_to_exit
 from protocols.nbr14522.profiles import PROFILES, profile_named
 from simulator.clock import ClockModel, SettableClock
@@ -33,6 +34,8 @@ from simulator.shapes import SHAPES
 from simulator.single import end_of, generated_meter, recorded_meter
 
 app = typer.Typer(no_args_is_help=True, help="Meters that answer on sockets and ptys, until Ctrl-C.")
+
+simulate_stream.register(app)
 
 _DEMO_DAY = datetime(2026, 11, 20, tzinfo=MARKET_ZONE)
 

@@ -1,0 +1,135 @@
+"""`smf simulate ssu|celesc`: meters that speak by themselves, on TCP or a pty."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime
+from typing import Annotated
+
+import orjson
+import typer
+
+from faults import OperatorFault
+from pipelines.cli.output import console, faults_to_exit
+from protocols.celesc.catalogue import meter_named
+from simulator.clock import SettableClock
+from simulator.curves import GeneratedLoad
+from simulator.grid import MARKET_ZONE, local_seconds
+from simulator.running import parse_instant, serve_until_stopped
+from simulator.server import LOOPBACK
+from simulator.shapes import SHAPES
+from simulator.stream_output import BadLine, CelescOutput, SsuOutput, StreamOutput
+from simulator.stream_server import StreamPty, StreamServer
+
+PortOption = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")]
+HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+PtyOption = Annotated[bool, typer.Option("--pty", help="A pseudo terminal in place of TCP.")]
+LoadOption = Annotated[str, typer.Option(help=f"One of: {', '.join(sorted(SHAPES))}.")]
+PeakOption = Annotated[float, typer.Option(help="Peak of the load, kW.", min=0.1)]
+NowOption = Annotated[str | None, typer.Option(help="The meter's instant. Default: the time it is.")]
+IntervalOption = Annotated[int, typer.Option(help="Interval of the load, seconds.", min=60, max=3600)]
+SeedOption = Annotated[int, typer.Option(help="Of the load and of the errors.")]
+ErrorOption = Annotated[
+    float, typer.Option(help="Share of octets lost, doubled, changed or strange.", min=0.0, max=1.0)
+]
+CutOption = Annotated[float, typer.Option(help="Share of records that lose their end.", min=0.0, max=1.0)]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these to `smf simulate`."""
+    app.command("ssu")(ssu)
+    app.command("celesc")(celesc)
+
+
+def ssu(
+    port: PortOption = 0,
+    host: HostOption = LOOPBACK,
+    pty: PtyOption = False,
+    block_format: Annotated[str, typer.Option("--format", help="normal or extended.")] = "extended",
+    load: LoadOption = "supermarket",
+    peak_kw: PeakOption = 100.0,
+    num: Annotated[int, typer.Option(help="kWh per pulse, numerator.", min=1)] = 36,
+    den: Annotated[int, typer.Option(help="kWh per pulse, denominator.", min=1)] = 1000,
+    interval_s: IntervalOption = 900,
+    now: NowOption = None,
+    seed: SeedOption = 0,
+    error_rate: ErrorOption = 0.0,
+    cut_rate: CutOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """A meter's user output: one block a second."""
+    with faults_to_exit(as_json):
+        if block_format not in ("normal", "extended"):
+            raise OperatorFault(
+                f"no format {block_format!r} is simulated", where="--format", remedy="normal or extended"
+            )
+        source = _load(load, peak_kw, num / den, seed, interval_s)
+        output = SsuOutput(source, block_format == "extended")
+        _serve(output, host, port, pty, BadLine(error_rate, cut_rate, seed), _clock(now), as_json)
+
+
+def celesc(
+    port: PortOption = 0,
+    host: HostOption = LOOPBACK,
+    pty: PtyOption = False,
+    model: Annotated[str, typer.Option(help="Material code: which packets are sent.")] = "27182",
+    number: Annotated[str, typer.Option(help="Meter number, up to ten digits.")] = "0123456789",
+    start_kwh: Annotated[int, typer.Option(help="Active register now.", min=0, max=999_999)] = 13_579,
+    digits: Annotated[int, typer.Option(help="Digits of the registers.", min=5, max=6)] = 5,
+    load: LoadOption = "supermarket",
+    peak_kw: PeakOption = 20.0,
+    now: NowOption = None,
+    seed: SeedOption = 0,
+    error_rate: ErrorOption = 0.0,
+    cut_rate: CutOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """CELESC's serial output (Annex A): one packet a second, in turn."""
+    with faults_to_exit(as_json):
+        if not number.isdecimal() or len(number) > 10:
+            raise OperatorFault(f"{number!r} is not up to ten digits", where="--number", remedy="digits only")
+        source, clock = _load(load, peak_kw, 0.001, seed, 300), _clock(now)
+        begun = int(local_seconds(clock())) // source.interval_s
+        output = CelescOutput(
+            source, (1, 1000), meter_named(model), number.rjust(10, "0"), begun, start_kwh, digits
+        )
+        _serve(output, host, port, pty, BadLine(error_rate, cut_rate, seed), clock, as_json)
+
+
+def _load(shape: str, peak_kw: float, kwh_per_pulse: float, seed: int, interval_s: int) -> GeneratedLoad:
+    if shape not in SHAPES:
+        raise OperatorFault(
+            f"no load {shape!r}", where="--load", remedy=f"use one of: {', '.join(sorted(SHAPES))}"
+        )
+    return GeneratedLoad(shape, peak_kw, kwh_per_pulse, seed, interval_s)
+
+
+def _clock(now: str | None) -> SettableClock:
+    return SettableClock(parse_instant(now) if now else datetime.now(MARKET_ZONE))
+
+
+def _line(value: dict[str, object]) -> None:
+    typer.echo(orjson.dumps(value, default=str).decode())
+    sys.stdout.flush()
+
+
+def _serve(
+    output: StreamOutput,
+    host: str,
+    port: int,
+    pty: bool,
+    line: BadLine,
+    clock: SettableClock,
+    as_json: bool,
+) -> None:
+    server = StreamPty(output, clock, line) if pty else StreamServer(output, clock, line, host, port)
+
+    def started(served: StreamServer) -> None:
+        if as_json:
+            _line({"url": served.url, "rate_bit_s": output.rate_bit_s, "now": clock().isoformat()})
+        else:
+            console.print(f"speaking at [bold]{served.url}[/]; Ctrl-C ends it", highlight=False)
+
+    asyncio.run(serve_until_stopped(server, started, clock=clock, report=_line, control=sys.stdin))
