@@ -53,7 +53,7 @@ SELECT uc.id, uc.code, i.meter_id, m.serial, mm.profile, i.role, i.active_channe
 FROM installation i JOIN point p ON p.id = i.point_id JOIN uc ON uc.id = p.uc_id
 JOIN meter m ON m.id = i.meter_id JOIN meter_model mm ON mm.id = m.model_id
 WHERE i.valid && tstzrange(market_day_start(%(first)s::date), market_day_start(%(last)s::date + 1))
-    AND (%(codes)s::text[] IS NULL OR uc.code = ANY(%(codes)s) OR uc.aliases && %(codes)s)
+    AND (%(codes)s::text[] IS NULL OR uc.code = ANY(%(codes)s))
 ORDER BY uc.code, i.role DESC, lower(i.valid), m.serial
 """
 
@@ -180,7 +180,8 @@ def run_export(
     losses: Losses = Counter()
     done = 0
     with db.connect() as conn, _Target(request.target) as target:
-        installations = _installations(conn, request)
+        named = _named_ucs(conn, request)
+        installations = _installations(conn, request, named)
 
         def keep(files: Iterator[tuple[FileFacts, bytes]]) -> None:
             for facts, octets in files:
@@ -206,24 +207,30 @@ def run_export(
         target.publish()
     told = {uc_id for one in written for uc_id in one.facts.uc_ids}
     silent = {one.uc_code for one in installations if one.uc_id not in told}
+    silent |= (named or set()) - {one.uc_code for one in installations}
     return Result(export_id, tuple(written), tuple(sorted(silent)), tuple(left_out))
 
 
-def _installations(conn: Connection, request: Request) -> list[Installation]:
-    codes = None if request.uc_codes is None else list(request.uc_codes)
-    if codes:
-        known = conn.execute(
-            "SELECT c FROM unnest(%s::text[]) AS c WHERE EXISTS "
-            "(SELECT FROM uc WHERE uc.code = c OR c = ANY(uc.aliases))",
-            [codes],
-        ).fetchall()
-        unknown = sorted(set(codes) - {code for (code,) in known})
-        if unknown:
-            raise OperatorFault(
-                f"no UC has the code {', '.join(map(repr, unknown))}",
-                where="--uc",
-                remedy="the code is text with its leading zeros; smf registry export lists all",
-            )
+def _named_ucs(conn: Connection, request: Request) -> set[str] | None:
+    """The present codes of the UCs that were asked for by name; None for all."""
+    if request.uc_codes is None:
+        return None
+    rows = conn.execute(
+        "SELECT c, uc.code FROM unnest(%s::text[]) AS c LEFT JOIN uc ON uc.code = c OR c = ANY(uc.aliases)",
+        [list(request.uc_codes)],
+    ).fetchall()
+    unknown = sorted(asked for asked, code in rows if code is None)
+    if unknown:
+        raise OperatorFault(
+            f"no UC has the code {', '.join(map(repr, unknown))}",
+            where="--uc",
+            remedy="the code is text with its leading zeros; smf registry export lists all",
+        )
+    return {code for _, code in rows}
+
+
+def _installations(conn: Connection, request: Request, named: set[str] | None) -> list[Installation]:
+    codes = None if named is None else sorted(named)
     rows = conn.execute(
         _INSTALLATIONS, {"first": request.first_day, "last": request.last_day, "codes": codes}
     )
@@ -340,13 +347,14 @@ def vectors_of(frame: pl.DataFrame) -> list[Vector]:
     flat = frame["pulses"].explode(empty_as_null=False)
     present = flat.is_not_null().to_numpy()
     counts = flat.fill_null(0).cast(pl.Int64).to_numpy()
-    ends = frame["pulses"].list.len().cum_sum().to_list()
-    columns = frame.select("channel", "day", "quantity_code", "interval_s").iter_rows()
+    lengths = frame["pulses"].list.len().cast(pl.Int64)
+    ends = lengths.cum_sum()
+    columns = frame.select("channel", "day", "quantity_code", "interval_s").with_columns(
+        start=ends - lengths, end=ends
+    )
     return [
         Vector(channel, day, quantity_code, interval_s, counts[start:end], present[start:end])
-        for (channel, day, quantity_code, interval_s), start, end in zip(
-            columns, [0, *ends[:-1]], ends, strict=True
-        )
+        for channel, day, quantity_code, interval_s, start, end in columns.iter_rows()
     ]
 
 

@@ -161,7 +161,7 @@ def test_the_delivered_profile_names_every_value():
 
 @given(
     st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=20),
-    st.fractions(0, 10**6, max_denominator=10**6),
+    st.fractions(0, 1000, max_denominator=10**6),
     st.integers(0, 6),
 )
 def test_energy_is_exact_and_rounded_once(pulses, constant, decimals):
@@ -173,6 +173,11 @@ def test_energy_is_exact_and_rounded_once(pulses, constant, decimals):
         exact = abs(count) * constant * 10**decimals
         assert abs(scaled) == (exact + Fraction(1, 2)).__floor__()
         assert scaled == 0 or (scaled > 0) == (count > 0)
+
+
+def test_energy_that_no_64_bits_hold_is_refused():
+    with pytest.raises(OperatorFault, match="64 bits"):
+        scaled_energy(pl.Series([1, 2**31 - 1], dtype=pl.Int32), Fraction(10**6), 6)
 
 
 def test_times_are_market_time(embedded_db, tmp_path):

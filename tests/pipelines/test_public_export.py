@@ -10,10 +10,12 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.export import app
+from pipelines.import_profile import export_by_profile, load_import_profile
 from pipelines.public_export import Request, export_public, list_exports
 from pipelines.public_runs import Vector, cut_runs
 from protocols.nbr14522.memory import payloads_to_words
@@ -21,7 +23,20 @@ from protocols.nbr14522.messages import Parameters, decode_response
 from protocols.public_format import FileKind, parse_name, read_fk7, read_text, write_fk7, write_text
 from storage.audit import verify
 from storage.database import Database
-from tests.collector.world import DAY, collect, meter, quick, register, served, truth
+from storage.readings import SCHEMA, merge_readings
+from tests.collector.world import (
+    DAY,
+    MARKET,
+    NOW,
+    add_meter,
+    collect,
+    meter,
+    quick,
+    register,
+    served,
+    truth,
+)
+from tests.pipelines.test_public_import import with_meter
 
 SERIALS = ("10000001", "10000002")
 DAYS = (DAY - timedelta(days=1), DAY)
@@ -162,6 +177,53 @@ def test_the_command_line(read_db, tmp_path, monkeypatch):
     none = run("public", str(tmp_path / "z.zip"), *early, exit_code=11)
     assert "no readings" in none["error"]["message"]
     assert not list(tmp_path.glob("*z.zip*")), "a failed export leaves nothing behind"
+
+
+@pytest.mark.req("TR-5.6a")
+@pytest.mark.parametrize("profile", [None, "csv"])
+def test_a_swapped_meter_gives_its_part_and_a_uc_without_readings_is_told(embedded_db, tmp_path, profile):
+    swap = datetime(2026, 11, 20, 12, tzinfo=MARKET)
+    old = with_meter(embedded_db, "10000001")
+    with embedded_db.connect() as conn:
+        new = add_meter(conn, 1, "10000002", "tcp://10.0.0.2:4059")
+        conn.execute(
+            "UPDATE installation SET valid = tstzrange(lower(valid), %s) WHERE meter_id = %s", [swap, old]
+        )
+        conn.execute(
+            "UPDATE installation SET valid = tstzrange(%s, NULL), point_id = "
+            "(SELECT point_id FROM installation WHERE meter_id = %s) WHERE meter_id = %s",
+            [swap, old, new],
+        )
+        add_meter(conn, 2, "10000003", "tcp://10.0.0.3:4059")
+        rows = [
+            {
+                "meter_id": meter_id,
+                "channel": 1,
+                "day": DAY,
+                "quantity_code": 1,
+                "interval_s": 300,
+                "pulses": [number] * 288,
+                "source_starts": [0],
+                "source_sessions": [1],
+            }
+            for number, meter_id in enumerate((old, new), start=1)
+        ]
+        schema = {name: kind for name, kind in SCHEMA.items() if name != "version"}
+        merge_readings(conn, pl.DataFrame(rows, schema=schema), NOW)
+    codes = [f"{number:010}" for number in range(3)]
+    asked = request(tmp_path / "out", *codes, formats=(FileKind.TEXT,))
+    if profile is None:
+        result = export_public(embedded_db, asked)
+        files = [read_text(path.read_bytes()) for path in sorted((tmp_path / "out" / "0000000000").iterdir())]
+        assert [file.current_words for file in files] == [(1, 0, 0) * 144, (2, 0, 0) * 144]
+        said = decode_response(files[0].blocks["parameters"])
+        assert (said.constants[0].numerator, said.constants[0].denominator) == (9, 1250)
+    else:
+        result = export_by_profile(embedded_db, asked, load_import_profile(profile))
+        (path,) = (tmp_path / "out").rglob("*.csv")
+        pulses = [line.split(";")[7] for line in path.read_text().splitlines()[1:]]
+        assert pulses == ["1"] * 144 + ["2"] * 144
+    assert result.ucs_without_readings == ("0000000001", "0000000002")
 
 
 # --- runs --------------------------------------------------------------------------------------------------
