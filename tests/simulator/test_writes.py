@@ -443,3 +443,31 @@ def test_resets_are_counted_and_refused_within_the_protection_time() -> None:
     later = Reader(meter, NOW + timedelta(minutes=70))
     assert later.ask(0x21).reset_count == count + 1
     assert later.ask(0x20).reset_count == count + 2
+
+
+@pytest.mark.req("X-sim")
+def test_a_meter_locks_itself_after_wrong_passwords_in_a_row() -> None:
+    transform = TRANSFORMS[0]
+    profile = replace(ALL, password_transform=transform)
+    rules = PasswordRules(PASSWORD.decode(), tries=2)
+    meter = make(profile=profile, passwords=rules)
+    for _ in range(2):  # a right one in between begins the count anew
+        assert open_with(Reader(meter), transform, b"errado1234").write_result == 4
+        assert open_with(Reader(meter), transform, PASSWORD).write_result == 0
+    for _ in range(2):
+        assert open_with(Reader(meter), transform, b"errado1234").write_result == 4
+    locked = open_with(Reader(meter), transform, PASSWORD)
+    assert (locked.code, locked.occurrence) == (0x40, 0x45)
+
+
+@pytest.mark.req("X-sim")
+def test_a_protected_read_wants_either_password() -> None:
+    transform = TRANSFORMS[0]
+    profile = replace(ALL, password_transform=transform)
+    rules = PasswordRules(PASSWORD.decode(), "leitura001", protected_reads=frozenset({0x23}))
+    reader = Reader(make(profile=profile, passwords=rules))
+    assert reader.ask(0x23).occurrence == 0x43
+    opened = open_session(transform, reader.ask(0x13), "12345678", read_password=b"leitura001")
+    assert reader.raw(opened.encode("000003")).read_result == 0
+    assert reader.ask(0x23).code == 0x23
+    assert reader.ask(0x31, interval_min=30).occurrence == 0x43, "the read password does not allow writes"
