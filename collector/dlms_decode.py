@@ -255,6 +255,8 @@ class _Reader:
         step = timedelta(seconds=load.period_s)
         weight = self._weight(column)
         found: dict[datetime, int] = {}
+        if weight is None:
+            return found
         before: tuple[datetime, int] | None = None
         for row in rows:
             raw = row.values[place].value
@@ -277,14 +279,14 @@ class _Reader:
         return found
 
     def _is_energy(self, column: CaptureObject) -> bool:
-        return self._scalers.get(column.obis, ScalerUnit(0, 30)).unit in _ENERGY_UNITS
+        return column.obis in self._scalers and self._scalers[column.obis].unit in _ENERGY_UNITS
 
-    def _weight(self, column: CaptureObject) -> Fraction:
-        """Pulses of one raw unit of the column."""
+    def _weight(self, column: CaptureObject) -> Fraction | None:
+        """Pulses of one raw unit of the column; None where nothing says what it counts."""
         scaler = self._scalers.get(column.obis)
         if scaler is None:
-            self._issue("decode", f"column {column.obis} has no scaler: taken as whole Wh", {})
-            scaler = ScalerUnit(0, 30)
+            self._issue("decode", f"column {column.obis} has no scaler: left out", {})
+            return None
         if scaler.unit not in _ENERGY_UNITS:
             return Fraction(1)
         return Fraction(10) ** scaler.scaler / self._model.pulse_wh

@@ -106,6 +106,7 @@ class _Link:
 
     segments: bytearray = field(default_factory=bytearray)
     last_sequence: int = -1
+    has_gap: bool = False
 
 
 def apdus(record: Iterable[Recorded]) -> Iterable[tuple[datetime, bool, bytes]]:
@@ -127,18 +128,22 @@ def apdus(record: Iterable[Recorded]) -> Iterable[tuple[datetime, bool, bytes]]:
 def _joined(frame: HdlcFrame, link: _Link) -> bytes | None:
     if frame.control & 1:
         if frame.control & 0x0F == 0x03:  # SNRM, UA: numbering begins again
-            link.last_sequence = -1
+            link.last_sequence, link.has_gap = -1, False
             link.segments.clear()
         return None
     sequence = frame.control >> 1 & 7
     if sequence == link.last_sequence:
         return None  # sent again
+    # A frame that the record lacks takes with it the whole APDU that it was part of; without its first segment
+    # an APDU has no LLC header.
+    link.has_gap |= bool(link.segments) and sequence != (link.last_sequence + 1) & 7
     link.last_sequence = sequence
     link.segments += frame.information
     if frame.is_segmented:
         return None
-    whole = bytes(link.segments)
+    whole = b"" if link.has_gap else bytes(link.segments)
     link.segments.clear()
+    link.has_gap = False
     return whole[3:] if whole[:3] in (LLC_REQUEST, LLC_RESPONSE) else None
 
 
