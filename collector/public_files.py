@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
 
 from collector.decode import MEMORY_CODES, PARAMETERS_OF, decode_session
-from collector.decoded import DayVector, Decoded, Frame, Issue, MeterContext
+from collector.decoded import DayVector, Decoded, Frame, Issue, MeterContext, ParametersRow
 from faults import DeveloperFault
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.frames import Addressing
@@ -33,15 +34,17 @@ from protocols.nbr14522.messages import (
     memory_blocks,
     request_for,
 )
+from protocols.nbr14522.messages.layout import table_of
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import DEFAULT, PROFILES
 from protocols.public_format.fk7 import PARAMETER_CODES
 from protocols.public_format.scan import Fk7Block, scan_fk7, scan_text
-from protocols.public_format.text import CURRENT, PREVIOUS
+from protocols.public_format.text import CURRENT, PARAMETERS, PREVIOUS, has_place
 
 FK7, TEXT = "fk7", "public-text"
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 _NO_READER = "000000"
+_NO_DEPTH = frozenset({"words_current", "words_previous"})
 _MEMORY_OF = {PREVIOUS: 0x27, CURRENT: 0x26}
 
 
@@ -125,6 +128,9 @@ def decode_file(format_name: str, octets: bytes, profile: MeterProfile, context:
     decoded = decode_session(
         layout.frames, replace(profile, addressing=Addressing.P0), context, has_times=False
     )
+    decoded = replace(
+        decoded, parameters=tuple(_as_far_as_known(row, format_name) for row in decoded.parameters)
+    )
     mark = sha256(octets).hexdigest()[:8]
     issues = [
         Issue("decode", f"file {mark}, octet {offset}: {reason}", {"offset": offset, "count": count})
@@ -141,6 +147,25 @@ def decode_file(format_name: str, octets: bytes, profile: MeterProfile, context:
         issues=(*kept, *issues),
         cross_checks=(),
         sums=(),
+    )
+
+
+def _as_far_as_known(row: ParametersRow, format_name: str) -> ParametersRow:
+    """Parameters without what this format has no place for: absent is not the same as zero.
+
+    Nor does a file's word count tell how deep the meter's memory is: a program may have chosen the period.
+    """
+    unknown = _NO_DEPTH | (_lacking_in_text() if format_name == TEXT else frozenset())
+    return replace(row, values={name: value for name, value in row.values.items() if name not in unknown})
+
+
+@lru_cache(1)
+def _lacking_in_text() -> frozenset[str]:
+    return frozenset(
+        spec.name
+        for spec in table_of(Parameters)
+        if spec.name != "code"
+        and not all(has_place(PARAMETERS, offset + 1, offset + spec.codec.size) for offset in spec.offsets)
     )
 
 

@@ -286,6 +286,11 @@ def _record(header: str) -> ReaderRecord:
     return ReaderRecord(values)
 
 
+def has_place(answer: str, first: int, last: int) -> bool:
+    """Whether octets `first`..`last` of an answer (1-based) stand in the header."""
+    return any(p.answer == answer and p.first <= first and last <= p.last for p in _PLACES)
+
+
 def announced_words(file: TextFile, label: str) -> int | None:
     """Words of memory that the header announces for SALV or CONT; None where it says nothing readable."""
     octets = file.blocks[PARAMETERS][_ANNOUNCED[label]]

@@ -100,9 +100,21 @@ def test_an_exported_file_gives_the_same_readings_in_an_empty_database(embedded_
     assert (purpose, drift, payload) == ("import", None, octets)
     assert url == f"file:{files[kind].name}?sha256={hashlib.sha256(octets).hexdigest()}"
     assert protocol == ("fk7" if kind is FileKind.FK7 else "public-text")
+    # A chosen period tells nothing of the depth of the meter's memory.
+    assert query(db, "SELECT capacity_words FROM meter_memory") == [(None,)]
+    ((values,),) = query(db, "SELECT values FROM meter_parameters")
+    ((read,),) = query(embedded_db, "SELECT values FROM meter_parameters WHERE command = x'21'::int")
+    same = {"meter_time", "weekday", "last_interval_end", "code"}
+    told = {name: value for name, value in values.items() if name not in same}
+    assert told == {name: read[name] for name in told}
+    assert ("has_command_14" in told) == (kind is FileKind.FK7)
     again = import_file(db, files[kind], "rui", NOW)
     assert (again.known_session, again.session_id) == (True, done.session_id)
     assert query(db, "SELECT count(*) FROM session") == [(1,)]
+    asked = Request(None, DAYS[0], DAY, tmp_path / "again", "ana", (kind,))
+    export_public(db, asked)
+    (path,) = (tmp_path / "again").rglob("*.*")
+    assert (path.name, path.read_bytes()) == (files[kind].name, octets)
 
 
 @pytest.mark.req("TR-5.6a")
@@ -122,6 +134,16 @@ def test_what_contradicts_stored_readings_is_quarantined_with_both_versions(embe
     assert (stage, session_id, detail["slots"]) == ("merge", done.session_id, [0])
     assert (detail["kept"], detail["refused"]) == ([true_count], [true_count + 7])
     assert detail["refused_sessions"] == [done.session_id]
+
+
+@pytest.mark.parametrize("kind", list(FileKind))
+def test_a_file_of_what_was_read_already_changes_nothing_and_alarms_nobody(embedded_db, tmp_path, kind):
+    files, _ = read_and_export(embedded_db, tmp_path)
+    capacity = query(embedded_db, "SELECT capacity_words FROM meter_memory")
+    done = import_file(embedded_db, files[kind], "rui", NOW)
+    assert (done.settled.outcome, done.settled.touched) == ("complete", ())
+    assert query(embedded_db, "SELECT stage, reason, detail FROM quarantine") == []
+    assert query(embedded_db, "SELECT capacity_words FROM meter_memory") == capacity
 
 
 @pytest.mark.req("TR-5.6a")
