@@ -48,6 +48,7 @@ CELESC_CHANNELS: Mapping[str, tuple[int, int]] = {
 }
 # Silence after which a register's last value no longer stands for now (celesc_serial.md 2: 10 to 15 s).
 FRESH_S = 15.0
+REGISTER_DIGITS_SENT = 6
 # In `meter_parameters` and `register_reading`, whose commands are those of NBR 14522, under a code of none.
 STREAM_COMMAND = 0
 
@@ -232,7 +233,9 @@ class CelescDecoder:
             self._strangers[packet.meter_number] += 1
             return []
         self._heard_ours = True
-        if name is None or packet.value is None or at_s is None:
+        # Longer data of a known code has another, unconfirmed unit (section 4): told, not used.
+        is_register = packet.digits == REGISTER_DIGITS_SENT
+        if name is None or packet.value is None or at_s is None or not is_register:
             self.unknown[f"{packet.scope:02X}{packet.index:02X}"] += 1
             return []
         known = self._totals.get((packet.scope, packet.index))

@@ -11,16 +11,22 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from types import SimpleNamespace
 
 from ccee import profile
+from collector import stream_decode
+from protocols.celesc import catalogue
+from protocols.celesc.inspection import Criteria
 from protocols.nbr14522 import commands, models
 from protocols.nbr14522 import profile as meter_profile
 from protocols.nbr14522.messages import writes
 from protocols.nbr14522.messages.layout import table_of
+from protocols.ssu import SsuSettings
 from storage import settings
+from storage.warranty import WarrantyTerms
 from vee import quality
 from vee.filling import EstimationParams
 from vee.primary import PrimaryParams
@@ -204,13 +210,62 @@ _PARAMETERS = {
 }
 
 
+_SERIAL_PARAMETERS = {
+    "ssu": SsuSettings(),
+    "celesc": SimpleNamespace(
+        register_digits=catalogue.CelescMeter.__dataclass_fields__["register_digits"].default,
+        fresh_s=stream_decode.FRESH_S,
+    ),
+    "inspection": Criteria(),
+    "warranty": WarrantyTerms(),
+}
+
+
 def parameters() -> str:
-    """Settings of the rules: default from the code, grade and reason from `parametros.csv`."""
+    """Settings of the rules."""
+    return _parameters(_PARAMETERS)
+
+
+def serial_parameters() -> str:
+    """Settings of the serial outputs, their inspection, and the warranty of lots."""
+    return _parameters(_SERIAL_PARAMETERS)
+
+
+def serial_meters() -> str:
+    """The catalogue of CELESC's meters."""
+    rows = []
+    for meter in catalogue.meters().values():
+        packets = ", ".join(
+            f"`{one.code_text}` {_NEEDS[one.need]} ({one.confidence})" for one in meter.packets
+        )
+        shown = ", ".join(f"{one.code} {one.quantity}".strip() for one in meter.display)
+        rows.append(
+            (
+                f"`{meter.profile}`",
+                meter.description_pt,
+                meter.bought or "não comprado",
+                f"{meter.phases} / {meter.elements} / {meter.wires}",
+                f"{meter.nominal_voltage_v} V, {meter.nominal_current_a}({meter.max_current_a}) A",
+                shown,
+                packets,
+            )
+        )
+    header = ["Perfil", "O que é", "Comprados", "Fases / elementos / fios", "Tensão, corrente"]
+    return table([*header, "Mostrador, 5 dígitos", "Pacotes (grau)"], rows)
+
+
+_NEEDS = {catalogue.Need.REQUIRED: "obrigatório", catalogue.Need.EXPECTED: "em aberto"}
+
+
+def _parameters(rooms: Mapping[str, object]) -> str:
+    """Default from the code, grade and reason from `parametros.csv`."""
     rows = []
     with (DOCS / "parametros.csv").open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file, delimiter=";"):
             room, name = line["parametro"].split(".")
-            value = getattr(_PARAMETERS[room], name)
+            if room not in rooms:
+                continue
+            value = getattr(rooms[room], name)
             shown = value.name.lower() if isinstance(value, IntEnum) else str(value)
             rows.append((f"`{line['parametro']}`", f"`{shown}`", line["confianca"], line["por_que"]))
     return table(["Ajuste", "Padrão", "Grau", "Por quê"], rows)
@@ -227,6 +282,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "matriz": commands_by_model,
     "campos": write_fields,
     "parametros": parameters,
+    "saidas-seriais": serial_parameters,
+    "medidores-celesc": serial_meters,
 }
 
 

@@ -13,6 +13,7 @@ from collector.stream_decode import STREAM_DECODERS, Slot, new_decoder
 from collector.stream_frames import head_row, pack_rows, unpack_frames
 from collector.stream_profiles import STREAM_PROFILES
 from protocols.captures import Chunk
+from protocols.celesc import encode_packet
 from protocols.celesc.catalogue import meter_named
 from simulator.curves import GeneratedLoad
 from simulator.grid import MARKET_ZONE, local_seconds
@@ -112,6 +113,29 @@ def test_celesc_registers_begin_again(digits: int, start: int) -> None:
     plain = slots("celesc-27182", heard(celesc(), FIRST - 40, 3700))
     turned = slots("celesc-27182", heard(celesc(digits=digits, start_kwh=start), FIRST - 40, 3700))
     assert turned == plain
+
+
+@pytest.mark.req("CE-A")
+def test_longer_data_of_a_known_code_is_told_and_not_used() -> None:
+    decoder = new_decoder(STREAM_PROFILES["celesc-27182"], 300)
+    decoder.feed(Chunk(1.0, encode_packet("77".rjust(10, "0"), 0x0A, 0x02, bytes.fromhex("0000013579"))))
+    assert decoder.registers() == {}
+    assert decoder.shown()["unknown"] == {"0A02": 1}
+
+
+@pytest.mark.req("CE-A", "CE-bidi")
+def test_reverse_energy_has_a_channel_of_its_own() -> None:
+    decoder = new_decoder(STREAM_PROFILES["celesc-35456"], 300)
+    for at_s, direct, reverse in ((895.0, 10, 5), (905.0, 10, 5), (1195.0, 10, 7), (1205.0, 11, 7)):
+        for index, value in ((0x02, direct), (0x51, reverse)):
+            octets = encode_packet("0000000077", 0x0A, index, bytes.fromhex(f"{value:06d}"))
+            found = decoder.feed(Chunk(at_s, octets))
+            if at_s == 1205.0:
+                # Reverse flow leaves the direct register where it is (ratchet).
+                (slot,) = found
+                assert (slot.channel, slot.quantity_code, slot.pulses) == (
+                    (1, 1, 0) if index == 2 else (4, 14, 2)
+                )
 
 
 @pytest.mark.req("CE-A")
