@@ -6,7 +6,8 @@ back-off. It stores every frame before anything is decoded from it, and decodes 
 What does not belong here: the octets of a protocol (`protocols`), tables and their merge rules (`storage`),
 judging a value (`vee`).
 
-`drivers` is the seam: a protocol is a driver with one session and one decoding, all else is common.
+`drivers` is the seam: a protocol is a driver with one session and one decoding, all else is common. A
+technician's file is a session, too: `public_files` (pure) decodes it, `public_import` brings it in.
 
 `planning`, `sequences`, `decode`, `decoded`, `clocks`, `command_policy`, `preview`, `readback`, `gates`,
 `dial_in_kinds` and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`, `callers`,
