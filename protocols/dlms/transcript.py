@@ -134,8 +134,8 @@ def _joined(frame: HdlcFrame, link: _Link) -> bytes | None:
     sequence = frame.control >> 1 & 7
     if sequence == link.last_sequence:
         return None  # sent again
-    # A frame that the record lacks takes with it the whole APDU that it was part of; without its first segment
-    # an APDU has no LLC header.
+    # A frame that the record lacks takes with it the whole APDU that it was part of; one that lacks its first
+    # segment has no LLC header.
     link.has_gap |= bool(link.segments) and sequence != (link.last_sequence + 1) & 7
     link.last_sequence = sequence
     link.segments += frame.information

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import tracemalloc
+import tty
 from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
@@ -25,7 +27,7 @@ from protocols.dlms.apdu import Mechanism
 from protocols.dlms.framing import WRAPPER, HdlcFrame
 from protocols.dlms.security import Keys
 from simulator.dlms import DlmsMeter, DlmsSpec
-from simulator.dlms_end import WrapperEnd
+from simulator.dlms_end import HdlcEnd, WrapperEnd
 from simulator.dlms_server import DlmsServer
 from tests.collector.test_ways import add_line, answers, listening
 from tests.collector.world import (
@@ -319,6 +321,33 @@ def test_a_unit_that_dials_in_brings_a_dlms_meter(embedded_db, secrets, tmp_path
 
     ready, station, summaries = asyncio.run(work())
     assert summaries[SERIAL].state == "done", summaries
+    assert np.array_equal(stored(ready, 1), truth(station)[:, 0])
+
+
+@pytest.mark.req("TR-5.12a")
+def test_a_serial_line_is_read_like_a_socket(embedded_db, secrets):
+    ready = quick(embedded_db, dlms_secrets_path=secrets)
+    station = meter()
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    end = HdlcEnd(DlmsMeter(station.meter, SPEC))
+
+    async def work():
+        loop = asyncio.get_running_loop()
+        loop.add_reader(master, lambda: os.write(master, end.receive(os.read(master, 4096), NOW)))
+        register(ready, [])
+        add_line(ready, (SERIAL, f"serial://{os.ttyname(slave)}?baud=9600", "dlms-test-hdlc"))
+        try:
+            return await collect(ready)
+        finally:
+            loop.remove_reader(master)
+
+    try:
+        summary = asyncio.run(work())[SERIAL]
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert summary.state == "done", summary
     assert np.array_equal(stored(ready, 1), truth(station)[:, 0])
 
 

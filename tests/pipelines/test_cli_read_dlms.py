@@ -1,0 +1,89 @@
+"""`smf read dlms` against the simulated meter: for programs, for people, and when the meter refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli.read import app
+from protocols.dlms.apdu import Mechanism
+from simulator.dlms import DlmsMeter, DlmsSpec
+from simulator.dlms_server import DlmsServer
+from tests.collector.world import meter
+
+pytestmark = pytest.mark.req("TR-5.12a")
+
+PASSWORD = "sesamo-42"
+
+
+@pytest.fixture
+def url():
+    """A meter whose clock is right, served from a thread."""
+    now = datetime.now(UTC)
+    spec = DlmsSpec(clients={16: Mechanism.NONE, 3: Mechanism.LLS}, password=PASSWORD.encode())
+    server = DlmsServer(DlmsMeter(meter(now=now).meter, spec), lambda: now)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result()
+    yield server.url
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["dlms", *words])
+
+
+def test_everything_as_one_document(url):
+    result = run(url, "--model", "dlms-generic", "--days", "2", "--objects", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["outcome"], found["meter_serial"], found["issues"]) == ("complete", "10000001", [])
+    assert abs(found["clock"]["drift_s"]) < 60
+    assert found["registers"]["1-0:1.8.0.255"]["unit"] == "Wh"
+    assert {"class": 7, "version": 0, "obis": "1-0:99.1.0.255"} in found["objects"]
+    ends = [datetime.fromisoformat(row["end"]) for row in found["intervals"]]
+    assert {later - earlier for earlier, later in pairwise(ends)} == {timedelta(minutes=5)}
+    assert all(row["pulses"].keys() == {"1", "2", "3"} for row in found["intervals"])
+    assert found["frames"][0]["direction"] == ">"
+
+
+def test_in_words_for_people(url):
+    result = run(url, "--model", "dlms-generic", "--days", "1", "--logs")
+    assert result.exit_code == 0, result.output
+    assert "Meter 10000001" in result.stdout
+    assert "1-0:1.8.0.255" in result.stdout
+
+
+def test_a_password_comes_from_the_file_of_secrets_and_is_not_shown(url, tmp_path, monkeypatch):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(f'[models.dlms-nbr16968]\npassword = "{PASSWORD}"\n')
+    secrets.chmod(0o600)
+    missing = run(url, "--model", "dlms-nbr16968", "--json")
+    assert missing.exit_code == 11
+    assert "dlms_secrets_path" in missing.stdout
+    monkeypatch.setenv("SMF_COLLECTOR_DLMS_SECRETS_PATH", str(secrets))
+    result = run(url, "--model", "dlms-nbr16968", "--json")
+    assert result.exit_code == 0, result.output
+    assert PASSWORD not in result.output
+    assert PASSWORD.encode().hex() not in result.output
+
+
+def test_refusals_say_who_must_act(url, tmp_path, monkeypatch):
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text('[models.dlms-nbr16968]\npassword = "another"\n')
+    secrets.chmod(0o600)
+    monkeypatch.setenv("SMF_COLLECTOR_DLMS_SECRETS_PATH", str(secrets))
+    refused = run(url, "--model", "dlms-nbr16968", "--json")
+    assert refused.exit_code == 11
+    assert json.loads(refused.stdout)["failed_stage"] == "association"
+    assert run(url, "--model", "dlms-unknown").exit_code == 11
