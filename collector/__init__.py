@@ -10,8 +10,8 @@ judging a value (`vee`).
 technician's file is a session, too: `public_files` (pure) decodes it, `public_import` brings it in.
 
 `planning`, `sequences`, `decode`, `decoded`, `clocks`, `command_policy`, `preview`, `readback`, `gates`,
-`dial_in_kinds` and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`, `callers`,
-`session`, `store`, `command_store`, `clock_store`, `settling` and `service` are adapters. Of DLMS,
-`dlms_script` and `dlms_decode` are pure, `dlms_session`, `dlms_secrets` and `dlms_counters` adapters. What
-changes a meter is on record before it is sent: see `command_store`.
+`dial_in_kinds` and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`,
+`callers`, `session`, `store`, `command_store`, `clock_store`, `settling` and `service` are adapters. Of
+DLMS, `dlms_script` and `dlms_decode` are pure, `dlms_session`, `dlms_secrets` and `dlms_counters` adapters.
+What changes a meter is on record before it is sent: see `command_store`.
 """

@@ -1,8 +1,9 @@
 """CELESC's one-way asynchronous serial output (Annex A of the meter purchase), also known as PIMA.
 
 Charter: `packets` finds and decodes packets in a stream of octets and writes them for the simulator;
-`totals` turns register readings into accumulated energy (rollover, exchange, ratchet). Sans-IO: the arrival
-time of octets is an argument. Rate search and lines belong to the collector. Facts: reference
+`totals` turns register readings into accumulated energy (rollover, exchange, ratchet); `catalogue` holds the
+purchased models; `inspection` judges a recording by the annex, and `sampling` a lot by a plan. Sans-IO: the
+arrival time of octets is an argument. Rate search and lines belong to the collector. Facts: reference
 "celesc_serial", section numbers in docstrings.
 """
 

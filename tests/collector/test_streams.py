@@ -14,6 +14,7 @@ from collector.batching import Worker
 from collector.drain import status
 from collector.gates import line_fault
 from collector.planning import InstalledMeter
+from collector.service import Collector
 from collector.stream_line import LineKeeper, LinePace
 from collector.stream_profiles import STREAM_PROFILES
 from collector.streams import StreamPace, StreamReaders, open_session, stream_targets
@@ -160,6 +161,35 @@ def test_what_a_dead_collector_stored_is_merged_by_the_next(db: Database) -> Non
         (settled,) = store.settle(conn, [store.Closing(number)], db.settings, clock())
     assert settled.outcome == "aborted"
     assert stored(db) == {slot: truth(slot) for slot in (108, 109, 110)}
+
+
+@pytest.mark.req("TR-5.5e")
+def test_the_service_listens_beside_its_queue_and_settles_when_it_stops(db: Database) -> None:
+    db = quick(db)
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    async def main() -> None:
+        async with StreamServer(SsuOutput(SOURCE), now, tick_s=0.05) as server:
+            add(db, server.url, "ssu-extended")
+            stop = asyncio.Event()
+            collector = Collector(db, now=now)
+            running = asyncio.create_task(collector.run(stop))
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                (line,) = collector.streams.status() or (None,)
+                if line is not None and line.quality.good >= 3:
+                    break
+            stop.set()
+            await running
+
+    asyncio.run(main())
+    assert [row[:2] for row in sessions(db)] == [("complete", "ssu")]
+    with db.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM frame").fetchone() == (2,)
+        # It was not asked for anything.
+        assert conn.execute("SELECT count(*) FROM job_request").fetchone() == (0,)
 
 
 def test_who_speaks_by_itself_is_not_asked(db: Database) -> None:
