@@ -13,5 +13,9 @@ technician's file is a session, too: `public_files` (pure) decodes it, `public_i
 `dial_in_kinds` and the scripts of `commands` and `clock_commands` are pure; `transports`, `dial_in`,
 `callers`, `session`, `store`, `command_store`, `clock_store`, `settling` and `service` are adapters. Of
 DLMS, `dlms_script` and `dlms_decode` are pure, `dlms_session`, `dlms_secrets` and `dlms_counters` adapters.
+
+Of meters that speak by themselves, `stream_profiles`, `stream_frames` and `stream_decode` are pure,
+`stream_line`, `streams` and `line_recording` adapters.
+
 What changes a meter is on record before it is sent: see `command_store`.
 """
