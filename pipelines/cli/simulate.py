@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from faults import OperatorFault
-from pipelines.cli import simulate_stream
+from pipelines.cli import simulate_dlms, simulate_stream
 from pipelines.cli.output import console, faults_to_exit
 from protocols.nbr14522.profiles import PROFILES, profile_named
 from simulator.clock import ClockModel, SettableClock
@@ -36,6 +36,7 @@ from simulator.single import end_of, generated_meter, recorded_meter
 app = typer.Typer(no_args_is_help=True, help="Meters that answer on sockets and ptys, until Ctrl-C.")
 
 simulate_stream.register(app)
+simulate_dlms.register(app)
 
 _DEMO_DAY = datetime(2026, 11, 20, tzinfo=MARKET_ZONE)
 

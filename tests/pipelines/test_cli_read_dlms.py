@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -87,3 +89,19 @@ def test_refusals_say_who_must_act(url, tmp_path, monkeypatch):
     assert refused.exit_code == 11
     assert json.loads(refused.stdout)["failed_stage"] == "association"
     assert run(url, "--model", "dlms-unknown").exit_code == 11
+
+
+def test_a_simulated_meter_of_the_command_line_is_read():
+    command = [
+        *(sys.executable, "-c", "from pipelines.cli.main import main; main()"),
+        *("simulate", "dlms", "--hdlc", "--totals", "--json"),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            facts = json.loads(process.stdout.readline())
+            result = run(facts["url"], "--model", "dlms-generic-hdlc", "--days", "1", "--json")
+        finally:
+            process.terminate()
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["meter_serial"], found["issues"]) == (facts["serial"], [])
