@@ -29,8 +29,8 @@ from protocols.nbr14522.frames import (
 from protocols.nbr14522.memory import CHANNELS_PER_GROUP, WORDS_PER_BLOCK, unpack_words
 from protocols.nbr14522.messages import Parameters, block_mark, decode_request, decode_response
 from protocols.nbr14522.profile import MeterProfile
-from protocols.public_format.scan import CELL, CELLS_FROM, scan_text
-from protocols.public_format.text import CURRENT, LINE, PREVIOUS, WORDS_PER_LINE
+from protocols.public_format.scan import scan_text
+from protocols.public_format.text import CELL, CELLS_FROM, CURRENT, LINE, PREVIOUS, WORDS_PER_LINE
 
 _FIRST_DATA_OCTET = 8  # 1-based, after code, serial and block number
 _OCTETS_OF_A_PAIR = 3

@@ -14,6 +14,7 @@ from protocols.nbr14522.memory import WORD_LIMIT
 from protocols.public_format.errors import FileRefused
 from protocols.public_format.fk7 import KNOWN_CODES
 from protocols.public_format.text import (
+    CELL,
     CURRENT,
     HEADER_LINES,
     LINE,
@@ -23,14 +24,12 @@ from protocols.public_format.text import (
     WORDS_PER_LINE,
     TextFile,
     announced_words,
+    counts_of,
     read_text,
 )
 
 _LINE_OCTETS = LINE + len(NEWLINE)
 HEADER_OCTETS = HEADER_LINES * _LINE_OCTETS
-CELLS_FROM = 12
-CELL = 4
-_BLANK_CELL = " " * CELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +219,12 @@ def _memory_line(offset: int, octets: bytes) -> TextLine | str:
         return f"label {label!r} instead of SALV or CONT"
     if not digits.isdecimal() or not 1 <= int(digits) <= MAX_LINES:
         return f"line number {digits!r}"
-    cells = [text[place : place + CELL] for place in range(CELLS_FROM, LINE, CELL)]
-    while cells and cells[-1] == _BLANK_CELL:
-        cells.pop()
-    for number, cell in enumerate(cells):
-        if not cell.isdecimal() or int(cell) >= WORD_LIMIT:
-            return f"{cell!r} at character {CELLS_FROM + number * CELL + 1} is no count of 12 bits"
-    return TextLine(offset, label, int(digits), tuple(map(int, cells)))
+    counts = counts_of(text)
+    if isinstance(counts, int):
+        return f"{text[counts : counts + CELL]!r} at character {counts + 1} is no count"
+    if max(counts, default=0) >= WORD_LIMIT:
+        return f"a count of {max(counts)} does not fit 12 bits"
+    return TextLine(offset, label, int(digits), counts)
 
 
 def _misfit(header: TextFile, line: TextLine, seen: set[tuple[str, int]]) -> str:

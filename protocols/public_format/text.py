@@ -22,6 +22,8 @@ BLOCK = 256
 INTERVALS_PER_LINE = 24
 CHANNELS = 3
 WORDS_PER_LINE = INTERVALS_PER_LINE * CHANNELS
+# 0-based place of a memory line's first count, and characters of each.
+CELLS_FROM, CELL = 12, 4
 # What follows line 999 is unknown (section 13, gap 9): such a memory is refused, not guessed.
 MAX_LINES = 999
 # Four digits a count.
@@ -241,16 +243,23 @@ class _Memory:
             raise FileRefused(
                 f"memory line {line[4:7]!r} instead of {self._lines:03d}", where=f"line {number}"
             )
+        counts = counts_of(line)
+        if isinstance(counts, int):
+            cell = line[counts : counts + CELL]
+            raise FileRefused(f"{cell!r} is no count", where=f"line {number}, character {counts + 1}")
         if self._is_closed:
             raise FileRefused("memory goes on after its last word", where=f"line {number}")
-        for place in range(12, LINE, 4):
-            cell = line[place : place + 4]
-            if cell == "    ":
-                self._is_closed = True
-            elif self._is_closed or not cell.isdecimal():
-                raise FileRefused(f"{cell!r} is no count", where=f"line {number}, character {place + 1}")
-            else:
-                self.words.append(int(cell))
+        self._is_closed = len(counts) < WORDS_PER_LINE
+        self.words += counts
+
+
+def counts_of(line: str) -> tuple[int, ...] | int:
+    """The counts of a memory line up to its blank cells, or the place (0-based) of the first that is none."""
+    cells = line[CELLS_FROM:].rstrip(" ")
+    if (not cells or cells.isdecimal()) and len(cells) % CELL == 0:
+        return tuple(int(cells[place : place + CELL]) for place in range(0, len(cells), CELL))
+    places = range(CELLS_FROM, len(line), CELL)
+    return next(place for place in places if not line[place : place + CELL].isdecimal())
 
 
 def _blocks(header: str) -> dict[str, bytes]:
