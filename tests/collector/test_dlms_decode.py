@@ -20,8 +20,13 @@ from collector.dlms_session import DlmsLine, read_dlms
 from collector.planning import Span
 from collector.transports import Timeouts, open_stream, parse_url
 from pipelines.cli.decode import app as decode_app
+from protocols.dlms.apdu import Attribute
+from protocols.dlms.axdr import Data, Tag, octets
+from protocols.dlms.client import AccessRefused, DlmsClient
+from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.models import model_named
 from simulator.dlms import DlmsMeter, DlmsSpec
+from simulator.dlms_end import HdlcEnd, WrapperEnd
 from simulator.dlms_server import DlmsServer
 from tests.collector.world import DAY, MARKET, NOW, meter, truth
 from tests.fuzz.dlms import TARGETS
@@ -115,3 +120,33 @@ def test_the_capture_of_a_session_in_words(recorded):
     assert result.exit_code == 0, result.output
     assert '"association answer"' in result.stdout
     assert '"obis":"0-0:96.1.0.255"' in result.stdout
+
+
+@pytest.mark.parametrize("is_hdlc", [False, True], ids=["wrapper", "hdlc"])
+def test_the_clock_is_set_and_shifted(is_hdlc):
+    """By the protocol core, over the simulated meter's side: no command of the queue does so yet."""
+    model = model_named("dlms-generic-hdlc" if is_hdlc else "dlms-generic")
+    meter_side = DlmsMeter(meter().meter, DlmsSpec())
+    end = HdlcEnd(meter_side) if is_hdlc else WrapperEnd(meter_side)
+    client = DlmsClient(model.framing_for(model.client))
+    clock = Attribute(8, model.clock_object, 2)
+
+    def run(steps):
+        try:
+            out = next(steps)
+            while True:
+                out = steps.send(end.receive(out, NOW))
+        except StopIteration as finished:
+            return finished.value
+
+    def error_s():
+        return (decode_date_time(run(client.get(clock)).value, MARKET).at - NOW).total_seconds()
+
+    run(client.open())
+    assert error_s() == 0
+    run(client.action(Attribute(8, model.clock_object, 6), Data(Tag.INT16, -42)))
+    assert error_s() == -42
+    run(client.set(clock, octets(encode_date_time((NOW + timedelta(seconds=7)).astimezone(MARKET)))))
+    assert error_s() == 7
+    with pytest.raises(AccessRefused, match="read_write_denied"):
+        run(client.set(Attribute(1, model.serial_object, 2), octets(b"x")))

@@ -24,6 +24,9 @@ from collector.dlms_session import DlmsLine, read_dlms
 from collector.planning import Span
 from collector.transports import Timeouts, open_stream, parse_url
 from protocols.dlms import models
+from protocols.dlms.apdu import Attribute
+from protocols.dlms.axdr import octets
+from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.transcript import Recorded, exchanges
 from tests.collector.world import MARKET, add_meter, collect, query, quick, sessions, stored
 
@@ -227,3 +230,18 @@ def test_a_ciphered_meter_is_collected_and_its_counter_only_grows(simulate, embe
     assert all(secret not in payload for (payload,) in kept)
     tags = {payload[8] for (payload,) in kept if payload[:2] == b"\0\1"}
     assert {0xC8, 0xCC} <= tags, "services went ciphered"
+
+
+def test_the_clock_is_set(simulate):
+    """By the protocol core alone: no command of the queue does so yet."""
+    clock = Attribute(8, "0-0:1.0.0.255", 2)
+    told = datetime(2026, 11, 21, 3, 7, 30, tzinfo=MARKET)
+
+    def work(client, model):
+        yield from client.set(clock, octets(encode_date_time(told)))
+        yield from client.get(clock)
+
+    result, _, heard = visit(simulate(*CLIENTS), "dlms-peer", work)
+    assert (result.outcome, result.fault) == ("complete", None)
+    seen = decode_date_time(heard[-1].value.value, MARKET).at
+    assert abs((seen - told).total_seconds()) < 5
