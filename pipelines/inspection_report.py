@@ -190,22 +190,25 @@ def _meter(verdict: MeterVerdict, is_open: bool) -> str:
 def _row(finding: Finding) -> str:
     name, rule = _RULES[finding.rule]
     words, css = _STATUS[finding.status]
-    notes = "".join(
-        f"<li>{escape(_REMARKS[remark].format(about).replace('  ', ' '))}</li>"
-        for remark, about in finding.remarks
-    )
+    notes = "".join(f"<li>{escape(_said(remark, about))}</li>" for remark, about in finding.remarks)
     measured = limit = ""
     if finding.measured is not None and finding.unit != "packet":
         unit = _UNITS[finding.unit]
         spread = f" ± {_number(finding.uncertainty)}" if finding.uncertainty else ""
         measured = f"{_number(finding.measured)}{spread} {unit}"
-        limit = f"{'±' if finding.rule is Rule.RATE else ''}{_number(finding.limit or 0.0)} {unit}"
+        limit = f"{'±' if finding.rule is Rule.RATE else ''}{finding.limit:g} {unit}"
     return (
         f'<tr><td><b>{name}</b><div class="soft">{rule}</div></td>'
         f'<td><span class="tag {css}">{words}</span></td>'
         f'<td class="n" data-h="Medido">{measured}</td><td class="n" data-h="Limite">{limit}</td>'
         f"<td>{f'<ul>{notes}</ul>' if notes else ''}</td></tr>"
     )
+
+
+def _said(remark: Remark, about: str) -> str:
+    if remark in (Remark.RATE_BY_STAMPS, Remark.RATE_BY_INSTRUMENT):
+        about = about.replace(".", ",")
+    return _REMARKS[remark].format(about).replace(" :", ":")
 
 
 def _number(value: float) -> str:

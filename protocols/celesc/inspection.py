@@ -102,10 +102,12 @@ class Criteria:
     Attributes:
         crc_failures_allowed: packets with a bad CRC; on an inspection bench there is no noise to excuse any.
         repeats_wanted: of each mandatory packet, so that a period can be told; fewer are inconclusive.
+        seconds_wanted: of a recording; a shorter one cannot show that a period of five seconds is kept.
     """
 
     crc_failures_allowed: int = 0
     repeats_wanted: int = 3
+    seconds_wanted: float = REPEAT_WITHIN_S
 
 
 @dataclass(frozen=True)
@@ -338,6 +340,8 @@ def _period(recording: _Recording, capture: Capture, model: CelescMeter, criteri
     ends = capture.chunks[0].at_s, capture.chunks[-1].at_s
     longest = 0.0
     too_few = []
+    if capture.duration_s < criteria.seconds_wanted:
+        too_few.append((Remark.TOO_SHORT, ""))
     for packet in model.packets:
         starts = [
             recording.stamps[one.offset]

@@ -127,7 +127,7 @@ def test_too_short_a_recording_is_inconclusive() -> None:
 
 
 def test_packets_of_the_model() -> None:
-    only_active = [packet()] * 20
+    only_active = [packet()] * 30
     assert failing(line(only_active)) == {Rule.PACKETS}
     assert failing(line(only_active), "27184") == set()
     # A meter without reactive registers does not send them.
