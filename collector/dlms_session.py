@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_INBOX = 1 << 20
 # A month of 12 channels in 5-minute rows is 1.5 MB.
-_MAX_OCTETS = 48 << 20
+_MAX_OCTETS = 24 << 20
 _RELEASE_S = 5.0
 # Counters are taken in runs of so many; what a session does not use is lost, out of four thousand million.
 _COUNTER_RUN = 64

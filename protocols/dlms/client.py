@@ -36,8 +36,8 @@ T = TypeVar("T")
 Steps = Generator[bytes, bytes, T]
 
 ASSOCIATION = "0-0:40.0.0.255"
-# A whole profile in small blocks; more is no honest answer.
-MAX_ANSWER = 32 << 20
+# Twelve channels of 5-minute rows for half a year are some 7 MB; more is no honest answer.
+MAX_ANSWER = 8 << 20
 MAX_BLOCKS = 1 << 17
 MAX_STRAY = 16
 

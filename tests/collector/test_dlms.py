@@ -484,4 +484,4 @@ def test_a_hostile_peer_is_cut_off_in_time_and_memory(behave, model):
     assert result.outcome in ("failed", "partial")
     assert isinstance(result.fault, RetryFault)
     assert took_s < 12
-    assert peak < 120 << 20
+    assert peak < 40 << 20
