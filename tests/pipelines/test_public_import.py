@@ -296,6 +296,23 @@ def test_a_value_from_a_file_is_traced_to_its_octets(embedded_db, db, tmp_path, 
     assert files[kind].name in shown.get()
 
 
+@pytest.mark.req("X-trace")
+def test_a_value_read_over_tcp_is_still_traced_to_its_frame(embedded_db, tmp_path):
+    _, station = read_and_export(embedded_db, tmp_path)
+    with embedded_db.connect() as conn:
+        conn.execute(
+            "INSERT INTO uc_status (uc_id, valid, status) SELECT id, '[2026-01-01,)', 'active' FROM uc"
+        )
+    derive(embedded_db, DAY, DAY, as_of=NOW, run_id="test")
+    end = datetime.combine(DAY, datetime.min.time(), MARKET) + timedelta(hours=8)
+    found = trace(embedded_db, load_profile(), "0000000000", end)
+    assert found.reading is not None
+    assert found.reading.file is None
+    assert found.reading.word is not None
+    assert found.reading.word.pulses == truth(station)[95, 0]
+    assert found.is_identical
+
+
 def test_the_command_line(embedded_db, db, tmp_path, monkeypatch):
     files, _ = read_and_export(embedded_db, tmp_path)
     with_meter(db)
