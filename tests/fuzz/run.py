@@ -6,7 +6,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["protocols.nbr14522", "protocols.public_format"]):
+with atheris.instrument_imports(
+    include=["protocols.nbr14522", "protocols.public_format", "protocols.ssu", "protocols.celesc"]
+):
     from tests.fuzz.targets import TARGETS
 
 

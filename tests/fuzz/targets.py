@@ -37,7 +37,7 @@ from protocols.nbr14522.secrets import redact
 from protocols.public_format import TextFile, read_fk7, read_text, write_fk7, write_text
 from protocols.public_format.errors import FileRefused
 from protocols.public_format.scan import HEADER_OCTETS, scan_fk7, scan_text
-from tests.fuzz import dlms
+from tests.fuzz import dlms, streams
 
 SERIAL = "32600760"
 PROFILES = (
@@ -257,4 +257,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "public_text": public_text,
     "public_import": public_import,
     **dlms.TARGETS,
+    **streams.TARGETS,
 }

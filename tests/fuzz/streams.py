@@ -1,0 +1,111 @@
+"""Meters that speak by themselves: what is fuzzed of their streams, stored sessions and recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from collector.decoded import Frame, MeterContext
+from collector.stream_decode import STREAM_DECODERS
+from collector.stream_frames import head_row
+from collector.stream_profiles import STREAM_PROFILES
+from protocols.captures import Capture, Chunk
+from protocols.celesc import CelescStream, Packet, decode_grouped, encode_packet
+from protocols.celesc.catalogue import meter_named
+from protocols.celesc.inspection import judge_meter
+from protocols.ssu import BlockFound, ExtendedBlock, Format, SsuStream
+from protocols.ssu.stream import Skipped
+
+ZONE = timezone(timedelta(hours=-3))
+NOW = datetime(2026, 11, 21, 3, 7, tzinfo=ZONE)
+CONTEXT = MeterContext(1, "77", 1, ZONE)
+METER = meter_named("27182")
+_GAPS_S = (0.0, 0.01, 0.2, 0.6, 1.0, 5.0, 120.0, 900.0)
+_MOST_KEPT = 2048
+
+
+def chunks(data: bytes) -> list[Chunk]:
+    """Octets as a line brings them: noise, good records, good ones cut; two octets steer each portion."""
+    found: list[Chunk] = []
+    now_s, place = NOW.timestamp(), 0
+    while place + 2 < len(data):
+        control, detail = data[place], data[place + 1]
+        place += 2
+        now_s += _GAPS_S[control >> 5]
+        match control & 3:
+            case 0:
+                octets = data[place : place + detail]
+                place += detail
+            case 1:
+                left = detail * 4 % 901
+                octets = ExtendedBlock(
+                    left, False, False, False, True, "ponta", 1 + detail % 4, True, 900 - left, detail
+                ).encode()
+            case 2:
+                octets = encode_packet(
+                    "0000000077", 0x0A, (0x02, 0x07, 0x0C, 0x51)[detail % 4], bytes.fromhex(f"{detail:06d}")
+                )
+            case _:
+                octets = encode_packet("0000000077", 0x0A, 0x02, bytes(detail % 62))[: 1 + detail % 20]
+        if octets:
+            found.append(Chunk(now_s, octets))
+    return found
+
+
+def ssu(data: bytes) -> None:
+    """Every octet is in a block or told as skipped, and what is kept is bounded."""
+    for formats in ((Format.NORMAL, Format.EXTENDED), (Format.MIXED,)):
+        stream = SsuStream(None, formats)
+        fed = 0
+        for chunk in chunks(data):
+            fed += len(chunk.octets)
+            stream.receive(chunk.octets, chunk.at_s if fed % 3 else None)
+            assert len(stream._buffer) <= _MOST_KEPT
+        stream.close()
+        used = 0
+        while (event := stream.next_event()) is not None:
+            if isinstance(event, BlockFound):
+                used += len(event.octets)
+            elif isinstance(event, Skipped):
+                used += event.count
+        assert used == fed
+
+
+def celesc(data: bytes) -> None:
+    """The same for packets; a grouped packet decodes or says why not."""
+    stream = CelescStream()
+    fed = used = 0
+    for chunk in chunks(data):
+        fed += len(chunk.octets)
+        stream.receive(chunk.octets, chunk.at_s)
+        assert len(stream._buffer) <= _MOST_KEPT
+    stream.close()
+    while (event := stream.next_event()) is not None:
+        used += 12 + len(event.data) if isinstance(event, Packet) else event.count
+    assert used == fed
+    decode_grouped(data)
+    decode_grouped(b"TAD" + data)
+
+
+def session(data: bytes) -> None:
+    """A stored session of any octets decodes; no count is below zero."""
+    for name in ("ssu", "ssu-mixed", "celesc-35456"):
+        head = head_row({"profile": name, "interval_s": 300})
+        frames = [Frame(1, NOW, False, True, head), Frame(2, NOW, False, True, data)]
+        decoded = STREAM_DECODERS[STREAM_PROFILES[name].protocol].decode(frames, name, CONTEXT)
+        assert all((vector.pulses >= 0).all() for vector in decoded.vectors)
+
+
+def inspection(data: bytes) -> None:
+    """Any recording is judged, and rules are judged once."""
+    verdict = judge_meter(Capture(tuple(chunks(data))), METER)
+    rules = [finding.rule for finding in verdict.findings]
+    assert len(rules) == len(set(rules))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "ssu_stream": ssu,
+    "celesc_stream": celesc,
+    "stream_session": session,
+    "serial_inspection": inspection,
+}
