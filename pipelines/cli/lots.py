@@ -101,16 +101,12 @@ def _show(one: LotReport) -> None:
         else f"warranty ended {one.warranty_until}"
     )
     flag = "  [bold red]FLAGGED[/]" if one.is_flagged else ""
-    table = Table(
-        "year",
-        "from",
-        "failed",
-        "rate",
-        "who bears it",
-        title=f"Lot {one.lot.code}: {one.lot.size} of {one.lot.model}, {one.failures} failed, {state}{flag}",
-        title_justify="left",
-        box=None,
+    console.print(
+        f"[bold]Lot {one.lot.code}[/]: {one.lot.size} of {one.lot.model}, {one.failures} failed, {state}{flag}",
+        highlight=False,
+        soft_wrap=True,
     )
+    table = Table("year", "from", "failed", "rate", "who bears it", box=None)
     for year in one.years:
         rate = _percent(year.rate) + ("" if year.is_over else " so far")
         table.add_row(
