@@ -1,7 +1,7 @@
 """A script kept to the right meter, with a password session before what needs one (13 and 11). Pure.
 
-What stands in `password_commands` of the meter's profile is asked only in a session that the meter opened: the
-seed is asked for, the token sent once, and a refusal ends the session. Nothing is guessed.
+What stands in `password_commands` of the meter's profile is asked only in a session that the meter opened:
+the seed is asked for, the token sent once, and a refusal ends the session. Nothing is guessed.
 """
 
 from __future__ import annotations

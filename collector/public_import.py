@@ -85,7 +85,8 @@ def import_file(db: Database, path: Path, actor: str, at: datetime, serial: str 
         _check(file, registered, serial, at.astimezone(market_zone(db.settings)).replace(tzinfo=None))
         known = conn.execute(
             "SELECT id FROM session WHERE meter_id = %s AND purpose = %s "
-            "AND outcome IN ('complete', 'partial') AND split_part(url, '?sha256=', 2) = %s ORDER BY id LIMIT 1",
+            "AND outcome IN ('complete', 'partial') AND split_part(url, '?sha256=', 2) = %s "
+            "ORDER BY id LIMIT 1",
             [meter_id, PURPOSE, file.digest],
         ).fetchone()
         if known is not None:
