@@ -102,7 +102,8 @@ def _show(one: LotReport) -> None:
     )
     flag = "  [bold red]FLAGGED[/]" if one.is_flagged else ""
     console.print(
-        f"[bold]Lot {one.lot.code}[/]: {one.lot.size} of {one.lot.model}, {one.failures} failed, {state}{flag}",
+        f"[bold]Lot {one.lot.code}[/]: {one.lot.size} of {one.lot.model}, {one.failures} failed, "
+        f"{state}{flag}",
         highlight=False,
         soft_wrap=True,
     )
