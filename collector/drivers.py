@@ -7,29 +7,24 @@ meter, and says what stored frames mean. The profile that the registry gives a m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
-from collector import commands, dlms_counters, dlms_script
+from collector import commands
 from collector.batching import Worker
 from collector.command_steps import Tools, Writing
 from collector.decode import decode_session
 from collector.decoded import Decoded, Frame, MeterContext
-from collector.dlms_decode import decode_dlms
-from collector.dlms_secrets import secrets_for
-from collector.dlms_session import DlmsLine, read_dlms
 from collector.password_session import Desk, guarded
 from collector.passwords import find_passwords
-from collector.planning import to_local
 from collector.sequences import Script, script_for
 from collector.session import Line, Recorder, SessionResult, Way, read_meter
 from collector.transports import Endpoint, Timeouts
 from collector.worklist import Assignment, Target, market_zone
-from faults import OperatorFault
-from protocols.dlms.models import model_named, models
+from protocols.dlms.models import models
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import profile_named
 from storage.settings import Settings
@@ -126,62 +121,30 @@ class Nbr14522Driver:
         return commands.script(work, profile, tools)
 
 
-class DlmsDriver:
-    """See `dlms_session`, `dlms_script` and `dlms_decode`."""
-
-    name = "dlms"
-    takes_commands = False
-
-    def check(self, profile: str) -> None:
-        model_named(profile)
-
-    async def read(self, visit: Visit) -> SessionResult:
-        goal = visit.assignment.goal
-        try:
-            if goal is None:
-                raise OperatorFault(
-                    "no commands are sent to DLMS meters",
-                    where=visit.target.serial,
-                    remedy="cancel the request",
-                )
-            line = self._line(visit)
-        except OperatorFault as fault:
-            return SessionResult("failed", "registry", fault, 0, 0, 0, 0)
-        zone = market_zone(visit.settings)
-        expected = to_local(visit.now(), zone)
-        work = partial(dlms_script.visit, model=line.model, goal=goal, now=expected, zone=zone)
-        return await read_dlms(line, work, visit.record, visit.now, visit.way)
-
-    def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
-        return decode_dlms(frames, model_named(profile), context)
-
-    @staticmethod
-    def _line(visit: Visit) -> DlmsLine:
-        limits, writes = visit.settings.collector, visit.writes
-
-        def reserve(key_id: str, title: str, above: int, count: int) -> Awaitable[int]:
-            return writes.call(dlms_counters.reserve, key_id, title, above, count)
-
-        def is_known(key_id: str, title: str) -> Awaitable[bool]:
-            return writes.call(dlms_counters.is_known, key_id, title)
-
-        model = model_named(visit.target.profile).at_address(visit.endpoint.address)
-        return DlmsLine(
-            endpoint=visit.endpoint,
-            model=model,
-            timeouts=visit.timeouts,
-            secrets=secrets_for(limits.dlms_secrets_path, model, visit.target.serial),
-            title=bytes.fromhex(limits.dlms_client_title),
-            reserve=reserve,
-            is_counter_known=is_known,
-        )
-
-
 NBR14522: Driver = Nbr14522Driver()
-DLMS: Driver = DlmsDriver()
-DRIVERS: Mapping[str, Driver] = {driver.name: driver for driver in (NBR14522, DLMS)}
+
+
+@cache
+def _dlms() -> Driver:
+    # With its cryptography it weighs 7 MB, as much as hundreds of sessions of a collector that needs none.
+    from collector.dlms_driver import DlmsDriver
+
+    return DlmsDriver()
+
+
+def driver_named(name: str) -> Driver:
+    """The driver of a session's protocol.
+
+    Raises:
+        KeyError: no driver has that name.
+    """
+    if name == NBR14522.name:
+        return NBR14522
+    if name == "dlms":
+        return _dlms()
+    raise KeyError(name)
 
 
 def driver_of(profile: str) -> Driver:
     """The driver of a meter's profile; an unknown one is refused by its `check`."""
-    return DLMS if profile in models() else NBR14522
+    return _dlms() if profile in models() else NBR14522

@@ -20,7 +20,7 @@ import orjson
 
 from collector.cross_checks import check_history
 from collector.decoded import Decoded, Frame, MeterContext, readings_frame
-from collector.drivers import DRIVERS, driver_of
+from collector.drivers import driver_named, driver_of
 from collector.public_files import FILE_DECODERS
 from collector.stream_decode import STREAM_DECODERS
 from collector.worklist import Connection, Target, market_zone
@@ -35,7 +35,7 @@ class Decoder(Protocol):
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded: ...
 
 
-DECODERS: Mapping[str, Decoder] = {**DRIVERS, **FILE_DECODERS, **STREAM_DECODERS}
+_OTHER_DECODERS: Mapping[str, Decoder] = {**FILE_DECODERS, **STREAM_DECODERS}
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -46,6 +46,11 @@ _FRAME_ROW = struct.Struct(">hiqiiiqicih")
 _ALIVE = 0x534D11
 # One request must not kill collectors for ever; a machine that is restarted now and then must not fail it.
 _DEATHS = 20
+
+
+def decoder_of(protocol: str) -> Decoder:
+    """Who decodes the stored frames of a session of this protocol."""
+    return _OTHER_DECODERS.get(protocol) or driver_named(protocol)
 
 
 def encode_frame(
@@ -209,7 +214,7 @@ def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at
         request_id, meter_id, serial, protocol, profile, channel = about[closing.session_id]
         context = MeterContext(meter_id, serial, channel, zone)
         decoded, outcome, fault = _decode(
-            closing, frames[closing.session_id], DECODERS[protocol], profile, context
+            closing, frames[closing.session_id], decoder_of(protocol), profile, context
         )
         settled.append(
             _Settling(closing, request_id, context, outcome, fault, decoded, frames[closing.session_id])

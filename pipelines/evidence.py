@@ -18,7 +18,7 @@ from collector.decode import MEMORY_CODES, PARAMETERS_OF
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.public_files import TEXT, lay_out
 from collector.public_import import file_name_of
-from collector.store import DECODERS
+from collector.store import decoder_of
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import (
     RESPONSE_CONTENT_SIZE,
@@ -202,7 +202,7 @@ class Evidence:
         """
         session_id = session["id"]
         if session_id not in self._decoded:
-            decoder = DECODERS[session["protocol"]]
+            decoder = decoder_of(session["protocol"])
             self._decoded[session_id] = decoder.decode(self.frames(session_id), profile, context)
         for vector in self._decoded[session_id].vectors:
             if (vector.channel, vector.day) == (context.active_channel, day) and vector.present[index]:
