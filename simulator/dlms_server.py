@@ -36,7 +36,7 @@ class DlmsServer:
         self.host, self.port = host, port
         self.sessions = 0
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._lines: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -53,8 +53,9 @@ class DlmsServer:
         """Stop listening and hang up."""
         if self._server is not None:
             self._server.close()
-            for writer in list(self._writers):
+            for writer in self._lines.values():
                 writer.close()
+            await asyncio.gather(*self._lines)
             await self._server.wait_closed()
             self._server = None
 
@@ -68,7 +69,9 @@ class DlmsServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.sessions += 1
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._lines[task] = writer
         end: End = HdlcEnd(self.meter) if self.is_hdlc else WrapperEnd(self.meter)
         try:
             while data := await reader.read(4096):
@@ -77,5 +80,5 @@ class DlmsServer:
         except (ConnectionError, Fault):
             pass  # a meter hangs up on what it does not understand
         finally:
-            self._writers.discard(writer)
+            del self._lines[task]
             writer.close()

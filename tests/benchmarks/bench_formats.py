@@ -1,26 +1,37 @@
 """Octets of each format into words or counts, against a loop that only checks what the format has to check.
 
 The peer goes through the same octets and does the least that any reader must: it computes the CRC of each
-packet or answer, the XOR of each SSU block, and for the public files, which have neither, reads each block or
-line and adds its octets. Ours gives day vectors (files), blocks (SSU) and packets (CELESC). A ratio of 1
-would mean that finding, checking and explaining cost nothing. Each time is the best of a few; no limit is
-judged.
+packet, frame or answer, the XOR of each SSU block, and for the public files, which have neither, reads each
+block or line and adds its octets. Ours gives day vectors (files, DLMS), blocks (SSU) and packets (CELESC). A
+ratio of 1 would mean that finding, checking and explaining cost nothing. Each time is the best of a few; no
+limit is judged.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import reduce
 from operator import xor
+from typing import Any
 
 import numpy as np
 
-from collector.decoded import MeterContext
+from collector import dlms_script
+from collector.decoded import Frame, MeterContext
+from collector.dlms_decode import decode_dlms
+from collector.dlms_secrets import Secrets
+from collector.dlms_session import DlmsLine, read_dlms
+from collector.planning import Span
 from collector.public_files import FK7, TEXT, decode_file
+from collector.transports import Timeouts, open_stream, parse_url
 from protocols.celesc import CelescStream, Packet, encode_packet
+from protocols.dlms.client import DlmsClient
+from protocols.dlms.framing import crc16_x25
+from protocols.dlms.models import model_named
 from protocols.nbr14522.crc import crc16_arc
 from protocols.nbr14522.frames import Addressing, unwrap_response
 from protocols.nbr14522.memory import payloads_to_words, split_channels, words_to_payloads
@@ -29,6 +40,9 @@ from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import TextFile, read_text, write_fk7, write_text
 from protocols.public_format.scan import scan_fk7
 from protocols.ssu import BlockFound, NormalBlock, SsuStream, decode_block
+from simulator.dlms import DlmsMeter, DlmsSpec
+from simulator.dlms_server import DlmsServer
+from tests.collector.world import DAY, MARKET, NOW, meter
 
 ROUNDS = 5
 INTERVALS = 8_928  # a month of 5 minutes
@@ -174,11 +188,48 @@ def serial_cases() -> list[Case]:
     ]
 
 
+def dlms_case() -> Case:
+    """A week of load profile over HDLC, as the session with a simulated meter left it in the database."""
+    model, frames = model_named("dlms-generic-hdlc"), list[Frame]()
+
+    def record(at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes) -> None:
+        frames.append(Frame(len(frames) + 1, at, is_sent, crc_ok is not False, payload))
+
+    begin = datetime.combine(DAY - timedelta(days=6), datetime.min.time())
+    span = Span(begin + timedelta(minutes=5), begin + timedelta(days=7))
+
+    def work(client: DlmsClient) -> Iterator[Any]:
+        yield from dlms_script.identity(client, model)
+        yield from dlms_script.load_profile(
+            client, model, [span], NOW.astimezone(MARKET).replace(tzinfo=None), MARKET
+        )
+
+    async def visit() -> str:
+        async with DlmsServer(DlmsMeter(meter().meter, DlmsSpec()), lambda: NOW, is_hdlc=True) as way:
+            line = DlmsLine(parse_url(way.url), model, Timeouts(2, 5, 60), Secrets(), b"12345678", None, None)
+            return (await read_dlms(line, work, record, lambda: NOW, open_stream)).outcome
+
+    outcome = asyncio.run(visit())
+    heard = [frame.payload for frame in frames if not frame.is_sent]
+
+    def values() -> int:
+        vectors = decode_dlms(frames, model, CONTEXT).vectors
+        return sum(int(vector.present.sum()) for vector in vectors if vector.channel == 1)
+
+    return Case(
+        "dlms: profile over hdlc",
+        sum(map(len, heard)),
+        values,
+        lambda: [crc16_x25(payload) for payload in heard],
+        lambda: outcome == "complete" and values() == 7 * 288,
+    )
+
+
 def main() -> None:
     """Print a line for each format; end with 1 where one did not decode what it was fed."""
     is_good = True
     print(f"{'format':<28}{'octets':>9}{'ours MB/s':>11}{'peer MB/s':>11}{'ratio':>8}")
-    for case in [*public_cases(), *serial_cases()]:
+    for case in [*public_cases(), *serial_cases(), dlms_case()]:
         is_good &= case.check()
         ours, peer = best_s(case.ours), best_s(case.peer)
         print(
