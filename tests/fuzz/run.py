@@ -7,7 +7,13 @@ import sys
 import atheris
 
 with atheris.instrument_imports(
-    include=["protocols.nbr14522", "protocols.public_format", "protocols.ssu", "protocols.celesc"]
+    include=[
+        "protocols.nbr14522",
+        "protocols.public_format",
+        "protocols.ssu",
+        "protocols.celesc",
+        "protocols.dlms",
+    ]
 ):
     from tests.fuzz.targets import TARGETS
 
