@@ -7,6 +7,7 @@ octets); reading gives back blocks of 256 octets, which then go the way of any r
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -71,6 +72,7 @@ _CODES = {REGISTERS_NOW: 0x23, REGISTERS_RESET: 0x24, FAILURES: 0x25, CHANGES: 0
 _INSTALLATION_CODE = slice(2377, 2391)
 _USER_OUTPUT = 2376
 _READER_RECORD = slice(1576, 1906)
+_DIGITS = frozenset(string.hexdigits + " ")
 # o75-77 and o78-80 of the parameters.
 _ANNOUNCED = {CURRENT: slice(74, 77), PREVIOUS: slice(77, 80)}
 
@@ -264,15 +266,12 @@ def counts_of(line: str) -> tuple[int, ...] | int:
 
 def _blocks(header: str) -> dict[str, bytes]:
     found: dict[str, bytearray] = {}
-    serial = header[:8]
+    serial = _octets(header[:8], 1)
     for place in _PLACES:
         digits = header[place.char - 1 : place.char - 1 + place.width]
         if not digits.strip():
             continue
-        try:
-            content = bytes.fromhex(digits.replace(" ", "0"))
-        except ValueError as error:
-            raise FileRefused(f"{digits!r} are no digits", where=f"header character {place.char}") from error
+        content = _octets(digits, place.char)
         block = found.setdefault(place.answer, bytearray(BLOCK))
         block[place.first - 1 : place.last] = content
     if PARAMETERS not in found:
@@ -280,8 +279,15 @@ def _blocks(header: str) -> dict[str, bytes]:
     for name, block in found.items():
         # Which of 20, 21, 22 and 51 was asked is not in the file; 21 has no side of its own.
         block[0] = _CODES.get(name, 0x21)
-        block[1:5] = bytes.fromhex(serial)
+        block[1:5] = serial
     return {name: bytes(block) for name, block in found.items()}
+
+
+def _octets(digits: str, char: int) -> bytes:
+    """Two digits an octet, blanks as zeros. `bytes.fromhex` alone would pass over line ends and tabs."""
+    if not _DIGITS.issuperset(digits):
+        raise FileRefused(f"{digits!r} are no digits", where=f"header character {char}")
+    return bytes.fromhex(digits.replace(" ", "0"))
 
 
 def _record(header: str) -> ReaderRecord:

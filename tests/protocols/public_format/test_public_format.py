@@ -132,6 +132,8 @@ def test_text_places_of_the_reference() -> None:
         (b"SALV001", b"XALV001", "label"),
         (b"\r\nSALV001     ", b"\r\nSALV001     x", "characters instead"),
         (SERIAL.encode(), b"3260076x", "no digits"),
+        # Found by the fuzzer: white space is no digits, and does not move what comes after it.
+        (SERIAL.encode(), b"326007\t\t", "no digits"),
     ],
 )
 def test_text_says_where_it_is_wrong(old: bytes, new: bytes, message: str) -> None:
