@@ -184,6 +184,9 @@ class _Reader:
                 if line is None:
                     line = asyncio.create_task(self._line.run())
                 await asyncio.sleep(self._pace.store_s)
+                if line.done():
+                    # It never ends by itself: what broke it is not a silent line.
+                    line.result()
                 await self._store()
         finally:
             await self._hang_up(line)
