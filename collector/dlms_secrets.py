@@ -106,7 +106,14 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _table(document: Mapping[str, Any], kind: str, name: str, path: Path) -> Mapping[str, str]:
-    found = document.get(kind, {}).get(name, {})
+    tables = document.get(kind, {})
+    found = tables.get(name, {}) if isinstance(tables, dict) else None
+    if not isinstance(found, dict):
+        raise OperatorFault(
+            f"{kind} and what is in it are tables",
+            where=str(path),
+            remedy=f"write [{kind}.{name}] and its keys below it",
+        )
     unknown = found.keys() - _TEXTS - _OCTETS
     if unknown or not all(isinstance(value, str) for value in found.values()):
         raise OperatorFault(
@@ -114,4 +121,4 @@ def _table(document: Mapping[str, Any], kind: str, name: str, path: Path) -> Map
             where=f"{path}, [{kind}.{name}]",
             remedy=f"keys are {', '.join(sorted(_TEXTS | _OCTETS))}",
         )
-    return found  # type: ignore[no-any-return]  # tomllib gives Any
+    return found

@@ -17,6 +17,7 @@ import random
 import resource
 import secrets
 import socket
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ from collector.streams import StreamReaders
 from collector.transports import parse_url
 from collector.urgency import raise_waiting
 from collector.worklist import Assignment, Target, market_zone
-from faults import OperatorFault, RetryFault
+from faults import DeveloperFault, OperatorFault, RetryFault
 from storage import queue
 from storage.database import Database
 
@@ -295,6 +296,9 @@ class Collector:
                 result = await driver_of(target.profile).read(visit)
                 is_sound = not isinstance(result.fault, RetryFault)
                 closing = closing_of(session_id, result)
+                if isinstance(result.fault, DeveloperFault):
+                    told = "".join(traceback.format_exception(result.fault))
+                    log.error("session.bug", session=session_id, traceback=told)
             except asyncio.CancelledError:
                 if not self._is_stopping and assignment.request_id in self._active:
                     raise

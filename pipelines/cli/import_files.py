@@ -13,7 +13,15 @@ from rich.markup import escape
 from collector.meter_models import use_meter_models
 from collector.public_import import Imported, import_file
 from faults import Fault
-from pipelines.cli.output import EXIT_ATTENTION, EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from pipelines.cli.output import (
+    EXIT_ATTENTION,
+    EXIT_BY_ACTOR,
+    console,
+    emit_json,
+    errors,
+    fault_document,
+    faults_to_exit,
+)
 from storage.database import Database
 from storage.settings import Settings
 
@@ -81,12 +89,7 @@ def _refusal(path: Path, fault: Fault) -> dict[str, Any]:
         "file": path.name,
         "state": "refused",
         "quarantined": [],
-        "error": {
-            "actor": fault.actor.value,
-            "message": fault.message,
-            "where": fault.where,
-            "remedy": fault.remedy,
-        },
+        "error": fault_document(fault),
     }
 
 
@@ -103,14 +106,7 @@ def _result(done: Imported, quarantined: list[dict[str, Any]]) -> dict[str, Any]
         "days_read": sorted({vector.day for vector in settled.decoded.vectors}) if settled else [],
         "days_changed": list(settled.touched) if settled else [],
         "quarantined": quarantined,
-        "error": None
-        if fault is None
-        else {
-            "actor": fault.actor.value,
-            "message": fault.message,
-            "where": fault.where,
-            "remedy": fault.remedy,
-        },
+        "error": None if fault is None else fault_document(fault),
     }
 
 

@@ -51,6 +51,16 @@ def emit_json(value: Any) -> None:
     )
 
 
+def fault_document(fault: Fault) -> dict[str, str]:
+    """A fault for programs: who must act, what, where, and what to do."""
+    return {
+        "actor": fault.actor.value,
+        "message": fault.message,
+        "where": fault.where,
+        "remedy": fault.remedy,
+    }
+
+
 @contextmanager
 def faults_to_exit(as_json: bool = False) -> Iterator[None]:
     """Turn an expected failure into one message with its remedy, and into its exit code."""
@@ -58,16 +68,7 @@ def faults_to_exit(as_json: bool = False) -> Iterator[None]:
         yield
     except Fault as fault:
         if as_json:
-            emit_json(
-                {
-                    "error": {
-                        "actor": fault.actor.value,
-                        "where": fault.where,
-                        "message": fault.message,
-                        "remedy": fault.remedy,
-                    }
-                }
-            )
+            emit_json({"error": fault_document(fault)})
         else:
             place = f"{fault.where}: " if fault.where else ""
             errors.print(f"[bold red]error[/] {place}{fault.message}", highlight=False)

@@ -24,7 +24,7 @@ from collector.transports import Endpoint, Timeouts, parse_url
 from collector.worklist import market_zone
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from pipelines.cli import read_dlms, read_stream
-from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit
 from pipelines.cli.survey import survey_meter
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import ANY_METER, unwrap_response
@@ -207,14 +207,7 @@ def _document(reading: _Reading, decoded: Decoded) -> dict[str, Any]:
     return {
         "outcome": result.outcome,
         "failed_stage": result.failed_stage,
-        "error": None
-        if fault is None
-        else {
-            "actor": fault.actor.value,
-            "message": fault.message,
-            "where": fault.where,
-            "remedy": fault.remedy,
-        },
+        "error": None if fault is None else fault_document(fault),
         "bytes_sent": result.bytes_sent,
         "bytes_received": result.bytes_received,
         "retries": result.retries,

@@ -22,7 +22,7 @@ from collector.planning import Span, to_local
 from collector.session import SessionResult
 from collector.transports import Timeouts, open_stream, parse_url
 from collector.worklist import market_zone
-from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit
 from protocols.dlms.apdu import obis_text
 from protocols.dlms.client import DlmsClient, Steps
 from protocols.dlms.models import DlmsModel, model_named
@@ -193,14 +193,7 @@ def _document(reading: _Reading, result: SessionResult, found: Decoded) -> dict[
     return {
         "outcome": result.outcome,
         "failed_stage": result.failed_stage,
-        "error": None
-        if fault is None
-        else {
-            "actor": fault.actor.value,
-            "message": fault.message,
-            "where": fault.where,
-            "remedy": fault.remedy,
-        },
+        "error": None if fault is None else fault_document(fault),
         "bytes_sent": result.bytes_sent,
         "bytes_received": result.bytes_received,
         "meter_serial": found.meter_serial,

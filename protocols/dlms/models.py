@@ -188,9 +188,12 @@ def _tables(source: str, text: str) -> Mapping[str, Mapping[str, Any]]:
     except tomllib.TOMLDecodeError as error:
         raise OperatorFault(f"not TOML: {error}", where=source, remedy="correct the line named") from error
     tables = document.get("models", {})
-    if document.keys() - {"models"} or not all(isinstance(table, dict) for table in tables.values()):
+    if document.keys() - {"models"} or not isinstance(tables, dict):
         raise _bad(source, "only tables [models.NAME] belong here")
-    return tables  # type: ignore[no-any-return]  # tomllib gives Any
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise _bad(f"{source}, model {name}", "not a table")
+    return tables
 
 
 def _build(

@@ -136,7 +136,7 @@ async def run_bare(ports: list[int], calling: int, days: int) -> None:
     print(server.sockets[0].getsockname()[1], flush=True)
     for port in ports:
         await loop.create_connection(client, "127.0.0.1", port)
-    while len(clients) < len(ports) + calling:  # noqa: ASYNC110 -- a benchmark
+    while len(clients) < len(ports) + calling:  # noqa: ASYNC110 -- nothing tells of it; before the clock
         await asyncio.sleep(0.05)
     print("connected", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
@@ -205,10 +205,10 @@ async def collect(
 
     collector = Collector(db, now=lambda: base.NOW, only=ids, on_settled=note)
     work = asyncio.create_task(collector.run(stop))
-    while collector.callers.listening_port is None:  # noqa: ASYNC110 -- a benchmark
+    while collector.callers.listening_port is None:  # noqa: ASYNC110 -- nothing tells of it; before the clock
         await asyncio.sleep(0.02)
     print(collector.callers.listening_port, flush=True)
-    while collector.stats.active < sessions:  # noqa: ASYNC110 -- a benchmark
+    while collector.stats.active < sessions:  # noqa: ASYNC110 -- nothing tells of it; before the clock
         await asyncio.sleep(0.1)
     opened_mb = memory_mb("VmRSS")
     print("connected", flush=True)

@@ -17,11 +17,11 @@ import psycopg
 import pytest
 
 from collector import dlms_counters, dlms_script
-from collector.dlms_secrets import Secrets
+from collector.dlms_secrets import Secrets, secrets_for
 from collector.dlms_session import DlmsLine, read_dlms
 from collector.transports import Timeouts, open_stream, parse_url
 from collector.worklist import request_missing
-from faults import RetryFault
+from faults import OperatorFault, RetryFault
 from protocols.dlms import models
 from protocols.dlms.apdu import Mechanism
 from protocols.dlms.framing import WRAPPER, HdlcFrame
@@ -225,6 +225,15 @@ class TestSecrets:
         ready, _, _, summary = scenario(embedded_db, secrets)
         assert (summary.state, summary.actor) == ("failed", "operator")
         assert "chmod 600" in sessions(ready)[0]["error"]["remedy"]
+
+    @pytest.mark.parametrize("text", ["meters = 3", "[meters]\n10000001 = 4", "models = []"])
+    def test_a_file_without_tables_is_refused_with_its_place(self, tmp_path, text):
+        path = tmp_path / "secrets.toml"
+        path.write_text(text)
+        path.chmod(0o600)
+        with pytest.raises(OperatorFault, match="are tables") as told:
+            secrets_for(path, models.model_named("dlms-test"), SERIAL)
+        assert told.value.where == str(path)
 
     def test_a_wrong_password_is_not_tried_again(self, embedded_db, secrets):
         spec = replace(SPEC, password=b"another")

@@ -1,0 +1,25 @@
+"""Catalogues of DLMS models: what is wrong with one is told with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from faults import OperatorFault
+from protocols.dlms.models import load_models
+
+
+@pytest.mark.req("TR-5.1")
+@pytest.mark.parametrize(
+    ("text", "message", "where"),
+    [
+        ("models = 3", "only tables", "own.toml"),
+        ("[other]", "only tables", "own.toml"),
+        ("[models]\nx = 1", "not a table", "own.toml, model x"),
+        ("[models", "not TOML", "own.toml"),
+    ],
+)
+def test_what_is_no_catalogue_is_refused_with_its_place(text: str, message: str, where: str) -> None:
+    with pytest.raises(OperatorFault, match=message) as told:
+        load_models(("own.toml", text))
+    assert told.value.where == where
+    assert told.value.remedy
