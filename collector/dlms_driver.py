@@ -9,7 +9,7 @@ from collector import dlms_counters, dlms_script
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.dlms_decode import decode_dlms
 from collector.dlms_secrets import secrets_for
-from collector.dlms_session import DlmsLine, read_dlms
+from collector.dlms_session import DlmsLine, read_dlms, steps
 from collector.drivers import Visit
 from collector.planning import to_local
 from collector.session import SessionResult
@@ -41,7 +41,7 @@ class DlmsDriver:
             return SessionResult("failed", "registry", fault, 0, 0, 0, 0)
         zone = market_zone(visit.settings)
         expected = to_local(visit.now(), zone)
-        work = partial(dlms_script.visit, model=line.model, goal=goal, now=expected, zone=zone)
+        work = steps(partial(dlms_script.visit, model=line.model, goal=goal, now=expected, zone=zone))
         return await read_dlms(line, work, visit.record, visit.now, visit.way)
 
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:

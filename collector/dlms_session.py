@@ -38,7 +38,30 @@ _COUNTER_REST = 4
 Reserve = Callable[[str, str, int, int], Awaitable[int]]
 """Stores as used, and gives the first of: key id, our title, the meter's counter, how many."""
 Result = TypeVar("Result")
-Work = Callable[[DlmsClient], Steps[None]]
+
+
+class Talk:
+    """An open association: a client, and the way to run its operations one after the other."""
+
+    def __init__(self, client: DlmsClient, conversation: _Conversation) -> None:
+        self.client = client
+        self._conversation = conversation
+
+    async def do(self, operation: Steps[Result]) -> Result:
+        """Run one operation of the client."""
+        return await self._conversation.drive(operation)
+
+
+Work = Callable[[Talk], Awaitable[None]]
+
+
+def steps(work: Callable[[DlmsClient], Steps[None]]) -> Work:
+    """Work that only asks and needs nothing else between its questions."""
+
+    async def do(talk: Talk) -> None:
+        await talk.do(work(talk.client))
+
+    return do
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +164,9 @@ class _Conversation:
         if model.authentication is Mechanism.GMAC:
             await self._find_counter()
         client = self._client(model.client, self._credentials())
-        await self._drive(client.open())
+        await self.drive(client.open())
         self._stage = "reading"
-        await self._drive(work(client))
+        await work(Talk(client, self))
         await self._release(client)
 
     async def _find_counter(self) -> None:
@@ -153,8 +176,8 @@ class _Conversation:
             secrets.key_id, self._line.title.hex()
         ):
             public = self._client(model.public_client, Credentials())
-            await self._drive(public.open())
-            self._above = await self._drive(_counter(public, model.counter_object))
+            await self.drive(public.open())
+            self._above = await self.drive(_counter(public, model.counter_object))
             await self._release(public)
         self._is_ciphered = True
         await self._reserve()
@@ -190,7 +213,7 @@ class _Conversation:
         """Say good-bye. Some meters refuse it or hang up: what was read stays good."""
         self._until_s = min(self._until_s, self._loop.time() + _RELEASE_S)
         try:
-            await self._drive(client.release())
+            await self.drive(client.release())
         except RetryFault as fault:
             log.debug("dlms.release", url=self._line.endpoint.url, fault=str(fault))
         finally:
@@ -198,7 +221,7 @@ class _Conversation:
 
     # One operation.
 
-    async def _drive(self, steps: Generator[bytes, bytes, Result]) -> Result:
+    async def drive(self, steps: Generator[bytes, bytes, Result]) -> Result:
         """Run an operation of the client: send what it yields, give it what comes."""
         try:
             out = next(steps)

@@ -17,7 +17,7 @@ from collector import dlms_counters, dlms_script
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.dlms_decode import decode_dlms, text_of
 from collector.dlms_secrets import secrets_for
-from collector.dlms_session import DlmsLine, read_dlms
+from collector.dlms_session import DlmsLine, read_dlms, steps
 from collector.planning import Span, to_local
 from collector.session import SessionResult
 from collector.transports import Timeouts, open_stream, parse_url
@@ -101,7 +101,7 @@ def dlms(
         with _Counters(settings) as counters:
             line = _line(url, reading.model, serial, settings, counters)
             result = asyncio.run(
-                read_dlms(line, work, reading.record, lambda: datetime.now(UTC), open_stream)
+                read_dlms(line, steps(work), reading.record, lambda: datetime.now(UTC), open_stream)
             )
         found = reading.decoded(zone)
         if as_json:

@@ -24,7 +24,7 @@ from collector import dlms_script
 from collector.decoded import Frame, MeterContext
 from collector.dlms_decode import decode_dlms
 from collector.dlms_secrets import Secrets
-from collector.dlms_session import DlmsLine, read_dlms
+from collector.dlms_session import DlmsLine, read_dlms, steps
 from collector.planning import Span
 from collector.public_files import FK7, TEXT, decode_file
 from collector.transports import Timeouts, open_stream, parse_url
@@ -207,7 +207,7 @@ def dlms_case() -> Case:
     async def visit() -> str:
         async with DlmsServer(DlmsMeter(meter().meter, DlmsSpec()), lambda: NOW, is_hdlc=True) as way:
             line = DlmsLine(parse_url(way.url), model, Timeouts(2, 5, 60), Secrets(), b"12345678", None, None)
-            return (await read_dlms(line, work, record, lambda: NOW, open_stream)).outcome
+            return (await read_dlms(line, steps(work), record, lambda: NOW, open_stream)).outcome
 
     outcome = asyncio.run(visit())
     heard = [frame.payload for frame in frames if not frame.is_sent]

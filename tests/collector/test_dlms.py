@@ -18,7 +18,7 @@ import pytest
 
 from collector import dlms_counters, dlms_script
 from collector.dlms_secrets import Secrets, secrets_for
-from collector.dlms_session import DlmsLine, read_dlms
+from collector.dlms_session import DlmsLine, read_dlms, steps
 from collector.transports import Timeouts, open_stream, parse_url
 from collector.worklist import request_missing
 from faults import OperatorFault, RetryFault
@@ -394,7 +394,9 @@ async def _hostile(behave, model="dlms-test", **limits):
     began = time.monotonic()
     tracemalloc.start()
     try:
-        result = await read_dlms(line, work, lambda *frame: frames.append(frame), lambda: NOW, open_stream)
+        result = await read_dlms(
+            line, steps(work), lambda *frame: frames.append(frame), lambda: NOW, open_stream
+        )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

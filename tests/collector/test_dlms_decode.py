@@ -16,7 +16,7 @@ from collector import dlms_script
 from collector.decoded import Frame, MeterContext
 from collector.dlms_decode import decode_dlms
 from collector.dlms_secrets import Secrets
-from collector.dlms_session import DlmsLine, read_dlms
+from collector.dlms_session import DlmsLine, read_dlms, steps
 from collector.planning import Span
 from collector.transports import Timeouts, open_stream, parse_url
 from pipelines.cli.decode import app as decode_app
@@ -60,7 +60,7 @@ def recorded(request):
         meter_side = DlmsMeter(station.meter, DlmsSpec())
         async with DlmsServer(meter_side, lambda: NOW, is_hdlc="hdlc" in model.name) as way:
             line = DlmsLine(parse_url(way.url), model, Timeouts(2, 5, 20), Secrets(), b"12345678", None, None)
-            return await read_dlms(line, work, record, lambda: NOW, open_stream)
+            return await read_dlms(line, steps(work), record, lambda: NOW, open_stream)
 
     assert asyncio.run(visit()).outcome == "complete"
     return model, frames, station

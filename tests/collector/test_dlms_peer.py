@@ -20,7 +20,7 @@ from collector.decoded import Frame, MeterContext
 from collector.dlms_decode import decode_dlms
 from collector.dlms_script import discovery, identity, load_profile, registers
 from collector.dlms_secrets import Secrets
-from collector.dlms_session import DlmsLine, read_dlms
+from collector.dlms_session import DlmsLine, read_dlms, steps
 from collector.planning import Span
 from collector.transports import Timeouts, open_stream, parse_url
 from protocols.dlms import models
@@ -135,7 +135,9 @@ def visit(url, name, work, password=PASSWORD):
         parse_url(url), model, Timeouts(5, 10, 30), Secrets(password), b"12345678", no_counter, no_counter
     )
     result = asyncio.run(
-        read_dlms(line, lambda client: work(client, model), record, lambda: datetime.now(UTC), open_stream)
+        read_dlms(
+            line, steps(lambda client: work(client, model)), record, lambda: datetime.now(UTC), open_stream
+        )
     )
     found = decode_dlms(frames, model, MeterContext(1, SERIAL, 1, MARKET))
     assert all(password not in frame.payload for frame in frames)
