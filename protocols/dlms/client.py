@@ -50,6 +50,7 @@ _DIAGNOSTICS = {
     0x0D: "authentication failed",
     0x0E: "authentication required",
 }
+_CHECK_POLICY = "check the security policy of the meter, and who else is on its line"
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,11 @@ class DlmsClient:
             answer = self._opened(answer)
             if self._on_plain is not None:
                 self._on_plain(False, answer)
+        elif self._credentials.mechanism is Mechanism.GMAC and answer[:1] != b"\xd8":
+            # Anybody on the line could have sent it.
+            raise AuthenticationBroken(
+                "an answer in plain text in a ciphered association", where="service", remedy=_CHECK_POLICY
+            )
         if answer[:1] == b"\xd8":
             raise RemoteProtocolError(
                 f"the meter answers with an exception: {answer.hex(' ')}", where="service"
@@ -329,7 +335,19 @@ class DlmsClient:
         title = self._meter_title
         if reader.octet() == 0xDB:
             title = reader.take(reader.length())
-        _, counter, plain = unprotect(keys, title, reader.take(reader.length()))
+            if title != self._meter_title:
+                # Our own request, sent back to us, would hold: its key is the same.
+                raise AuthenticationBroken(
+                    f"an answer of {title.hex()}, not of the meter",
+                    where="security header",
+                    remedy=_CHECK_POLICY,
+                )
+        control, counter, plain = unprotect(keys, title, reader.take(reader.length()))
+        if not control & AUTHENTICATED:
+            # Encryption alone lets anybody on the line change what it cannot read.
+            raise AuthenticationBroken(
+                "an answer without authentication", where="security header", remedy=_CHECK_POLICY
+            )
         if counter <= self._meter_counter:
             raise AuthenticationBroken(
                 f"the meter's invocation counter goes from {self._meter_counter} to {counter}: a replay",
