@@ -8,6 +8,7 @@ bounded, since lengths come from the peer.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -178,6 +179,40 @@ class Reader:
     def data(self, depth: int = 0) -> Data:
         """The next value with its tag."""
         return self._value(self._tag(), depth)
+
+    def find(self, path: Sequence[int]) -> tuple[int, int]:
+        """First octet and count of the element at `path` below the next value, numbers from 0; with its type,
+        which an element of a compact array has not.
+
+        Raises:
+            RemoteProtocolError: there is no such element.
+        """
+        for depth, index in enumerate(path):
+            tag = self._tag()
+            if tag is Tag.COMPACT_ARRAY:
+                return self._find_packed(path[depth:])
+            if tag not in _LISTS or index >= self._count():
+                raise RemoteProtocolError("no such element", where=f"A-XDR octet {self.place}")
+            for _ in range(index):
+                self.data()
+        start = self.place
+        self.data()
+        return start, self.place - start
+
+    def _find_packed(self, path: Sequence[int]) -> tuple[int, int]:
+        shape = self._shape(1)
+        shapes = [shape] * (path[0] + 1)
+        self.length()
+        for index in path:
+            if index >= len(shapes):
+                raise RemoteProtocolError("no such element", where=f"A-XDR octet {self.place}")
+            for before in shapes[:index]:
+                self._shaped(before, 1)
+            tag, inner = shape = shapes[index]
+            shapes = inner if tag is Tag.STRUCTURE else [inner[1]] * inner[0] if tag is Tag.ARRAY else []
+        start = self.place
+        self._shaped(shape, 1)
+        return start, self.place - start
 
     def _tag(self) -> Tag:
         octet = self.octet()

@@ -70,6 +70,38 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Octets in a row that one frame of a record carries: the frame's number in the record, and the first's
+    place in the frame, both from 0."""
+
+    frame: int
+    first: int
+    count: int
+
+
+def cut(pieces: Iterable[Piece], first: int, count: int) -> tuple[Piece, ...]:
+    """The part of octets that lie in pieces, from `first` (0 for the first of all) on."""
+    found = []
+    for piece in pieces:
+        skipped = min(first, piece.count)
+        taken = min(piece.count - skipped, count)
+        first, count = first - skipped, count - taken
+        if taken:
+            found.append(Piece(piece.frame, piece.first + skipped, taken))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Apdu:
+    """An APDU of a record, and the frames that it lies in."""
+
+    at: datetime
+    is_sent: bool
+    octets: bytes
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """A GET and what became of it.
 
@@ -77,6 +109,7 @@ class Exchange:
         code: the meter's data-access-result, 0 with a value.
         blocks: APDUs that the answer came in.
         problem: why an answer gives no value, or "".
+        pieces: where the octets of the value, type included, lie in the record.
     """
 
     attribute: Attribute
@@ -88,6 +121,7 @@ class Exchange:
     code: int = 0
     blocks: int = 1
     problem: str = ""
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(slots=True)
@@ -97,6 +131,7 @@ class _Asked:
     selection: Data | None
     at: datetime
     raw: bytearray = field(default_factory=bytearray)
+    pieces: list[Piece] = field(default_factory=list)
     blocks: int = 0
 
 
@@ -105,31 +140,35 @@ class _Link:
     """One direction of an HDLC link."""
 
     segments: bytearray = field(default_factory=bytearray)
+    pieces: list[Piece] = field(default_factory=list)
     last_sequence: int = -1
     has_gap: bool = False
 
 
-def apdus(record: Iterable[Recorded]) -> Iterable[tuple[datetime, bool, bytes]]:
+def apdus(record: Iterable[Recorded]) -> Iterable[Apdu]:
     """The APDUs of a record with their times and directions; what is none is passed over."""
     links = {True: _Link(), False: _Link()}
-    for frame in record:
+    for number, frame in enumerate(record):
         octets = frame.octets
         if octets[:1] == bytes([FLAG]):
             opened = _hdlc(octets)
-            whole = None if opened is None else _joined(opened, links[frame.is_sent])
+            whole = None if opened is None else _joined(opened, number, octets, links[frame.is_sent])
             if whole is not None:
-                yield frame.at, frame.is_sent, whole
-        elif octets[:2] == b"\0\1":
-            yield frame.at, frame.is_sent, octets[WRAPPER.size :]
+                yield Apdu(frame.at, frame.is_sent, *whole)
         elif octets:
-            yield frame.at, frame.is_sent, octets
+            start = WRAPPER.size if octets[:2] == b"\0\1" else 0
+            piece = Piece(number, start, max(len(octets) - start, 0))
+            yield Apdu(frame.at, frame.is_sent, octets[start:], (piece,))
 
 
-def _joined(frame: HdlcFrame, link: _Link) -> bytes | None:
+def _joined(
+    frame: HdlcFrame, number: int, octets: bytes, link: _Link
+) -> tuple[bytes, tuple[Piece, ...]] | None:
     if frame.control & 1:
         if frame.control & 0x0F == 0x03:  # SNRM, UA: numbering begins again
             link.last_sequence, link.has_gap = -1, False
             link.segments.clear()
+            link.pieces.clear()
         return None
     sequence = frame.control >> 1 & 7
     if sequence == link.last_sequence:
@@ -139,22 +178,27 @@ def _joined(frame: HdlcFrame, link: _Link) -> bytes | None:
     link.has_gap |= bool(link.segments) and sequence != (link.last_sequence + 1) & 7
     link.last_sequence = sequence
     link.segments += frame.information
+    # Flag, two octets of format and length, what the length counts; its last two are the checksum.
+    end = 1 + (int.from_bytes(octets[1:3], "big") & 0x07FF) - 2
+    link.pieces.append(Piece(number, end - len(frame.information), len(frame.information)))
     if frame.is_segmented:
         return None
     whole = b"" if link.has_gap else bytes(link.segments)
+    pieces = cut(link.pieces, len(LLC_RESPONSE), len(whole))
     link.segments.clear()
+    link.pieces.clear()
     link.has_gap = False
-    return whole[3:] if whole[:3] in (LLC_REQUEST, LLC_RESPONSE) else None
+    return (whole[3:], pieces) if whole[:3] in (LLC_REQUEST, LLC_RESPONSE) else None
 
 
 def exchanges(record: Iterable[Recorded], tolerate_trailing: bool = False) -> Iterable[Exchange]:
     """The GETs of a record that were answered, in order. Pure; raises nothing for what a meter may send."""
     asked: _Asked | None = None
-    for at, is_sent, apdu in apdus(record):
-        if is_sent:
-            asked = _asked(apdu, at, asked)
-        elif asked is not None and apdu[:1] == b"\xc4":
-            found = _answered(apdu, at, asked, tolerate_trailing)
+    for apdu in apdus(record):
+        if apdu.is_sent:
+            asked = _asked(apdu.octets, apdu.at, asked)
+        elif asked is not None and apdu.octets[:1] == b"\xc4":
+            found = _answered(apdu, asked, tolerate_trailing)
             if found is not None:
                 yield found
                 asked = None
@@ -176,10 +220,10 @@ def _asked(apdu: bytes, at: datetime, before: _Asked | None) -> _Asked | None:
     return _Asked(attribute, apdu[_HEAD_OCTETS + 1], selection, at)
 
 
-def _answered(apdu: bytes, at: datetime, asked: _Asked, tolerate_trailing: bool) -> Exchange | None:
+def _answered(apdu: Apdu, asked: _Asked, tolerate_trailing: bool) -> Exchange | None:
     """The exchange, once its answer is whole."""
     asked.blocks += 1
-    about = (asked.attribute, asked.selector, asked.selection, asked.at, at)
+    about = (asked.attribute, asked.selector, asked.selection, asked.at, apdu.at)
     try:
         code, raw = _take(apdu, asked)
         if code:
@@ -189,17 +233,18 @@ def _answered(apdu: bytes, at: datetime, asked: _Asked, tolerate_trailing: bool)
         value = decode(raw, tolerate_trailing)
     except RemoteProtocolError as error:
         return Exchange(*about, blocks=asked.blocks, problem=str(error))
-    return Exchange(*about, value, blocks=asked.blocks)
+    return Exchange(*about, value, blocks=asked.blocks, pieces=tuple(asked.pieces))
 
 
-def _take(apdu: bytes, asked: _Asked) -> tuple[int, bytes | None]:
+def _take(apdu: Apdu, asked: _Asked) -> tuple[int, bytes | None]:
     """Result code, and the whole raw value once it is there."""
-    reader = Reader(apdu)
+    reader = Reader(apdu.octets)
     kind = reader.take(3)[1]
     if kind == 0x01:
         if reader.octet():
             return reader.octet(), None
-        return 0, apdu[4:]
+        asked.pieces += cut(apdu.pieces, reader.place, reader.left)
+        return 0, reader.take(reader.left)
     if kind != 0x02:
         raise RemoteProtocolError(f"GET response of kind {kind:02X}", where=asked.attribute.obis)
     is_last, number = reader.octet(), int.from_bytes(reader.take(4), "big")
@@ -207,7 +252,9 @@ def _take(apdu: bytes, asked: _Asked) -> tuple[int, bytes | None]:
         return reader.octet(), None
     if number != asked.blocks:
         raise RemoteProtocolError(f"block {number} instead of {asked.blocks}", where=asked.attribute.obis)
-    asked.raw += reader.take(reader.length())
+    block = reader.take(reader.length())
+    asked.raw += block
+    asked.pieces += cut(apdu.pieces, reader.place - len(block), len(block))
     if len(asked.raw) > MAX_ANSWER:
         raise LimitExceeded("blocks without end", where=asked.attribute.obis)
     return 0, bytes(asked.raw) if is_last else None
