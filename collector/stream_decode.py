@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
 from typing import Protocol
 
@@ -21,11 +21,11 @@ from collector.decoded import (
     RegisterRow,
 )
 from collector.stream_frames import unpack_frames
-from collector.stream_profiles import CELESC, SSU, STREAM_PROFILES, StreamProfile
+from collector.stream_profiles import CELESC, SSU, StreamProfile, stream_profile
 from faults import DeveloperFault
 from protocols.captures import Chunk
 from protocols.celesc import CelescStream, Packet, Register, StepKind
-from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, Skipped, SsuSettings, SsuStream
+from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, Skipped, SsuStream
 from protocols.ssu.blocks import Format
 
 # Channels and quantity codes as NBR 14522 numbers them (nbr14522.md 9.1), so that a meter that is read in
@@ -113,9 +113,11 @@ class SsuDecoder:
     is_stranger = False  # a block names no meter
 
     def __init__(self, profile: StreamProfile, interval_s: int) -> None:
-        self._settings = SsuSettings(interval_s=interval_s)
-        self._stream = SsuStream(self._settings, profile.formats)
-        self._assembler = IntervalAssembler(self._settings)
+        if profile.ssu is None:
+            raise DeveloperFault("no model", where=profile.name, remedy="name one of the catalogue")
+        settings = replace(profile.ssu.settings, interval_s=interval_s)
+        self._stream = SsuStream(settings, profile.ssu.formats)
+        self._assembler = IntervalAssembler(settings)
         self._newest: BlockFound | None = None
         self._known: set[str] = set()
         self.quality = Quality()
@@ -307,7 +309,7 @@ class StreamSessionDecoder:
         capture = unpack_frames(frames)
         name = capture.facts.get("profile", profile)
         interval_s = round(capture.number("interval_s", 900))
-        decoder = new_decoder(STREAM_PROFILES[name], interval_s, context.serial)
+        decoder = new_decoder(stream_profile(name), interval_s, context.serial)
         slots: list[Slot] = []
         for chunk in capture.chunks:
             slots += decoder.feed(chunk)

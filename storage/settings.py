@@ -147,6 +147,12 @@ class CollectorSettings:
     dlms_models_path: Path | None = setting(
         None, "catalogue of DLMS meter models (TOML) of one's own, laid over the one that is shipped"
     )
+    ssu_models_path: Path | None = setting(
+        None, "catalogue of meters with SSU (TOML) of one's own, laid over the one that is shipped"
+    )
+    celesc_meters_path: Path | None = setting(
+        None, "catalogue of meters with CELESC's output (TOML) of one's own, laid over the shipped one"
+    )
     dlms_secrets_path: Path | None = setting(
         None, "keys and passwords of DLMS meters (TOML), readable by the collector alone (mode 600)"
     )

@@ -15,10 +15,9 @@ from rich.table import Table
 
 from collector.stream_decode import StreamDecoder, new_decoder
 from collector.stream_line import LineKeeper, LinePace
-from collector.stream_profiles import STREAM_PROFILES
+from collector.stream_profiles import stream_profile
 from collector.transports import parse_url
 from collector.worklist import market_zone
-from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, faults_to_exit
 from protocols.captures import Chunk
 from storage.settings import Settings
@@ -69,11 +68,7 @@ def celesc(
 
 def _watch(url: str, name: str, interval_s: int, seconds: float | None, as_json: bool) -> None:
     with faults_to_exit(as_json):
-        profile = STREAM_PROFILES.get(name)
-        if profile is None:
-            raise OperatorFault(
-                f"no profile {name!r}", where="smf read", remedy=f"use one of: {', '.join(STREAM_PROFILES)}"
-            )
+        profile = stream_profile(name)
         zone = market_zone(Settings.load())
         decoder = new_decoder(profile, interval_s)
         closed: dict[str, int] = {}

@@ -1,11 +1,11 @@
 """The purchased meter models as data: `meters.toml`, loaded and checked (section 7).
 
-A model is added by data alone: an entry here, or in a file of the utility's own that is laid over it.
+A model is added by data alone: an entry here, or in a file of the utility's own that is laid over it
+(`add_catalogue`). An entry takes all of the one that it `extends`. Reading that file is the caller's part.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -14,8 +14,12 @@ from importlib import resources
 from typing import Any
 
 from faults import OperatorFault
+from protocols.catalogues import Entry, layered, wrong
+from protocols.celesc.timing import RATES_BIT_S
 
 OWN_SOURCE = "meters.toml"
+PREFIX = "celesc-"
+_MANUAL = "docs/saida_serial.md"
 
 
 class Need(StrEnum):
@@ -95,7 +99,7 @@ class CelescMeter:
     @property
     def profile(self) -> str:
         """Its name as a protocol profile of the registry."""
-        return f"celesc-{self.code}"
+        return f"{PREFIX}{self.code}"
 
 
 _CHOICES = {
@@ -106,11 +110,31 @@ _CHOICES = {
 _REGISTERS = {"active", "active_reverse", "inductive", "capacitive"}
 
 
+_EXTRA: dict[str, str] = {}
+
+
+def add_catalogue(source: str, text: str) -> None:
+    """Lay a utility's own catalogue over the product's, for this process; the same source replaces itself.
+
+    Raises:
+        OperatorFault: as `load_meters`; nothing has then changed.
+    """
+    extra = {**_EXTRA, source: text}
+    load_meters((OWN_SOURCE, _own_text()), *extra.items())
+    _EXTRA.update(extra)
+    meters.cache_clear()
+
+
+def remove_catalogue(source: str) -> None:
+    """Take a catalogue out again."""
+    _EXTRA.pop(source, None)
+    meters.cache_clear()
+
+
 @cache
 def meters() -> Mapping[str, CelescMeter]:
-    """The product's own catalogue, by material code."""
-    text = resources.files("protocols.celesc").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
-    return load_meters(text, OWN_SOURCE)
+    """The catalogue in force, by material code: the product's own, and what was added."""
+    return load_meters((OWN_SOURCE, _own_text()), *_EXTRA.items())
 
 
 def meter_named(code: str) -> CelescMeter:
@@ -119,37 +143,36 @@ def meter_named(code: str) -> CelescMeter:
     Raises:
         OperatorFault: none has that code.
     """
-    found = meters().get(code.removeprefix("celesc-"))
+    found = meters().get(code.removeprefix(PREFIX))
     if found is None:
         raise OperatorFault(
             f"no meter model {code!r} with CELESC's serial output",
             where="meter model",
-            remedy=f"use one of: {', '.join(meters())}",
+            remedy=f"use one of: {', '.join(meters())}; or add an entry, see {_MANUAL}",
         )
     return found
 
 
-def load_meters(text: str, source: str) -> Mapping[str, CelescMeter]:
-    """Read a catalogue.
+def load_meters(*sources: tuple[str, str]) -> Mapping[str, CelescMeter]:
+    """Catalogues laid one over the other: of an entry that both have, the later one's keys count.
+
+    Args:
+        sources: (name for messages, TOML text) of each, the product's own first.
 
     Raises:
         OperatorFault: not TOML, an unknown or missing key, or a bad value; names entry and key.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OperatorFault(f"not TOML: {error}", where=source, remedy="correct the line named") from error
-    tables = document.pop("meters", None)
-    if document or not isinstance(tables, dict):
-        raise _bad(source, "only tables [meters.CODE] belong here")
-    return {code: _meter(code, table, f"{source}, meter {code}") for code, table in tables.items()}
+    return {code: _meter(code, entry) for code, entry in layered("meters", sources, _MANUAL).items()}
 
 
-def _meter(code: str, table: Any, where: str) -> CelescMeter:
-    if not isinstance(table, dict):
-        raise _bad(where, "not a table")
+def _own_text() -> str:
+    return resources.files("protocols.celesc").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
+
+
+def _meter(code: str, entry: Entry) -> CelescMeter:
+    where = entry.where
     values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.table.items()
     }
     try:
         values["display"] = tuple(NamedRegister(**row) for row in values["display"])
@@ -185,6 +208,8 @@ def _check(meter: CelescMeter, where: str) -> None:
         raise _bad(where, "phases and elements are 1 to 3, wires 2 to 4")
     if meter.register_digits not in (5, 6) or meter.max_current_a < meter.nominal_current_a:
         raise _bad(where, "registers have 5 or 6 digits, and the maximum current is not below the nominal")
+    if meter.rate_bit_s not in RATES_BIT_S:
+        raise _bad(where, f"rate_bit_s is none of {', '.join(map(str, sorted(RATES_BIT_S)))}")
     codes = [packet.code for packet in meter.packets]
     if len(set(codes)) != len(codes) or not codes:
         raise _bad(where, "a packet is named twice, or none is")
@@ -193,4 +218,4 @@ def _check(meter: CelescMeter, where: str) -> None:
 
 
 def _bad(where: str, message: str) -> OperatorFault:
-    return OperatorFault(message, where=where, remedy="correct the entry; see docs/saida_serial.md")
+    return wrong(where, message, _MANUAL)

@@ -1,8 +1,9 @@
 """User serial output (SSU, "saída de usuário"): octets that a meter sends by itself, one block a second.
 
 Charter: `blocks` turns octets into a block and back, `stream` finds blocks in a noisy stream, `intervals`
-turns blocks into interval readings. Sans-IO: the arrival time of octets is an argument. Opening the line,
-and storing what comes out, belong to the collector. Facts: reference "ssu", section numbers in docstrings.
+turns blocks into interval readings, and `catalogue` holds the models of meters. Sans-IO: the arrival time of
+octets is an argument. Opening the line, and storing what comes out, belong to the collector. Facts: reference
+"ssu", section numbers in docstrings.
 
 Unverified facts are fields of `SsuSettings`, with the reason of each default.
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HOUR_POSTS = ("own", "extended")
+
 
 @dataclass(frozen=True)
 class SsuSettings:

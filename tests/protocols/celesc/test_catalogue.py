@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from faults import OperatorFault
-from protocols.celesc.catalogue import Need, load_meters, meter_named, meters
+from protocols.celesc.catalogue import (
+    Need,
+    add_catalogue,
+    load_meters,
+    meter_named,
+    meters,
+    remove_catalogue,
+)
 
 ENTRY = """
 [meters.1]
@@ -74,10 +81,41 @@ def test_an_unknown_code_is_told_with_the_known_ones() -> None:
         ("wires = 2", "wires = 2\nis_bidirectional = true", "reverse"),
         ("wires = 2", "wires = 2\nregister_digits = 7", "5 or 6"),
         ("wires = 2", "wires = ", "TOML"),
+        ("wires = 2", "wires = 2\nrate_bit_s = 9600", "300, 600"),
+        ("wires = 2", 'wires = 2\nextends = "2"', "no entry"),
     ],
 )
 def test_a_wrong_entry_is_one_fault_that_names_it(old: str, new: str, told: str) -> None:
-    assert load_meters(ENTRY, "x")["1"].wires == 2
+    assert load_meters(("x", ENTRY))["1"].wires == 2
     with pytest.raises(OperatorFault) as caught:
-        load_meters(ENTRY.replace(old, new), "x")
+        load_meters(("x", ENTRY.replace(old, new)))
     assert told in caught.value.message
+
+
+@pytest.mark.req("CE-models")
+def test_a_meter_of_ones_own_is_added_by_a_file_and_one_that_is_shipped_corrected() -> None:
+    own = """
+    [meters.99001]
+    extends = "35456"
+    description_pt = "Medidor de outra compra"
+    bought = 0
+    register_digits = 6
+    rate_bit_s = 1200
+    [meters.27182]
+    register_digits = 6
+    """
+    add_catalogue("own", own)
+    try:
+        meter = meter_named("celesc-99001")
+        assert (meter.profile, meter.rate_bit_s, meter.register_digits) == ("celesc-99001", 1200, 6)
+        assert (meter.is_bidirectional, meter.phases, meter.bought) == (True, 3, 0)
+        assert [packet.code_text for packet in meter.packets] == ["0A02", "0A07", "0A0C", "0A51"]
+        corrected = meter_named("27182")
+        assert (corrected.register_digits, corrected.bought) == (6, 20000)
+        with pytest.raises(OperatorFault):
+            add_catalogue("own", own + "colour = 1")
+        assert "99001" in meters()
+    finally:
+        remove_catalogue("own")
+    assert len(meters()) == 5
+    assert meter_named("27182").register_digits == 5

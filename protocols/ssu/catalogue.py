@@ -1,0 +1,160 @@
+"""Models of meters with a user output as data: formats, rate, and what no source settles (`SsuSettings`).
+
+A model is added by an entry in a file of the utility's own (`add_catalogue`), laid over `models.toml`; an
+entry takes all of the one that it `extends`. The demand interval is the registry's and no key here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from protocols.catalogues import Entry, layered, wrong
+from protocols.ssu.blocks import Format
+from protocols.ssu.settings import HOUR_POSTS, SsuSettings
+
+OWN_SOURCE = "models.toml"
+PREFIX = "ssu"
+_MANUAL = "docs/saida_serial.md"
+_RATE_BIT_S = 110  # section 1, normal and extended
+
+
+@dataclass(frozen=True, slots=True)
+class SsuModel:
+    """One way of using the output.
+
+    Attributes:
+        formats: of blocks; more than one: found out from the stream.
+        rate_bit_s: of a serial port whose URL names none.
+        settings: of its stream, with the interval's length still to be told.
+    """
+
+    name: str
+    description: str
+    description_pt: str
+    formats: tuple[Format, ...]
+    rate_bit_s: int
+    settings: SsuSettings
+
+
+def load_models(*sources: tuple[str, str]) -> Mapping[str, SsuModel]:
+    """Catalogues laid one over the other, the product's own first.
+
+    Args:
+        sources: (name for messages, TOML text) of each.
+
+    Raises:
+        OperatorFault: not TOML, an unknown key, a bad value; names entry and key.
+    """
+    return {name: _model(name, entry) for name, entry in layered("models", sources, _MANUAL).items()}
+
+
+_EXTRA: dict[str, str] = {}
+
+
+def add_catalogue(source: str, text: str) -> None:
+    """Lay a utility's own catalogue over the product's, for this process; the same source replaces itself.
+
+    Raises:
+        OperatorFault: as `load_models`; nothing has then changed.
+    """
+    extra = {**_EXTRA, source: text}
+    load_models((OWN_SOURCE, _own_text()), *extra.items())
+    _EXTRA.update(extra)
+    models.cache_clear()
+
+
+def remove_catalogue(source: str) -> None:
+    """Take a catalogue out again."""
+    _EXTRA.pop(source, None)
+    models.cache_clear()
+
+
+@cache
+def models() -> Mapping[str, SsuModel]:
+    """The models in force, by name."""
+    return load_models((OWN_SOURCE, _own_text()), *_EXTRA.items())
+
+
+def _own_text() -> str:
+    return resources.files("protocols.ssu").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
+
+
+def _model(name: str, entry: Entry) -> SsuModel:
+    if name != PREFIX and not name.startswith(f"{PREFIX}-"):
+        raise wrong(entry.where, f"the name of an SSU model begins with {PREFIX}-", _MANUAL)
+    unknown = entry.table.keys() - _READERS.keys()
+    if unknown:
+        known = ", ".join(sorted(_READERS))
+        raise wrong(entry.where, f"unknown key {min(unknown)}; known: {known}", _MANUAL)
+    values = {key: _read(entry.where, key, value) for key, value in entry.table.items()}
+    if "formats" not in values:
+        raise wrong(entry.where, "formats is missing", _MANUAL)
+    return SsuModel(
+        name=name,
+        description=values.pop("description", ""),
+        description_pt=values.pop("description_pt", ""),
+        formats=values.pop("formats"),
+        rate_bit_s=values.pop("rate_bit_s", _RATE_BIT_S),
+        settings=SsuSettings(**values),
+    )
+
+
+def _read(where: str, key: str, value: Any) -> Any:
+    try:
+        return _READERS[key](value)
+    except (ValueError, TypeError) as error:
+        raise wrong(f"{where}, {key}", f"{value!r}: {error}", _MANUAL) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
+def _formats(value: Any) -> tuple[Format, ...]:
+    found = tuple(Format(one) for one in value) if isinstance(value, list) else ()
+    if not found or len(set(found)) != len(found):
+        raise ValueError(f"a list of {', '.join(Format)}, each at most once")
+    if Format.MIXED in found and len(found) > 1:
+        raise ValueError("mixed has a rate of its own and stands alone")
+    return found
+
+
+def _number(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"not a whole number of {least} to {most}")
+        return value
+
+    return read
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise ValueError("no seconds between 0 and 1")
+    return float(value)
+
+
+def _hour_post(value: Any) -> str:
+    if value not in HOUR_POSTS:
+        raise ValueError(f"none of {', '.join(HOUR_POSTS)}")
+    return str(value)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "description": _text,
+    "description_pt": _text,
+    "formats": _formats,
+    "rate_bit_s": _number(50, 115_200),
+    "silence_s": _seconds,
+    "seconds_tolerance": _number(0, 10),
+    "lock_after": _number(1, 1000),
+    "unlock_after": _number(1, 1000),
+    "complete_within_s": _number(0, 30),
+    "mixed_hour_post": _hour_post,
+}
