@@ -1,8 +1,8 @@
 """The reader's side of an association: open, GET, SET, ACTION, release (reference, sections 3 and 4).
 
 Sans-IO: an operation is a generator. It yields octets to send (perhaps none) and is resumed with octets
-received (b"" is not an end, just nothing); its return value is the result. Time-outs, and giving up, are the
-driver's. One operation at a time.
+received (b"" is not an end, just nothing); its return value is the result. Time is the driver's: on silence
+it asks the framing what to send (`timed_out`), and gives up when that does. One operation at a time.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class DlmsClient:
             AssociationRefused: wrong password, client or context.
             AuthenticationBroken: the meter's proof does not hold.
         """
-        yield from self._link_up()
+        yield from self._agree(self._framing.connect())
         credentials = self._credentials
         initiate = pdu.initiate_request(self._max_apdu)
         secret, title = credentials.password, b""
@@ -227,15 +227,17 @@ class DlmsClient:
         if self._is_associated:
             self._is_associated = False
             yield from self._ask(pdu.RELEASE_REQUEST)
-        closing = self._framing.disconnect()
-        if closing:
-            yield closing
+        yield from self.hang_up()
 
-    def _link_up(self) -> Steps[None]:
-        opening = self._framing.connect()
-        if not opening:
+    def hang_up(self) -> Steps[None]:
+        """Close the link alone."""
+        yield from self._agree(self._framing.disconnect())
+
+    def _agree(self, request: bytes) -> Steps[None]:
+        """Open or close the link, where there is one."""
+        if not request:
             return
-        received = yield opening
+        received = yield request
         while True:
             self._framing.receive(received)
             if self._framing.next_apdu() is not None:

@@ -13,6 +13,10 @@ class RemoteProtocolError(RetryFault):
     """The meter's octets break the protocol."""
 
 
+class NoAnswer(RetryFault):
+    """The meter is silent, however often it was asked."""
+
+
 class AssociationRefused(OperatorFault):
     """The meter refused us: wrong password, key, client or context."""
 

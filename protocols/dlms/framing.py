@@ -8,19 +8,22 @@ which one it talks through.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
-from protocols.dlms.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from protocols.dlms.errors import LimitExceeded, LocalProtocolError, NoAnswer, RemoteProtocolError
 
 WRAPPER = struct.Struct(">HHHH")
 WRAPPER_VERSION = 1
 FLAG = 0x7E
 LLC_REQUEST = b"\xe6\xe6\x00"
 LLC_RESPONSE = b"\xe6\xe7\x00"
-# Noise before a frame, as after a modem's connect text; more than this without a frame is refused.
-MAX_NOISE = 4096
+# Noise between two frames, as a modem's connect text or some damaged frames of the largest size; more than
+# this is refused.
+MAX_NOISE = 1 << 14
 # Nobody has reason to send more than the largest APDU ahead of what we ask.
 MAX_AHEAD = 1 << 18
 
@@ -50,7 +53,13 @@ def crc16_x25(octets: bytes) -> int:
 
 
 class Framing(Protocol):
-    """What the client needs of a framing. All methods return octets to send, or take received ones."""
+    """What the client needs of a framing. All methods return octets to send, or take received ones.
+
+    Attributes:
+        retries: frames sent only because an answer did not come.
+    """
+
+    retries: int
 
     def connect(self) -> bytes:
         """Octets that open the link; empty where there is nothing to open."""
@@ -62,10 +71,17 @@ class Framing(Protocol):
         """Take octets from the line."""
 
     def next_apdu(self) -> bytes | None:
-        """A whole APDU, b"" when the link has just opened, None when more octets are needed."""
+        """A whole APDU, b"" when the link has just opened or closed, None when more octets are needed."""
 
     def data_to_send(self) -> bytes:
         """Octets that the framing itself wants to send: receiver-ready frames, further segments."""
+
+    def timed_out(self) -> bytes:
+        """The answer does not come: octets that fetch it. None, where what came holds it after all.
+
+        Raises:
+            NoAnswer: there is nothing (more) to be done.
+        """
 
     def disconnect(self) -> bytes:
         """Octets that close the link."""
@@ -77,6 +93,9 @@ class WrapperFraming:
     Args:
         on_frame: gets each whole frame that comes in, as it came, before anything is made of it.
     """
+
+    # TCP repeats what is lost.
+    retries = 0
 
     def __init__(
         self,
@@ -126,11 +145,15 @@ class WrapperFraming:
     def data_to_send(self) -> bytes:
         return b""
 
+    def timed_out(self) -> bytes:
+        raise NoAnswer("no answer", where="wrapper")
+
     def disconnect(self) -> bytes:
         return b""
 
 
 SNRM, UA, DISC, DM, FRMR = 0x93, 0x73, 0x53, 0x1F, 0x97
+RR, RNR, REJ = 0x01, 0x05, 0x09
 _SEGMENTED = 0x0800
 _POLL = 0x10
 
@@ -179,56 +202,79 @@ class HdlcFrame:
 
 
 class HdlcDecoder:
-    """Finds frames by length and counts in `skipped` what is none. `on_frame`: as of `WrapperFraming`."""
+    """Finds frames by length and counts in `skipped` what is none.
 
-    def __init__(self, on_frame: Callable[[bytes], None] | None = None) -> None:
+    Args:
+        on_frame: gets each frame, and its octets as they came.
+    """
+
+    def __init__(self, on_frame: Callable[[HdlcFrame, bytes], None] | None = None) -> None:
         self._on_frame = on_frame
         self._buffer = bytearray()
+        self._is_silent = False
+        self._noise = 0
         self.skipped = 0
 
     def receive(self, octets: bytes) -> None:
         """Take octets from the line."""
         self._buffer += octets
+        self._is_silent = False
         if len(self._buffer) > MAX_AHEAD:
             raise LimitExceeded(f"{len(self._buffer)} octets that nobody asked for", where="HDLC")
+
+    def silence(self) -> None:
+        """The line is silent: what has begun will not end. Its start is noise; a frame may be behind it."""
+        self._is_silent = True
 
     def next_frame(self) -> HdlcFrame | None:
         """A frame whose checksums hold, or None when more octets are needed."""
         while True:
             start = self._buffer.find(FLAG)
             self._skip(len(self._buffer) if start < 0 else start)
-            if self.skipped > MAX_NOISE:
-                raise LimitExceeded(f"{self.skipped} octets without a frame", where="HDLC")
+            if self._noise > MAX_NOISE:
+                raise LimitExceeded(f"{self._noise} octets without a frame", where="HDLC")
             # Closing and opening flag may be one and the same, or doubled.
             while len(self._buffer) > 1 and self._buffer[1] == FLAG:
                 del self._buffer[0]
-            if len(self._buffer) < 3:
-                return None
-            format_field = int.from_bytes(self._buffer[1:3], "big")
-            length = format_field & 0x07FF
-            if format_field & 0xF000 != 0xA000 or length < 7:
+            length = self._length()
+            if length is None:
+                if not self._buffer or not self._is_silent:
+                    return None
                 self._skip(1)
-                continue
-            if len(self._buffer) < length + 2:
-                return None
-            frame = self._parse(bytes(self._buffer[1 : 1 + length]), format_field)
-            if frame is None or self._buffer[length + 1] != FLAG:
-                self._skip(1)
-                continue
-            if self._on_frame is not None:
-                self._on_frame(bytes(self._buffer[: length + 2]))
-            # The closing flag stays: it may open the next frame.
-            del self._buffer[: length + 1]
-            return frame
+            elif (frame := self._whole(length)) is not None:
+                return frame
+
+    def _length(self) -> int | None:
+        """Length that the format field claims, 0 where it is none; None when more octets are needed."""
+        if len(self._buffer) < 3:
+            return None
+        format_field = int.from_bytes(self._buffer[1:3], "big")
+        length = format_field & 0x07FF
+        if format_field & 0xF000 != 0xA000 or length < 7:
+            return 0
+        return None if len(self._buffer) < length + 2 else length
+
+    def _whole(self, length: int) -> HdlcFrame | None:
+        frame = self._parse(bytes(self._buffer[1 : 1 + length])) if length else None
+        if frame is None or self._buffer[length + 1] != FLAG:
+            self._skip(1)
+            return None
+        self._noise = 0
+        if self._on_frame is not None:
+            self._on_frame(frame, bytes(self._buffer[: length + 2]))
+        # The closing flag stays: it may open the next frame.
+        del self._buffer[: length + 1]
+        return frame
 
     def _skip(self, count: int) -> None:
-        if count:
-            # A lone closing flag is not noise.
-            self.skipped += count if bytes(self._buffer[:count]) != bytes([FLAG]) else 0
-            del self._buffer[:count]
+        # A lone closing flag is not noise.
+        if count and bytes(self._buffer[:count]) != bytes([FLAG]):
+            self.skipped += count
+            self._noise += count
+        del self._buffer[:count]
 
     @staticmethod
-    def _parse(body: bytes, format_field: int) -> HdlcFrame | None:
+    def _parse(body: bytes) -> HdlcFrame | None:
         if crc16_x25(body[:-2]) != int.from_bytes(body[-2:], "little"):
             return None
         place = 2
@@ -245,13 +291,31 @@ class HdlcDecoder:
             if crc16_x25(body[:place]) != int.from_bytes(body[place : place + 2], "little"):
                 return None
             information = body[place + 2 : -2]
-        return HdlcFrame(addresses[0], addresses[1], control, information, bool(format_field & _SEGMENTED))
+        is_segmented = bool(int.from_bytes(body[:2], "big") & _SEGMENTED)
+        return HdlcFrame(addresses[0], addresses[1], control, information, is_segmented)
+
+
+class _Link(Enum):
+    CLOSED = auto()
+    OPENING = auto()  # SNRM is out
+    OPEN = auto()
+    CLOSING = auto()  # DISC is out
 
 
 class HdlcFraming:
     """The reader's side of an HDLC link: SNRM/UA, numbered information frames, segments, DISC.
 
     The window is one frame, which every meter has; larger ones gain nothing on request and answer.
+
+    A meter speaks only when asked, so what a line loses shows as silence (`timed_out`). The link is then
+    polled (RR), and what the meter says tells what was lost: an N(R) that does not count our frame asks for it
+    again, an answer repeated ends the matter. An information frame is thus sent again only if the meter has
+    not taken it, under its old N(S), by which the meter knows it: nothing is executed twice. What the meter
+    repeats without need is passed over in silence: an answer to it would make the meter repeat yet more.
+
+    Args:
+        repeats: how often in a row, without any progress, the meter is asked again.
+        on_frame: gets each whole frame that comes for us, as it came.
     """
 
     def __init__(
@@ -260,18 +324,25 @@ class HdlcFraming:
         server: HdlcAddress | None = None,
         max_apdu: int = 1 << 20,
         on_frame: Callable[[bytes], None] | None = None,
+        repeats: int = 5,
     ) -> None:
         self._client = bytes([client_sap << 1 | 1])
         self._server = (server or HdlcAddress()).encode()
-        self._decoder = HdlcDecoder(on_frame)
+        self._decoder = HdlcDecoder(self._came)
+        self._on_frame = on_frame
         self._max_apdu = max_apdu
+        self._repeats = self._repeats_left = repeats
+        self.retries = 0
+        self._link = _Link.CLOSED
         self._send_sequence = 0
         self._receive_sequence = 0
         self._max_information = 128
         self._segments = bytearray()
         self._pending: list[bytes] = []  # segments of our request not yet sent
+        self._unacknowledged = b""
+        self._is_polled = False
+        self._heard: deque[HdlcFrame] = deque()
         self._outgoing = bytearray()
-        self._is_open = False
 
     @property
     def skipped(self) -> int:
@@ -279,16 +350,17 @@ class HdlcFraming:
         return self._decoder.skipped
 
     def connect(self) -> bytes:
+        self._link = _Link.OPENING
         return self._frame(SNRM)
 
     def wrap(self, apdu: bytes) -> bytes:
-        if not self._is_open:
+        if self._link is not _Link.OPEN:
             raise LocalProtocolError("the HDLC link is not open")
         whole = LLC_REQUEST + apdu
         size = self._max_information
-        pieces = [whole[place : place + size] for place in range(0, len(whole), size)]
-        self._pending = pieces[1:]
-        return self._information(pieces[0], bool(self._pending))
+        self._pending = [whole[place : place + size] for place in range(0, len(whole), size)]
+        self._outgoing.clear()
+        return self._information()
 
     def receive(self, octets: bytes) -> None:
         self._decoder.receive(octets)
@@ -298,46 +370,104 @@ class HdlcFraming:
         self._outgoing.clear()
         return out
 
+    def timed_out(self) -> bytes:
+        self._decoder.silence()
+        self._gather()
+        if self._heard:
+            return b""
+        self._spend()
+        if self._link in (_Link.OPENING, _Link.CLOSING):
+            return self._frame(SNRM if self._link is _Link.OPENING else DISC)
+        self._is_polled = True
+        return self._ready()
+
     def disconnect(self) -> bytes:
-        return self._frame(DISC) if self._is_open else b""
+        if self._link is not _Link.OPEN:
+            return b""
+        self._link = _Link.CLOSING
+        self._repeats_left = self._repeats
+        return self._frame(DISC)
 
     def next_apdu(self) -> bytes | None:
-        while (frame := self._decoder.next_frame()) is not None:
-            if frame.destination != self._client or frame.source != self._server:
-                continue  # another conversation on the bus
-            apdu = self._take(frame)
+        self._gather()
+        while self._heard:
+            apdu = self._take(self._heard.popleft())
             if apdu is not None:
                 return apdu
         return None
 
+    def _came(self, frame: HdlcFrame, octets: bytes) -> None:
+        if self._is_ours(frame) and self._on_frame is not None:
+            self._on_frame(octets)
+
+    def _is_ours(self, frame: HdlcFrame) -> bool:
+        """Not of another conversation on the bus, nor our own frame, which some optical heads echo."""
+        return frame.destination == self._client and frame.source == self._server
+
+    def _gather(self) -> None:
+        while (frame := self._decoder.next_frame()) is not None:
+            if self._is_ours(frame):
+                self._heard.append(frame)
+
+    def _spend(self) -> None:
+        if not self._repeats_left:
+            raise NoAnswer(f"no answer, asked {self._repeats + 1} times", where="HDLC")
+        self._repeats_left -= 1
+        self.retries += 1
+
     def _take(self, frame: HdlcFrame) -> bytes | None:
         control = frame.control & ~_POLL
-        if control == UA & ~_POLL:
-            self._open(frame.information)
-            return b""
+        if control == UA & ~_POLL or (control == DM & ~_POLL and self._link is _Link.CLOSING):
+            return self._agreed(frame.information)
         if control in (DM & ~_POLL, FRMR & ~_POLL):
             name = "DM" if control == DM & ~_POLL else "FRMR"
             raise RemoteProtocolError(f"the meter answers {name}: link refused or lost", where="HDLC")
+        if self._link is not _Link.OPEN:
+            return None  # of a conversation that somebody else left open
         if frame.control & 1:
-            if frame.control & 0x0F == 0x01 and self._pending:
-                piece = self._pending.pop(0)
-                self._outgoing += self._information(piece, bool(self._pending))
+            self._take_supervisory(frame.control & 0x0F, frame.control >> 5)
             return None
         return self._take_information(frame)
 
+    def _agreed(self, information: bytes) -> bytes | None:
+        """UA: to what we asked last, or once more to what is long since done."""
+        if self._link is _Link.OPENING:
+            self._open(information)
+            return b""
+        if self._link is _Link.CLOSING:
+            self._link = _Link.CLOSED
+            return b""
+        return None
+
+    def _take_supervisory(self, kind: int, number: int) -> None:
+        if number == self._send_sequence:
+            if self._unacknowledged:
+                self._unacknowledged = b""
+                self._repeats_left = self._repeats
+            if kind == RR and self._pending:
+                self._outgoing += self._information()
+        elif number == self._send_sequence - 1 & 7 and self._unacknowledged:
+            # Without a poll RR says nothing new: it may have been under way since the frame before.
+            if kind == REJ:
+                self._spend()
+            elif kind != RR or not self._is_polled:
+                return
+            self._is_polled = False
+            self._outgoing += self._unacknowledged
+
     def _take_information(self, frame: HdlcFrame) -> bytes | None:
-        if not self._is_open:
-            raise RemoteProtocolError("information before the link is open", where="HDLC")
         if frame.control >> 1 & 7 != self._receive_sequence:
-            # A repeated frame: acknowledge again, take nothing twice.
-            self._outgoing += self._frame(self._receive_sequence << 5 | _POLL | 1)
             return None
         self._receive_sequence = self._receive_sequence + 1 & 7
+        self._unacknowledged = b""
+        self._is_polled = False
+        self._pending.clear()
+        self._repeats_left = self._repeats
         self._segments += frame.information
         if len(self._segments) > self._max_apdu:
             raise LimitExceeded(f"segments beyond {self._max_apdu} octets", where="HDLC")
         if frame.is_segmented:
-            self._outgoing += self._frame(self._receive_sequence << 5 | _POLL | 1)
+            self._outgoing += self._ready()
             return None
         whole = bytes(self._segments)
         self._segments.clear()
@@ -346,9 +476,9 @@ class HdlcFraming:
         return whole[3:]
 
     def _open(self, information: bytes) -> None:
-        self._is_open = True
+        self._link = _Link.OPEN
         self._send_sequence = self._receive_sequence = 0
-        self._segments.clear()
+        self._repeats_left = self._repeats
         if information[:2] != b"\x81\x80":
             return
         place = 3
@@ -360,10 +490,18 @@ class HdlcFraming:
                 self._max_information = value
             place += 2 + size
 
-    def _information(self, piece: bytes, is_segmented: bool) -> bytes:
+    def _information(self) -> bytes:
+        """The next segment of our request."""
+        piece = self._pending.pop(0)
         control = self._receive_sequence << 5 | _POLL | self._send_sequence << 1
         self._send_sequence = self._send_sequence + 1 & 7
-        return HdlcFrame(self._server, self._client, control, piece, is_segmented).encode()
+        self._is_polled = False
+        frame = HdlcFrame(self._server, self._client, control, piece, is_segmented=bool(self._pending))
+        self._unacknowledged = frame.encode()
+        return self._unacknowledged
+
+    def _ready(self) -> bytes:
+        return self._frame(self._receive_sequence << 5 | _POLL | RR)
 
     def _frame(self, control: int) -> bytes:
         return HdlcFrame(self._server, self._client, control, b"").encode()
