@@ -1,11 +1,10 @@
-"""The twelve octets of a COSEM date-time, and setting a meter's clock (reference, section 6 "Clock")."""
+"""The twelve octets of a COSEM date-time (reference, section 6 "Clock")."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
-from enum import StrEnum
 
 from protocols.dlms.errors import RemoteProtocolError
 
@@ -16,6 +15,8 @@ STATUS_DOUBTFUL = 0x02
 STATUS_OTHER_BASE = 0x08
 STATUS_DAYLIGHT_SAVING = 0x80
 STATUS_UNSPECIFIED = 0xFF
+SHIFT_MOST_S = 900
+"""What method 6 of a clock (shift_time) takes at most, either way."""
 
 
 @dataclass(frozen=True)
@@ -66,36 +67,26 @@ def decode_date_time(octets: bytes, zone: tzinfo) -> ClockReading:
     )
 
 
-def encode_date_time(at: datetime, *, with_deviation: bool = True, with_weekday: bool = False) -> bytes:
-    """Twelve octets of an aware moment; the two options are fallbacks for meters that refuse a range."""
+def encode_date_time(
+    at: datetime,
+    *,
+    with_deviation: bool = True,
+    with_weekday: bool = False,
+    hundredths: int = 0,
+    status: int | None = None,
+) -> bytes:
+    """Twelve octets of an aware moment; the options are what meters differ in.
+
+    Args:
+        status: None: nothing to report, or unspecified where the deviation is.
+    """
     offset = at.utcoffset()
     if offset is None:
         raise ValueError("a moment without zone has no deviation")
     deviation = -int(offset.total_seconds() // 60) if with_deviation else _UNSPECIFIED_DEVIATION
-    status = 0x00 if with_deviation else STATUS_UNSPECIFIED
+    if status is None:
+        status = 0x00 if with_deviation else STATUS_UNSPECIFIED
     weekday = at.isoweekday() if with_weekday else 0xFF
     return _SHAPE.pack(
-        at.year, at.month, at.day, weekday, at.hour, at.minute, at.second, 0, deviation, status
+        at.year, at.month, at.day, weekday, at.hour, at.minute, at.second, hundredths, deviation, status
     )
-
-
-class ClockAction(StrEnum):
-    """What to do about a clock's error."""
-
-    NOTHING = "nothing"
-    SHIFT = "shift_time"
-    SET = "set_time"
-
-
-@dataclass(frozen=True)
-class ClockPolicy:
-    """Thresholds of our own (section 6: none are published): below 5 s nothing, to 900 s shift, above set."""
-
-    ignore_below_s: float = 5.0
-    shift_up_to_s: float = 900.0
-
-    def action(self, drift_s: float) -> ClockAction:
-        """What a drift (meter minus reference) asks for."""
-        if abs(drift_s) < self.ignore_below_s:
-            return ClockAction.NOTHING
-        return ClockAction.SHIFT if abs(drift_s) <= self.shift_up_to_s else ClockAction.SET

@@ -17,6 +17,7 @@ from typing import Any
 
 from faults import OperatorFault
 from protocols.dlms.apdu import Mechanism, obis_octets, obis_text
+from protocols.dlms.clock import SHIFT_MOST_S
 from protocols.dlms.framing import Framing, HdlcAddress, HdlcFraming, WrapperFraming
 
 OWN_SOURCE = "models.toml"
@@ -34,6 +35,13 @@ class Timestamps(StrEnum):
 
     START = "start"
     END = "end"
+
+
+class ClockDeviation(StrEnum):
+    """What a clock is told about its zone when it is set."""
+
+    MARKET = "market"
+    UNSPECIFIED = "unspecified"
 
 
 class Access(StrEnum):
@@ -71,6 +79,11 @@ class DlmsModel:
         status_flags: names by mask. invalid_flags: those whose rows are not taken.
         days_per_request: rows of how many days one request asks for.
         answer_s: patience for the answer to one frame.
+        clock_shift_up_to_s: what the clock is shifted by at most (shift_time); above, it is set. 0: no shift.
+        clock_deviation, clock_status, clock_hundredths, clock_weekday: what is written when the clock is set;
+            the weekday is left open (FF) unless asked for.
+        clock_closes_period: moving the clock closes the billing period: a second person must agree.
+        command_model: the model by whose client and authentication commands are sent; None: this one.
     """
 
     name: str = "dlms-generic"
@@ -101,6 +114,13 @@ class DlmsModel:
     event_logs: tuple[str, ...] = ()
     tolerates_trailing: bool = False
     answer_s: float = 60.0
+    clock_shift_up_to_s: int = SHIFT_MOST_S
+    clock_deviation: ClockDeviation = ClockDeviation.MARKET
+    clock_status: int = 0x00
+    clock_hundredths: int = 0x00
+    clock_weekday: bool = False
+    clock_closes_period: bool = False
+    command_model: str | None = None
 
     def framing_for(self, client: int, on_frame: Callable[[bytes], None] | None = None) -> Framing:
         """The framing of one association; `on_frame` gets each whole frame that comes in, as it came."""
@@ -131,6 +151,9 @@ def load_models(*sources: tuple[str, str]) -> Mapping[str, DlmsModel]:
     built: dict[str, DlmsModel] = {}
     for name in entries:
         _build(name, entries, built, ())
+    for name, model in built.items():
+        if model.command_model is not None and model.command_model not in built:
+            raise _bad(entries[name][0], f"command_model {model.command_model!r} is no model")
     return built
 
 
@@ -287,6 +310,11 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _octet(value: Any) -> int:
+    (octet,) = bytes.fromhex(_text(value))
+    return octet
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "maker": _text,
     "description": _text,
@@ -315,4 +343,11 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "event_logs": _obis_list,
     "tolerates_trailing": _truth,
     "answer_s": _seconds,
+    "clock_shift_up_to_s": _number(0, SHIFT_MOST_S),
+    "clock_deviation": ClockDeviation,
+    "clock_status": _octet,
+    "clock_hundredths": _octet,
+    "clock_weekday": _truth,
+    "clock_closes_period": _truth,
+    "command_model": _text,
 }

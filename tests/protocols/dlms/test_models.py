@@ -16,6 +16,13 @@ from protocols.dlms.models import load_models
         ("[other]", "only tables", "own.toml"),
         ("[models]\nx = 1", "not a table", "own.toml, model x"),
         ("[models", "not TOML", "own.toml"),
+        ("[models.dlms-x]\ncommand_model = 'dlms-y'", "is no model", "own.toml, model dlms-x"),
+        (
+            "[models.dlms-x]\nclock_shift_up_to_s = 901",
+            "0 to 900",
+            "own.toml, model dlms-x, clock_shift_up_to_s",
+        ),
+        ("[models.dlms-x]\nclock_status = '100'", "100", "own.toml, model dlms-x, clock_status"),
     ],
 )
 def test_what_is_no_catalogue_is_refused_with_its_place(text: str, message: str, where: str) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from protocols.dlms.axdr import NULL, Data, Tag, array, octets, structure
-from protocols.dlms.clock import ClockAction, ClockPolicy, decode_date_time, encode_date_time
+from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.profile import (
     CaptureObject,
@@ -110,6 +110,9 @@ def test_selections_take_both_ends_or_row_numbers() -> None:
     assert by_entry(93, 96).plain() == [93, 96, 1, 0]
 
 
-@pytest.mark.parametrize(("drift_s", "action"), [(-4.9, "nothing"), (5, "shift_time"), (-901, "set_time")])
-def test_clock_policy(drift_s: float, action: str) -> None:
-    assert ClockPolicy().action(drift_s) is ClockAction(action)
+def test_a_written_time_says_what_the_meter_wants_of_it() -> None:
+    at = datetime(2026, 11, 21, 3, 7, 30, tzinfo=timezone(timedelta(hours=-3)))
+    assert encode_date_time(at).hex() == "07ea0b15ff03071e0000b400"
+    told = encode_date_time(at, with_deviation=False, with_weekday=True, hundredths=0xFF, status=0x80)
+    assert told.hex() == "07ea0b150603071eff800080"
+    assert decode_date_time(told, at.tzinfo).at == at
