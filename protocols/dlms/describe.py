@@ -17,6 +17,7 @@ from protocols.dlms.framing import (
     HdlcDecoder,
     HdlcFrame,
 )
+from protocols.dlms.objects import known_object
 from protocols.dlms.transcript import redact
 
 Record = dict[str, Any]
@@ -170,6 +171,9 @@ def _request(reader: Reader) -> Record:
         "obis": pdu.obis_text(head[2:8]),
         "method" if tag == 0xC3 else "attribute": int.from_bytes(head[8:], "big", signed=True),
     }
+    known = known_object(record["obis"])
+    if known is not None:
+        record["object"] = known.name
     if reader.octet():
         if tag == 0xC0:
             record["selector"] = reader.octet()
