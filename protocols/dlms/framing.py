@@ -308,10 +308,10 @@ class HdlcFraming:
     The window is one frame, which every meter has; larger ones gain nothing on request and answer.
 
     A meter speaks only when asked, so what a line loses shows as silence (`timed_out`). The link is then
-    polled (RR), and what the meter says tells what was lost: an N(R) that does not count our frame asks for it
-    again, an answer repeated ends the matter. An information frame is thus sent again only if the meter has
-    not taken it, under its old N(S), by which the meter knows it: nothing is executed twice. What the meter
-    repeats without need is passed over in silence: an answer to it would make the meter repeat yet more.
+    polled (RR), and what the meter says tells what was lost: an N(R) that does not count our frame asks for
+    it again, an answer repeated ends the matter. An information frame is thus sent again only if the meter
+    has not taken it, under its old N(S), by which the meter knows it: nothing is executed twice. What the
+    meter repeats without need is passed over in silence: an answer to it would make it repeat yet more.
 
     Args:
         repeats: how often in a row, without any progress, the meter is asked again.

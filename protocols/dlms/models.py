@@ -19,6 +19,7 @@ from faults import OperatorFault
 from protocols.dlms.apdu import Mechanism, obis_octets, obis_text
 from protocols.dlms.clock import SHIFT_MOST_S
 from protocols.dlms.framing import Framing, HdlcAddress, HdlcFraming, WrapperFraming
+from protocols.dlms.mode_e import SPEEDS, SignOn
 
 OWN_SOURCE = "models.toml"
 
@@ -28,6 +29,13 @@ class FramingKind(StrEnum):
 
     WRAPPER = "wrapper"
     HDLC = "hdlc"
+
+
+class Opening(StrEnum):
+    """How a port comes to speak HDLC (section 2.3)."""
+
+    DIRECT = "direct"
+    MODE_E = "mode-e"
 
 
 class Timestamps(StrEnum):
@@ -78,7 +86,9 @@ class DlmsModel:
         pulse_wh: energy of one stored pulse, Wh (varh, VAh): what the installation's constant counts.
         status_flags: names by mask. invalid_flags: those whose rows are not taken.
         days_per_request: rows of how many days one request asks for.
-        answer_s: patience for the answer to one frame.
+        answer_s: patience for the answer to one request, repeated or not.
+        repeat_s, repeats: silence after which HDLC and the sign-on ask again, and how often in a row.
+        opening, opening_address, opening_wait_s, opening_top_baud: of the port, as `mode_e.SignOn`.
         clock_shift_up_to_s: what the clock is shifted by at most (shift_time); above, it is set. 0: no shift.
         clock_deviation, clock_status, clock_hundredths, clock_weekday: what is written when the clock is set;
             the weekday is left open (FF) unless asked for.
@@ -114,6 +124,12 @@ class DlmsModel:
     event_logs: tuple[str, ...] = ()
     tolerates_trailing: bool = False
     answer_s: float = 60.0
+    repeat_s: float = 10.0
+    repeats: int = 5
+    opening: Opening = Opening.DIRECT
+    opening_address: str = ""
+    opening_wait_s: float = 0.3
+    opening_top_baud: int = 19200
     clock_shift_up_to_s: int = SHIFT_MOST_S
     clock_deviation: ClockDeviation = ClockDeviation.MARKET
     clock_status: int = 0x00
@@ -127,7 +143,16 @@ class DlmsModel:
         if self.framing is FramingKind.WRAPPER:
             return WrapperFraming(client, self.logical_device, on_frame=on_frame)
         address = HdlcAddress(self.logical_device, self.physical_device, self.address_octets)
-        return HdlcFraming(client, address, on_frame=on_frame)
+        return HdlcFraming(client, address, on_frame=on_frame, repeats=self.repeats)
+
+    @property
+    def sign_on(self) -> SignOn | None:
+        """How the port is opened before HDLC; None where nothing is to be done."""
+        if self.opening is Opening.DIRECT:
+            return None
+        return SignOn(
+            self.opening_address, self.opening_wait_s, self.opening_top_baud, self.repeat_s, self.repeats
+        )
 
     def at_address(self, physical_device: int | None) -> DlmsModel:
         """The model at a physical address of a bus, where one is given."""
@@ -243,6 +268,8 @@ def _build(
         raise _bad(where, f"unknown key {min(unknown)}; known: {', '.join(sorted(_READERS))}")
     changes = {key: _read(where, key, value) for key, value in table.items() if key != "extends"}
     built[name] = replace(above, **{"description": ""} | changes | {"name": name})
+    if built[name].opening is Opening.MODE_E and built[name].framing is not FramingKind.HDLC:
+        raise _bad(f"{where}, opening", "mode E opens a port for HDLC: framing is to be hdlc")
     return built[name]
 
 
@@ -343,6 +370,12 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "event_logs": _obis_list,
     "tolerates_trailing": _truth,
     "answer_s": _seconds,
+    "repeat_s": _seconds,
+    "repeats": _number(0, 100),
+    "opening": Opening,
+    "opening_address": lambda value: SignOn(_text(value)).address,
+    "opening_wait_s": _seconds,
+    "opening_top_baud": lambda value: {baud: baud for baud in SPEEDS.values()}[value],
     "clock_shift_up_to_s": _number(0, SHIFT_MOST_S),
     "clock_deviation": ClockDeviation,
     "clock_status": _octet,
