@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import Any
 
@@ -205,9 +205,7 @@ class _Reader:
                 yield taken
 
     def _timed(self, row: ProfileRow, load: _Profile) -> _Row | None:
-        end = row.clock.at.astimezone(self._context.zone).replace(tzinfo=None)
-        if self._model.timestamps is Timestamps.START:
-            end += timedelta(seconds=load.period_s)
+        end = row_end(row, self._model, load.period_s, self._context.zone)
         since_midnight = end - datetime.combine(end.date(), datetime.min.time())
         if since_midnight % timedelta(seconds=load.period_s):
             self._issue("decode", "a row of the load profile is off the grid", {"end": end.isoformat()})
@@ -223,26 +221,14 @@ class _Reader:
 
     def _status(self, row: ProfileRow, columns: Sequence[CaptureObject]) -> frozenset[str]:
         """Names of the flags that are set; counted, so that the record shows what the meter reported."""
-        names: set[str] = set()
-        for column, value in zip(columns, row.values, strict=True):
-            if column.obis in self._model.status_objects:
-                word = status_word(value)
-                names |= {name for mask, name in self._model.status_flags.items() if word & mask}
+        names = row_flags(row, columns, self._model)
         for name in names:
             self._flags[name] = self._flags.get(name, 0) + 1
-        return frozenset(names)
+        return names
 
     def _vectors(self, load: _Profile, rows: Sequence[_Row]) -> Iterable[DayVector]:
         for channel in self._model.channels:
-            place = next(
-                (
-                    number
-                    for wanted in channel.objects
-                    for number, column in enumerate(load.columns)
-                    if column.obis == wanted and column.attribute == 2
-                ),
-                None,
-            )
+            place = column_of(channel, load.columns)
             if place is not None and rows:
                 pulses = self._pulses(channel, load, rows, place)
                 yield from _by_day(channel, load.period_s, pulses)
@@ -254,6 +240,7 @@ class _Reader:
         column = load.columns[place]
         step = timedelta(seconds=load.period_s)
         weight = self._weight(column)
+        is_total = column.obis in self._scalers and is_running_total(column, self._scalers[column.obis])
         found: dict[datetime, int] = {}
         if weight is None:
             return found
@@ -264,7 +251,7 @@ class _Reader:
                 self._issue("decode", f"column {column.obis} is no whole number", {}, day_of(row.end))
                 continue
             amount: int | None = raw
-            if not column.is_increment and self._is_energy(column):
+            if is_total:
                 amount = raw - before[1] if before is not None and before[0] + step == row.end else None
                 before = (row.end, raw)
             if amount is None:
@@ -278,18 +265,13 @@ class _Reader:
             found[row.end] = int(pulses)
         return found
 
-    def _is_energy(self, column: CaptureObject) -> bool:
-        return column.obis in self._scalers and self._scalers[column.obis].unit in _ENERGY_UNITS
-
     def _weight(self, column: CaptureObject) -> Fraction | None:
         """Pulses of one raw unit of the column; None where nothing says what it counts."""
         scaler = self._scalers.get(column.obis)
         if scaler is None:
             self._issue("decode", f"column {column.obis} has no scaler: left out", {})
             return None
-        if scaler.unit not in _ENERGY_UNITS:
-            return Fraction(1)
-        return Fraction(10) ** scaler.scaler / self._model.pulse_wh
+        return pulses_of_one(scaler, self._model)
 
     def _register_rows(self) -> Iterable[RegisterRow]:
         if self._clock is None:
@@ -362,6 +344,47 @@ def _by_day(channel: Channel, period_s: int, pulses: Mapping[datetime, int]) -> 
             index = int((end - midnight).total_seconds()) // period_s - 1
             counts[index], present[index] = pulses[end], True
         yield DayVector(channel.channel, day, channel.quantity, period_s, counts, present)
+
+
+def row_end(row: ProfileRow, model: DlmsModel, period_s: int, zone: tzinfo) -> datetime:
+    """End of the period of a row of the load profile, naive, as the meter's clock has it."""
+    end = row.clock.at.astimezone(zone).replace(tzinfo=None)
+    return end + timedelta(seconds=period_s) if model.timestamps is Timestamps.START else end
+
+
+def row_flags(row: ProfileRow, columns: Sequence[CaptureObject], model: DlmsModel) -> frozenset[str]:
+    """Names of the flags that a row's status columns set."""
+    words = [
+        status_word(value)
+        for column, value in zip(columns, row.values, strict=True)
+        if column.obis in model.status_objects
+    ]
+    return frozenset(name for word in words for mask, name in model.status_flags.items() if word & mask)
+
+
+def column_of(channel: Channel, columns: Sequence[CaptureObject]) -> int | None:
+    """Place of a channel's column, from 0: the first of its objects that is captured."""
+    return next(
+        (
+            number
+            for wanted in channel.objects
+            for number, column in enumerate(columns)
+            if column.obis == wanted and column.attribute == 2
+        ),
+        None,
+    )
+
+
+def is_running_total(column: CaptureObject, scaler: ScalerUnit) -> bool:
+    """Whether intervals are what the column has grown by from row to row."""
+    return not column.is_increment and scaler.unit in _ENERGY_UNITS
+
+
+def pulses_of_one(scaler: ScalerUnit, model: DlmsModel) -> Fraction:
+    """Pulses of one raw unit of a column with that scaler; counts of no energy are pulses themselves."""
+    if scaler.unit not in _ENERGY_UNITS:
+        return Fraction(1)
+    return Fraction(10) ** scaler.scaler / model.pulse_wh
 
 
 def text_of(value: Data) -> str | None:

@@ -27,11 +27,14 @@ from collector.decoded import MeterContext
 from collector.drivers import NBR14522
 from collector.public_files import FILE_DECODERS, file_of, file_profile
 from faults import OperatorFault
+from pipelines.dlms_evidence import DlmsPlace, locate_row
 from pipelines.evidence import Evidence, FilePlace, Word, locate_in_file, locate_word
+from protocols.dlms.models import model_named
 from protocols.nbr14522.profiles import profile_named
 from storage.database import Database
 from vee.quality import Origin, Reason, describe_cause, describe_reason
 
+_DLMS = "dlms"
 LAYERS = {1: "primary", 2: "validated", 3: "estimated", 4: "adjusted", 5: "ccee"}
 
 Row = dict[str, Any]
@@ -87,6 +90,8 @@ class Reading:
     """The same slot, decoded anew from all frames of the session."""
     file: FilePlace | None = None
     """Instead of `word` where the session is an imported file."""
+    dlms: DlmsPlace | None = None
+    """Instead of `word` where the meter was read by DLMS."""
 
 
 @dataclass(frozen=True)
@@ -297,11 +302,10 @@ def _checks(
     checks = []
     if reading is not None and reading.session is not None:
         is_file = reading.session["protocol"] in FILE_DECODERS
-        place = reading.file if is_file else reading.word
+        place = reading.file or reading.word or reading.dlms
         word = "no word found" if place is None else str(place.pulses)
         source = "file" if is_file else "frame"
-        # A DLMS value has no octets of its own in one frame: blocks cut rows, and totals are subtracted.
-        if is_file or reading.session["protocol"] == NBR14522.name:
+        if is_file or reading.session["protocol"] in (NBR14522.name, _DLMS):
             checks.append(Check(f"count in the {source}'s octets", str(reading.pulses), word))
         decoded = str(reading.decoded_pulses)
         source = "file" if is_file else "session's frames"
@@ -524,16 +528,19 @@ def _reading(
         meter["meter_id"], meter["serial"], channel, timezone(at.utcoffset() or timedelta())
     )
     frames = evidence.frames(session_id)
-    word = file = None
+    word = file = dlms = None
     if session["protocol"] in FILE_DECODERS:
         profile = file_profile(meter["profile"])
         file = locate_in_file(session["protocol"], session["url"], file_of(frames), profile, end, channel)
     elif session["protocol"] == NBR14522.name:
         word = locate_word(frames, profile_named(meter["profile"]), end, channel)
+    elif session["protocol"] == _DLMS:
+        dlms = locate_row(frames, model_named(meter["profile"]), context.zone, end, channel)
     return replace(
         reading,
         session=session,
         word=word,
         file=file,
+        dlms=dlms,
         decoded_pulses=evidence.pulses(session, meter["profile"], context, day, index),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +16,9 @@ from rich.tree import Tree
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 
 if TYPE_CHECKING:
+    from pipelines.dlms_evidence import Cell, DlmsPlace, FramePart
     from pipelines.evidence import FilePlace
-    from pipelines.trace import Trace
+    from pipelines.trace import Reading, Trace
 
 app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
 
@@ -154,21 +156,33 @@ def _estimate(root: Tree, found: Trace) -> None:
         inputs = node.add("the values that went in")
     for one in found.inputs:
         primary = one.layers[0]
-        word = one.reading.word if one.reading else None
-        file = one.reading.file if one.reading else None
-        place = (
-            f"file {file.name}, {file.where}"
-            if file
-            else f"session {one.reading.session['id']}, frame {word.frame_seq}, "
-            f"block {word.block}, word {word.word}"
-            if one.reading and one.reading.session and word
-            else "no frame"
-        )
+        place = _where(one.reading)
         verdict = "recomputed identical" if one.is_identical else "[red]recomputed DIFFERENT[/]"
         inputs.add(
             f"{one.interval_end:%Y-%m-%d %H:%M}: {primary.decimal or 'missing'} kWh, {primary.origin}, "
             f"{one.reading.pulses if one.reading else '–'} pulses, {place}, {verdict}"
         )
+
+
+def _where(reading: Reading | None) -> str:
+    """The place of a count in one line."""
+    if reading is None or reading.session is None:
+        return "no frame"
+    session, word = f"session {reading.session['id']}", reading.word
+    if reading.file is not None:
+        return f"file {reading.file.name}, {reading.file.where}"
+    if word is not None:
+        return f"{session}, frame {word.frame_seq}, block {word.block}, word {word.word}"
+    if reading.dlms is not None:
+        cells = [row.value for row in reading.dlms.rows]
+        rows = " and ".join(str(cell.row) for cell in cells)
+        frames = sorted({part.frame_seq for cell in cells for part in (*cell.octets, *cell.told_by)})
+        return f"{session}, {_frames(frames)}, row {rows}, column {cells[-1].column}"
+    return "no frame"
+
+
+def _frames(numbers: Sequence[int]) -> str:
+    return f"frame{'s' if len(numbers) > 1 else ''} {' and '.join(map(str, numbers))}"
 
 
 def _registry(root: Tree, found: Trace) -> None:
@@ -220,6 +234,8 @@ def _reading(root: Tree, found: Trace) -> None:
     )
     if reading.file is not None:
         _file(node, reading.file)
+    if reading.dlms is not None:
+        _dlms(node, reading.dlms)
     word = reading.word
     if word is None:
         return
@@ -243,6 +259,51 @@ def _file(node: Tree, place: FilePlace) -> None:
     )
     first = place.first_octet - place.around_first_octet
     found.add(_hex(place.around, first, len(place.octets), place.around_first_octet))
+
+
+def _dlms(node: Tree, place: DlmsPlace) -> None:
+    energy = " - ".join(str(row.raw) for row in reversed(place.rows))
+    found = node.add(
+        escape(
+            f"load profile {place.profile}, column {place.rows[-1].value.column} {place.column}: {energy} "
+            f"x 10^{place.scaler} {place.unit}, {place.pulse_wh} Wh a pulse "
+        )
+        + f"= [bold]{place.pulses} pulses[/]"
+    )
+    for row in place.rows:
+        value = _cell(found, f"row {row.value.row} of its answer, to {row.end:%Y-%m-%d %H:%M}", row.value)
+        behind = row.clock.row - row.clock.told_by_row
+        since = f", null: {behind} periods after row {row.clock.told_by_row}" if behind else ""
+        _cell(value, f"clock{since}", row.clock)
+    for part in place.column_octets:
+        found.add(f"the list of columns names it: {_octets(part)}")
+    for part in place.scaler_octets:
+        found.add(f"scaler and unit: {_octets(part)}")
+    shown = [part for row in place.rows for part in (*row.value.octets, *row.value.told_by)]
+    for number in sorted({part.frame_seq for part in shown}):
+        parts = [part for part in shown if part.frame_seq == number]
+        plain = (
+            ", plain text of the ciphered frames before it; keys are not kept" if parts[0].is_plain else ""
+        )
+        frame = found.add(f"frame {number} at {parts[0].frame_at:%H:%M:%S}{plain}")
+        for part in parts:
+            frame.add(_hex(part.payload, part.first_octet - 1, len(part.octets)))
+
+
+def _cell(node: Tree, what: str, cell: Cell) -> Tree:
+    shown = node.add(what)
+    for part in cell.octets:
+        shown.add(_octets(part))
+    for part in cell.told_by:
+        shown.add(f"row {cell.told_by_row}: {_octets(part)}")
+    return shown
+
+
+def _octets(part: FramePart) -> str:
+    last = part.first_octet + len(part.octets) - 1
+    return (
+        f"frame {part.frame_seq}, octets {part.first_octet} to {last} [bold]{part.octets.hex(' ').upper()}[/]"
+    )
 
 
 def _hex(payload: bytes, first: int, count: int, number: int = 1) -> Text:
