@@ -1,7 +1,8 @@
 """One session with one DLMS meter: the client over a stream, each frame recorded as it goes and comes.
 
 Whatever the peer does, a session ends: by the patience for one answer, for a silent line, for the whole, by
-the octets that it may send, and by the bounds of the protocol core.
+the octets that it may send, and by the bounds of the protocol core. What a line loses on the way is fetched
+again by the framing, when the line has been silent for `repeat_s`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import structlog
 
 from collector.dlms_secrets import Secrets
 from collector.session import Recorder, SessionResult, Way
-from collector.transports import Endpoint, Stream, Timeouts
+from collector.transports import Endpoint, SpeedStream, Stream, Timeouts
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from protocols.dlms.apdu import Attribute, Mechanism
 from protocols.dlms.client import AccessRefused, Credentials, DlmsClient, Steps
-from protocols.dlms.errors import LimitExceeded
-from protocols.dlms.models import DlmsModel
+from protocols.dlms.errors import LimitExceeded, NoAnswer
+from protocols.dlms.framing import Framing
+from protocols.dlms.mode_e import Listen, Send, SetSpeed, SignOn, Step, Wait
+from protocols.dlms.models import DlmsModel, FramingKind
 from protocols.dlms.transcript import label, redact
 
 log = structlog.get_logger(__name__)
@@ -86,6 +89,12 @@ async def read_dlms(
     """Associate, do the work, release; raises nothing that a line or a meter can cause."""
     conversation = _Conversation(line, record, now)
     try:
+        if line.model.sign_on is not None and not line.endpoint.can_set_speed:
+            raise OperatorFault(
+                "mode E changes the speed of the line, which this way to the meter cannot",
+                where=line.endpoint.url,
+                remedy="use serial:// or rfc2217://, or a model whose port needs no opening",
+            )
         stream = await way(line.endpoint, conversation, line.timeouts.connect_s)
     except (RetryFault, OperatorFault) as fault:
         return SessionResult("failed", "connect", fault, 0, 0, 0, 0)
@@ -106,6 +115,10 @@ class _Conversation:
         self._is_lost = False
         self._stream: Stream | None = None
         self._until_s = 0.0
+        model = line.model
+        self._patience_s = model.repeat_s if model.framing is FramingKind.HDLC else model.answer_s
+        self._framings: list[Framing] = []
+        self._sign_ons = 0
         self._stage = "association"
         self._frames = 0
         self._counters: list[int] = []
@@ -146,6 +159,7 @@ class _Conversation:
             fault = DeveloperFault(f"{type(error).__name__}: {error}", where=self._line.endpoint.url)
             fault.__cause__ = error
         finally:
+            self._part()
             stream.close()
         answers = self._frames if self._stage == "reading" else 0
         outcome = "complete" if fault is None else "partial" if answers else "failed"
@@ -155,12 +169,14 @@ class _Conversation:
             fault=fault,
             bytes_sent=stream.bytes_sent,
             bytes_received=stream.bytes_received,
-            retries=0,
+            retries=sum(one.retries for one in self._framings) + max(0, self._sign_ons - 1),
             answers=answers,
         )
 
     async def _converse(self, work: Work) -> None:
         model = self._line.model
+        if model.sign_on is not None:
+            await self._sign_on(model.sign_on)
         if model.authentication is Mechanism.GMAC:
             await self._find_counter()
         client = self._client(model.client, self._credentials())
@@ -168,6 +184,40 @@ class _Conversation:
         self._stage = "reading"
         await work(Talk(client, self))
         await self._release(client)
+
+    async def _sign_on(self, sign_on: SignOn) -> None:
+        """Open the port; what the meter says it is stays with the frames."""
+        self._stage = "opening"
+        steps = sign_on.steps(self._came)
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(await self._carry_out(step))
+        except StopIteration as end:
+            log.debug("dlms.opened", url=self._line.endpoint.url, meter=end.value)
+        except NoAnswer as silence:
+            raise self._silent(silence) from silence
+        finally:
+            steps.close()
+        self._stage = "association"
+
+    async def _carry_out(self, step: Step) -> bytes:
+        """What was heard while it was done."""
+        match step:
+            case SetSpeed(baud):
+                assert isinstance(self._stream, SpeedStream)
+                await self._stream.set_speed(baud)
+            case Send(octets):
+                # What came before belongs to nothing that we asked.
+                self._inbox.clear()
+                self._sign_ons += octets.startswith(b"/")
+                self._send(octets, step.on_line)
+            case Listen(patience_s):
+                return await self._listen(self._loop.time() + patience_s)
+            case Wait(duration_s):
+                await asyncio.sleep(duration_s)
+                return self._taken()
+        return b""
 
     async def _find_counter(self) -> None:
         """Before a key's first use here: the meter's own counter, through the client without security."""
@@ -190,8 +240,10 @@ class _Conversation:
 
     def _client(self, client: int, credentials: Credentials) -> DlmsClient:
         model = self._line.model
+        framing = model.framing_for(client, self._came)
+        self._framings.append(framing)
         return DlmsClient(
-            model.framing_for(client, self._came),
+            framing,
             credentials,
             max_apdu=model.max_apdu,
             tolerate_trailing=model.tolerates_trailing,
@@ -211,13 +263,21 @@ class _Conversation:
 
     async def _release(self, client: DlmsClient) -> None:
         """Say good-bye. Some meters refuse it or hang up: what was read stays good."""
-        self._until_s = min(self._until_s, self._loop.time() + _RELEASE_S)
+        until_s = self._until_s
+        self._until_s = min(until_s, self._loop.time() + _RELEASE_S)
         try:
             await self.drive(client.release())
         except RetryFault as fault:
             log.debug("dlms.release", url=self._line.endpoint.url, fault=str(fault))
         finally:
-            self._until_s = max(self._until_s, self._loop.time() + self._line.timeouts.total_s)
+            self._part()
+            self._until_s = until_s
+
+    def _part(self) -> None:
+        """Close a link that is still open, without waiting for it: the meter need not wait for us, either."""
+        closing = self._framings[-1].disconnect() if self._framings else b""
+        if closing and not self._is_lost:
+            self._send(closing)
 
     # One operation.
 
@@ -238,15 +298,37 @@ class _Conversation:
         finally:
             steps.close()
 
-    def _send(self, octets: bytes) -> None:
+    def _send(self, octets: bytes, on_line: bytes | None = None) -> None:
+        """Send and record; `on_line` where the line takes the octets in another form."""
         kept = redact(octets) if self._stage == "association" else octets
         self._record(self._now(), True, label(kept), None, kept)
         assert self._stream is not None
-        self._stream.write(octets)
+        self._stream.write(on_line or octets)
 
     async def _hear(self, due_s: float) -> bytes:
-        """What has come since, at least an octet."""
-        until_s = min(due_s, self._until_s, self._loop.time() + self._line.timeouts.idle_s)
+        """What has come since; nothing, when silence made us ask again."""
+        heard = await self._listen(min(due_s, self._loop.time() + self._patience_s))
+        if heard:
+            if self._loop.time() >= min(due_s, self._until_s):
+                raise RetryFault("the meter is too slow", where=self._line.endpoint.url)
+            return heard
+        if self._loop.time() >= due_s:
+            raise self._silent()
+        try:
+            again = self._framings[-1].timed_out()
+        except NoAnswer as silence:
+            raise self._silent(silence) from silence
+        if again:
+            self._send(again)
+        return b""
+
+    async def _listen(self, until_s: float) -> bytes:
+        """What has come since, at once; nothing, when nothing comes until then.
+
+        Raises:
+            RetryFault: the line is lost, has been silent for too long, or the session's time is over.
+        """
+        end_s = min(self._until_s, self._loop.time() + self._line.timeouts.idle_s)
         while not self._inbox:
             if self._received > _MAX_OCTETS:
                 raise LimitExceeded(f"more than {_MAX_OCTETS} octets", where=self._stage)
@@ -254,19 +336,26 @@ class _Conversation:
                 raise RetryFault("the connection closed", where=self._line.endpoint.url)
             self._heard.clear()
             try:
-                async with asyncio.timeout_at(until_s):
+                async with asyncio.timeout_at(min(until_s, end_s)):
                     await self._heard.wait()
-            except TimeoutError as error:
-                raise RetryFault(
-                    "the meter does not answer",
-                    where=self._line.endpoint.url,
-                    remedy="check framing and addresses of its model: wrong ones mean silence",
-                ) from error
+            except TimeoutError:
+                if end_s <= until_s:
+                    raise self._silent() from None
+                return b""
+        return self._taken()
+
+    def _taken(self) -> bytes:
         heard = bytes(self._inbox)
         self._inbox.clear()
-        if self._loop.time() >= until_s:
-            raise RetryFault("the meter is too slow", where=self._line.endpoint.url)
         return heard
+
+    def _silent(self, silence: NoAnswer | None = None) -> RetryFault:
+        asked = f" ({silence.message})" if silence is not None else ""
+        return RetryFault(
+            f"the meter does not answer{asked}",
+            where=self._line.endpoint.url,
+            remedy="check framing and addresses of its model: wrong ones mean silence",
+        )
 
     def _came(self, frame: bytes) -> None:
         self._frames += 1

@@ -23,12 +23,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import termios
 import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import serial
@@ -46,6 +47,7 @@ _GRAMMAR = (
 )
 _SECONDS = ("connect_s", "idle_s", "total_s")
 _NETWORK = ("tcp", "rfc2217")
+_SERIAL = ("serial", "rfc2217")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ class Endpoint:
         return self.url.partition("?")[0].rstrip("/")
 
     @property
+    def can_set_speed(self) -> bool:
+        """Whether its streams are `SpeedStream`s: a network hides the serial line behind it."""
+        return self.scheme in _SERIAL
+
+    @property
     def host_key(self) -> str | None:
         """What the limit per host counts; None where there is no host to spare."""
         return f"host:{self.host}" if self.scheme in _NETWORK else None
@@ -120,6 +127,22 @@ class Stream(Protocol):
     def write(self, data: bytes) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SpeedStream(Stream, Protocol):
+    """A serial line, here or behind a gateway, whose speed can change while it is open.
+
+    Its format stays 8N1: who needs parity (7E1) makes it, see `protocols.dlms.mode_e`. What was written must
+    have gone out before; what that takes is the caller's to know.
+    """
+
+    async def set_speed(self, baud: int) -> None:
+        """Change the speed.
+
+        Raises:
+            OperatorFault: the line does not do it.
+        """
 
 
 def parse_url(url: str) -> Endpoint:
@@ -298,6 +321,10 @@ class _SerialStream:
         else:
             self._loop.remove_writer(self._descriptor)
 
+    async def set_speed(self, baud: int) -> None:
+        if self._is_open:
+            _set_speed(self._line, baud)
+
     def close(self) -> None:
         self._end(None)
 
@@ -310,6 +337,17 @@ class _SerialStream:
         self._line.close()
         # Not from inside a write of the receiver: it may still be in the middle of an event.
         self._loop.call_soon(self._receiver.connection_lost, error)
+
+
+def _set_speed(line: serial.SerialBase, baud: int) -> None:
+    try:
+        line.baudrate = baud
+    except (OSError, ValueError, termios.error, serial.SerialException) as error:
+        raise OperatorFault(
+            f"the line cannot be set to {baud} bit/s: {error}",
+            where=str(line.port),
+            remedy="use an adapter or gateway that changes its speed, or lower `opening_top_baud`",
+        ) from error
 
 
 async def _open_gateway(endpoint: Endpoint, receiver: Receiver) -> Stream:
@@ -361,6 +399,11 @@ class _GatewayStream:
         if self._is_open:
             self.bytes_sent += len(data)
             self._executor.submit(self._put, data)
+
+    async def set_speed(self, baud: int) -> None:
+        # Behind what is written, in the one thread that writes; it waits for the gateway's consent.
+        if self._is_open:
+            await self._loop.run_in_executor(self._executor, _set_speed, self._line, baud)
 
     def close(self) -> None:
         self._end(None)
