@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator
 from datetime import datetime, timedelta
 from typing import Any
 
-from collector.clocks import Method, Step, plan_step, slots_between
+from collector.clock_steps import (
+    LEAD_S,
+    Seen,
+    better,
+    is_as_written,
+    judge_step,
+    needs_no_move,
+    next_move,
+    resolve_step,
+    seen_at,
+    touched,
+    wait_to_arrive,
+)
+from collector.clocks import Method
 from collector.command_steps import (
     CHECK_MODEL,
     MICRO_ADJUST,
     SET_DATE,
     SET_TIME,
     CommandWork,
-    Execution,
     Pending,
     Tools,
     Verdict,
@@ -29,45 +40,23 @@ from faults import OperatorFault, RetryFault
 from protocols.nbr14522.messages import ChangeLog, ChangeLogRequest, Request
 from protocols.nbr14522.profile import MeterProfile
 
-# Between choosing the instant at which a clock is set and that instant: for the record to be committed.
-_LEAD_S = 1.5
 _ADJUST_SUB_CODE = 0x30
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A clock as this session sees it."""
-
-    meter_time: datetime
-    drift_s: float
-    round_trip_s: float
-    interval_s: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "meter_time": self.meter_time.isoformat(),
-            "drift_s": round(self.drift_s, 3),
-            "round_trip_s": round(self.round_trip_s, 3),
-        }
-
-
-def _look(tools: Tools) -> Generator[Request | GuardedWrite, Answered, _Seen]:
+def _look(tools: Tools) -> Generator[Request | GuardedWrite, Answered, Seen]:
     """Read the clock. An answer is heard as soon as it is there, so the middle is the meter's instant.
 
     The wait for ENQ before the first command of a session is part of the first round trip; a second reading
     on the synchronised line is the better one.
     """
-    best: _Seen | None = None
+    best: Seen | None = None
     for _ in range(2):
         asked = tools.local()
         told = yield from parameters()
-        round_trip = tools.local() - asked
         if told.meter_time is None:
             raise RetryFault("the meter's clock cannot be read", where="command 21", remedy=CHECK_MODEL)
-        drift_s = (told.meter_time - asked - round_trip / 2).total_seconds()
-        seen = _Seen(told.meter_time, drift_s, round_trip.total_seconds(), told.memory_interval_s)
-        if best is None or seen.round_trip_s < best.round_trip_s:
-            best = seen
+        seen = seen_at(told.meter_time, asked, tools.local(), told.memory_interval_s)
+        best = seen if best is None else better(best, seen)
     assert best is not None
     return best
 
@@ -80,7 +69,7 @@ def set_date_or_time(work: CommandWork, profile: MeterProfile, tools: Tools) -> 
     run = work.execution
     seen = yield from _look(tools)
     run.before = seen.to_json()
-    if work.pending is not None and _is_as_written(work, work.pending.detail, tools, seen):
+    if work.pending is not None and is_as_written(work, work.pending.detail, seen, tools.local()):
         run.after = run.before
         run.end(Verdict.CONFIRMED, basis="read back", was_resolved=True, **work.pending.detail)
         return
@@ -103,7 +92,7 @@ def set_date_or_time(work: CommandWork, profile: MeterProfile, tools: Tools) -> 
             drift_s=round(seen.drift_s, 3),
             step_s=round((after - before).total_seconds()),
             method=Method.SET.value,
-            touched=_touched(before, after, seen.interval_s),
+            touched=touched(before, after, seen.interval_s),
         )
         await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
         return request
@@ -113,16 +102,8 @@ def set_date_or_time(work: CommandWork, profile: MeterProfile, tools: Tools) -> 
         return
     seen = yield from _look(tools)
     run.after = seen.to_json()
-    good = _is_as_written(work, wrote, tools, seen)
+    good = is_as_written(work, wrote, seen, tools.local())
     run.end(Verdict.CONFIRMED if good else Verdict.MISMATCH, basis="read back", **wrote)
-
-
-def _is_as_written(work: CommandWork, wrote: Mapping[str, Any], tools: Tools, seen: _Seen) -> bool:
-    """Whether the clock shows what was written plus the time since then."""
-    local = tools.local()
-    expected = datetime.fromisoformat(wrote["value"]) + (local - datetime.fromisoformat(wrote["at"]))
-    shown = local + timedelta(seconds=seen.drift_s)
-    return abs((shown - expected).total_seconds()) <= work.clock.tolerance_s + seen.round_trip_s
 
 
 # --- the correction ----------------------------------------------------------------------------------------
@@ -133,19 +114,13 @@ def correct_clock(work: CommandWork, profile: MeterProfile, tools: Tools) -> Scr
 
     What a step leaves of the drift is another command's.
     """
-    run, limits = work.execution, work.clock
+    run = work.execution
     method = Method(work.values["method"])
     seen = yield from _look(tools)
     run.before = seen.to_json()
     if work.pending is not None and (yield from _resolve(work, work.pending, method, seen, tools)):
         return
-    if abs(seen.drift_s) <= limits.tolerance_s:
-        run.after = run.before
-        run.end(Verdict.CONFIRMED, basis="read back", was_written=False)
-        return
-    if abs(seen.drift_s) > limits.automatic_up_to_s or seen.round_trip_s > limits.max_round_trip_s:
-        drift, way = round(seen.drift_s, 1), round(seen.round_trip_s, 1)
-        run.end(Verdict.REFUSED, reason=f"drift {drift} s, round trip {way} s: not corrected by rule")
+    if needs_no_move(work, seen):
         return
     interval_s = seen.interval_s
     if interval_s is None or 86400 % interval_s:
@@ -159,7 +134,7 @@ def correct_clock(work: CommandWork, profile: MeterProfile, tools: Tools) -> Scr
 
 
 def _micro_adjust(
-    work: CommandWork, profile: MeterProfile, tools: Tools, seen: _Seen, interval_s: int
+    work: CommandWork, profile: MeterProfile, tools: Tools, seen: Seen, interval_s: int
 ) -> Script:
     """98/30: the meter makes the difference up by itself, slowly; later readings tell whether it did."""
     run, step_s = work.execution, -round(seen.drift_s)
@@ -173,7 +148,7 @@ def _micro_adjust(
             drift_s=round(seen.drift_s, 3),
             step_s=step_s,
             method=Method.MICRO_ADJUST.value,
-            touched=_touched(shown, shown, interval_s),
+            touched=touched(shown, shown, interval_s),
         )
         await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
         return request
@@ -195,44 +170,22 @@ def adjustment(profile: MeterProfile, step_s: int) -> dict[str, int]:
 
 
 def _set_inside_interval(
-    work: CommandWork, profile: MeterProfile, tools: Tools, seen: _Seen, interval_s: int
+    work: CommandWork, profile: MeterProfile, tools: Tools, seen: Seen, interval_s: int
 ) -> Script:
     run, limits = work.execution, work.clock
 
-    def plan() -> Step:
-        shown = tools.local() + timedelta(seconds=seen.drift_s + _LEAD_S)
-        return plan_step(shown, seen.drift_s, interval_s, limits.guard_s)
-
-    first = plan()
+    first = next_move(seen, interval_s, limits, tools.local())
     if first.wait_s > limits.max_wait_s:
-        run.postpone_s = first.wait_s - _LEAD_S
+        run.postpone_s = first.wait_s - LEAD_S
         return
     wrote: dict[str, Any] = {}
 
     async def prepare() -> Request:
-        step = plan()
-        # The instant at which it arrives: a whole second, in the safe part of the interval.
-        arrives = tools.local() + timedelta(seconds=_LEAD_S + step.wait_s)
-        arrives = arrives.replace(microsecond=0) + timedelta(seconds=1)
-        before = arrives + timedelta(seconds=seen.drift_s)
-        target = arrives + timedelta(seconds=round(seen.drift_s + step.step_s))
-        request = build(profile, SET_TIME, {"clock": target.time().isoformat()}, arrives)
-        wrote.update(
-            drift_s=round(seen.drift_s, 3),
-            step_s=step.step_s,
-            is_last=step.is_last,
-            method=Method.SET.value,
-            touched=_touched(before, before + timedelta(seconds=step.step_s), interval_s),
-        )
+        move = next_move(seen, interval_s, limits, tools.local())
+        request = build(profile, SET_TIME, {"clock": move.target.time().isoformat()}, move.arrives)
+        wrote.update(move.detail(seen, Method.SET, interval_s))
         await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
-        early_s = (arrives - tools.local()).total_seconds() - seen.round_trip_s / 2
-        if early_s < -1:
-            raise RetryFault(
-                f"the record took {_LEAD_S - early_s:.1f} s: the instant for the clock is over",
-                where=f"command {work.command}",
-                remedy="it is tried again by itself",
-            )
-        await tools.sleep(max(0.0, early_s))
+        await wait_to_arrive(move.arrives, seen, tools, work.command)
         return request
 
     answered: Answered = yield GuardedWrite(SET_TIME, prepare)
@@ -240,22 +193,14 @@ def _set_inside_interval(
         return
     seen_after = yield from _look(tools)
     run.after = seen_after.to_json()
-    _judge_step(run, wrote, seen_after.drift_s, limits.tolerance_s + seen_after.round_trip_s)
-
-
-def _judge_step(run: Execution, wrote: Mapping[str, Any], drift_s: float, tolerance_s: float) -> None:
-    left_s = drift_s - wrote["drift_s"] - wrote["step_s"]
-    verdict = Verdict.CONFIRMED if abs(left_s) <= tolerance_s else Verdict.MISMATCH
-    run.end(verdict, basis="read back", drift_after_s=round(drift_s, 3), **wrote)
+    judge_step(run, wrote, seen_after, limits.tolerance_s)
 
 
 def _resolve(
-    work: CommandWork, pending: Pending, method: Method, seen: _Seen, tools: Tools
+    work: CommandWork, pending: Pending, method: Method, seen: Seen, tools: Tools
 ) -> Generator[Request | GuardedWrite, Answered, bool]:
     """Find out about a step that was begun; True where that settles the command."""
     run, wrote = work.execution, pending.detail
-    tolerance_s = work.clock.tolerance_s + seen.round_trip_s
-    moved_s = seen.drift_s - wrote["drift_s"]
     if method is Method.MICRO_ADJUST:
         # It moves slowly, so the clock cannot tell; the change log may. Sent again it would count twice.
         run.before, run.after = dict(pending.before), seen.to_json()
@@ -264,15 +209,7 @@ def _resolve(
         else:
             run.end(Verdict.UNKNOWN, reason="the change log does not tell whether it was taken", **wrote)
         return True
-    if abs(moved_s) <= tolerance_s:
-        return False
-    run.before, run.after = dict(pending.before), seen.to_json()
-    if abs(moved_s - wrote["step_s"]) <= tolerance_s:
-        _judge_step(run, wrote, seen.drift_s, tolerance_s)
-        run.detail["was_resolved"] = True
-    else:
-        run.end(Verdict.UNKNOWN, reason=f"the clock moved by {moved_s:.0f} s of {wrote['step_s']} s", **wrote)
-    return True
+    return resolve_step(work, pending, seen)
 
 
 def _is_logged(tools: Tools, since: datetime) -> Generator[Request | GuardedWrite, Answered, bool]:
@@ -288,9 +225,3 @@ def _is_logged(tools: Tools, since: datetime) -> Generator[Request | GuardedWrit
         and change.at_time >= since - timedelta(seconds=1)
         for change in log.extended_changes
     )
-
-
-def _touched(before: datetime, after: datetime, interval_s: int | None) -> dict[str, list[int]]:
-    if not interval_s:
-        return {}
-    return {day.isoformat(): list(span) for day, span in slots_between(before, after, interval_s).items()}

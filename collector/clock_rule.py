@@ -8,13 +8,12 @@ from datetime import datetime
 from collector.clock_store import CLOCK_RULE, open_adjustment, put_before_person, settle_adjustment
 from collector.clocks import Action, ClockDecision, Method, decide
 from collector.command_policy import CLOCK_ROLE, Policy
-from collector.command_steps import CLOCK, MICRO_ADJUST, CommandWork, Verdict
+from collector.command_steps import CLOCK, CommandWork, Verdict
 from collector.command_store import Asked, Person, ask
+from collector.drivers import driver_of
 from collector.store import Settled
 from collector.worklist import Connection, Target, market_zone, targets, unreachable
 from faults import OperatorFault
-from protocols.nbr14522.profile import ClockChange
-from protocols.nbr14522.profiles import profile_named
 from storage.settings import Settings
 
 
@@ -41,17 +40,11 @@ def consider_clock(
         drift_s = run.detail["drift_after_s"]
     if clock is None or drift_s is None or settled.decoded.is_held:
         return
-    profile = profile_named(target.profile)
+    way = driver_of(target.profile).clock_way(target.profile)
     zone = market_zone(settings)
     limits = policy.clock if work is None else replace(policy.clock, leave_below_s=policy.clock.tolerance_s)
-    decision = decide(
-        drift_s,
-        clock.round_trip_s,
-        limits,
-        has_micro_adjust=profile.layout_of(MICRO_ADJUST) is not None,
-        set_closes_period=profile.clock_change is ClockChange.CLOSE_PERIOD,
-    )
-    if profile.layout_of(MICRO_ADJUST) is not None and decision.action is not Action.MANUAL:
+    decision = decide(drift_s, clock.round_trip_s, limits, way)
+    if way.method is Method.MICRO_ADJUST and decision.action is not Action.MANUAL:
         pending = open_adjustment(conn, settled.meter_id)
         if pending is not None:
             if decision.action is Action.LEAVE:
@@ -114,7 +107,7 @@ def request_correction(
     target = targets(conn, [meter_id]).get(meter_id)
     if target is None:
         raise unreachable(meter_id, target)
-    profile = profile_named(target.profile)
+    way = driver_of(target.profile).clock_way(target.profile)
     row = conn.execute(
         "SELECT drift_s FROM clock_observation WHERE meter_id = %s ORDER BY at DESC LIMIT 1", [meter_id]
     ).fetchone()
@@ -123,10 +116,9 @@ def request_correction(
         raise OperatorFault(
             f"the clock was last seen {drift_s:.0f} s wrong: above {policy.clock.automatic_up_to_s:.0f} s",
             where=f"meter {target.serial}",
-            remedy="look at the meter first; then smf command request with 29 and 30, which cross intervals",
+            remedy=f"look at the meter first; then smf command request with {way.by_hand}, over intervals",
         )
-    has_micro_adjust = profile.layout_of(MICRO_ADJUST) is not None
-    if has_micro_adjust and open_adjustment(conn, meter_id) is not None:
+    if way.method is Method.MICRO_ADJUST and open_adjustment(conn, meter_id) is not None:
         raise OperatorFault(
             "a micro adjustment is still being made up",
             where=f"meter {target.serial}",
@@ -139,12 +131,9 @@ def request_correction(
         person,
         meter_id,
         CLOCK,
-        {
-            "method": (Method.MICRO_ADJUST if has_micro_adjust else Method.SET).value,
-            "drift_s": round(drift_s),
-        },
+        {"method": way.method.value, "drift_s": round(drift_s)},
         reason,
         now,
         dedup_key=f"clock:{meter_id}",
-        needs_approval=not has_micro_adjust and profile.clock_change is ClockChange.CLOSE_PERIOD,
+        needs_approval=way.closes_period,
     )

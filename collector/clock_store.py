@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from collector.clocks import Forecast, Observation, forecast, slots_between
+from collector.clocks import Forecast, Method, Observation, forecast, slots_between
 from collector.command_policy import ClockPolicy
 from collector.command_steps import CommandWork, Verdict
 from collector.planning import to_local
@@ -48,7 +48,7 @@ def record_correction(conn: Connection, settled: Settled, work: CommandWork, now
         ],
     ).fetchone()
     assert row is not None
-    flag = "clock_set" if detail["method"] == "set" else "clock_micro_adjust"
+    flag = "clock_micro_adjust" if detail["method"] == Method.MICRO_ADJUST else "clock_set"
     _flag(conn, settled, flag, detail.get("touched", {}), row[0], work.request_id)
 
 

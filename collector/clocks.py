@@ -103,10 +103,27 @@ class Action(StrEnum):
 
 
 class Method(StrEnum):
-    """How a clock is moved: 98/30, or 30."""
+    """How a clock is moved: little by little (98/30), to a time (30; SET), by some seconds (shift_time)."""
 
     MICRO_ADJUST = "micro_adjust"
     SET = "set"
+    SHIFT = "shift"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockWay:
+    """How the clocks of a model are corrected.
+
+    Attributes:
+        why: for the record, in words.
+        closes_period: moving the clock at once closes the billing period.
+        by_hand: the commands of a person who sets the clock regardless of intervals.
+    """
+
+    method: Method
+    why: str
+    by_hand: str
+    closes_period: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +136,8 @@ class ClockDecision:
     needs_approval: bool = False
 
 
-def decide(
-    drift_s: float,
-    round_trip_s: float,
-    policy: ClockPolicy,
-    *,
-    has_micro_adjust: bool,
-    set_closes_period: bool,
-) -> ClockDecision:
-    """What to do about a drift (TR-5.6d).
-
-    Args:
-        has_micro_adjust: the model's profile gives the layout of 98/30.
-        set_closes_period: the model's profile says that setting the clock closes the billing period.
-    """
+def decide(drift_s: float, round_trip_s: float, policy: ClockPolicy, way: ClockWay) -> ClockDecision:
+    """What to do about a drift (TR-5.6d). A clock that jumps needs what `set_clock` of the policy says."""
     size = abs(drift_s)
     if size < policy.leave_below_s:
         return ClockDecision(Action.LEAVE, f"{size:.0f} s is below {policy.leave_below_s:.0f} s")
@@ -140,13 +145,11 @@ def decide(
         return ClockDecision(Action.MANUAL, f"{size:.0f} s is above {policy.automatic_up_to_s:.0f} s")
     if round_trip_s > policy.max_round_trip_s:
         return ClockDecision(Action.LEAVE, f"measured over a round trip of {round_trip_s:.1f} s")
-    if has_micro_adjust:
-        return ClockDecision(Action.CORRECT, "the model has the micro adjustment", Method.MICRO_ADJUST)
-    needs_approval = set_closes_period or policy.set_clock == "approval"
-    reason = "no micro adjustment in the model's profile: set with 30"
-    if set_closes_period:
-        reason += "; setting closes the billing period"
-    return ClockDecision(Action.CORRECT, reason, Method.SET, needs_approval)
+    if way.method is Method.MICRO_ADJUST:
+        return ClockDecision(Action.CORRECT, way.why, way.method)
+    needs_approval = way.closes_period or policy.set_clock == "approval"
+    reason = way.why + ("; setting closes the billing period" if way.closes_period else "")
+    return ClockDecision(Action.CORRECT, reason, way.method, needs_approval)
 
 
 @dataclass(frozen=True, slots=True)

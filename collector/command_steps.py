@@ -25,7 +25,7 @@ from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.sending import build_request
 
 CLOCK = "clock"
-"""The collector's own command: bring the clock right, by 98/30 or by 30."""
+"""The collector's own command: bring the clock right inside an interval."""
 MICRO_ADJUST = "98/30"
 RESET, SET_DATE, SET_TIME, CLEAR = "20", "29", "30", "37"
 ON_DEMAND = frozenset({"14", "26", "27", "80"})
@@ -41,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """What goes on record before a write leaves. `frame`: the plain command, 66 octets."""
+    """What goes on record before a write leaves. `frame`: the plain command, 66 octets; of DLMS its APDU."""
 
     before: Mapping[str, Any]
     frame: bytes

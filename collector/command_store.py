@@ -16,13 +16,13 @@ from psycopg.types.json import Jsonb
 from collector.clock_store import record_correction
 from collector.command_policy import Decision, Policy, decide, may_approve
 from collector.command_steps import CommandWork, Pending, Verdict, Writing
+from collector.drivers import Asking, check_offered, driver_of
 from collector.planning import Priority, to_local
-from collector.preview import Preview, preview
+from collector.preview import Preview
 from collector.store import Settled
 from collector.worklist import Assignment, Connection, Target, market_zone, targets, unreachable
 from faults import Fault, OperatorFault, RetryFault
 from protocols.nbr14522.messages import Occurrence
-from protocols.nbr14522.profiles import profile_named
 from storage import audit, queue
 from storage.settings import Settings
 
@@ -62,14 +62,10 @@ def preview_for(
         OperatorFault: it cannot be sent to this meter.
     """
     target = _target(conn, meter_id)
-    return preview(
-        profile_named(target.profile),
-        command,
-        values,
-        meter_serial=target.serial,
-        reader_serial=settings.collector.reader_serial,
-        local_now=to_local(now, market_zone(settings)),
-    )
+    check_offered(target.profile, command)
+    reader_serial = settings.collector.reader_serial
+    asking = Asking(command, values, target.serial, reader_serial, now, market_zone(settings))
+    return driver_of(target.profile).preview(target.profile, asking)
 
 
 def ask(
@@ -231,9 +227,9 @@ def assign(conn: Connection, claimed: Sequence[queue.Job], policy: Policy) -> li
         target = known.get(job.meter_id or 0)
         blank = Assignment(job.id, job.meter_id or 0, job.priority, job.attempts, ())
         fault: Fault | None = allowed.get(job.id)
-        if fault is None and (target is None or target.url is None):
-            fault = unreachable(job.meter_id, target)
         command = job.parameters.get("command", "")
+        if fault is None:
+            fault = _unsendable(job, target, command)
         work = CommandWork(
             job.id, command, job.parameters.get("values", {}), policy.clock, pending.get(job.id)
         )
@@ -247,6 +243,17 @@ def assign(conn: Connection, claimed: Sequence[queue.Job], policy: Policy) -> li
             )
         )
     return assignments
+
+
+def _unsendable(job: queue.Job, target: Target | None, command: str) -> OperatorFault | None:
+    """Why a command cannot go to its meter as the registry has it now."""
+    if target is None or target.url is None:
+        return unreachable(job.meter_id, target)
+    try:
+        check_offered(target.profile, command)
+    except OperatorFault as fault:
+        return fault
+    return None
 
 
 def _pending(conn: Connection, request_ids: Sequence[int]) -> dict[int, Pending]:
@@ -323,7 +330,7 @@ def answer(
     elif run.postpone_s is not None and settled.fault is None:
         queue.release(conn, worker, [work.request_id], run.postpone_s)
     elif settled.fault is not None:
-        _fail(conn, worker, settled, assignment, settled.fault, retry_after_s)
+        _fail(conn, worker, settled, assignment, settled.fault, now, retry_after_s)
 
 
 def _fail(
@@ -332,15 +339,19 @@ def _fail(
     settled: Settled,
     assignment: Assignment,
     fault: Fault,
+    now: datetime,
     retry_after_s: float,
 ) -> None:
     work = assignment.command
     assert work is not None
     may_retry = isinstance(fault, RetryFault)
     if not may_retry or assignment.is_last_attempt:
-        if _pending(conn, [work.request_id]):
-            work.execution.end(Verdict.UNKNOWN, reason=f"no reading tells the outcome: {fault.message}")
-            _record_verdict(conn, settled, work)
+        pending = _pending(conn, [work.request_id]).get(work.request_id)
+        if pending is not None:
+            reason = f"no reading tells the outcome: {fault.message}"
+            work.execution.before = dict(pending.before)
+            work.execution.end(Verdict.UNKNOWN, **dict(pending.detail) | {"reason": reason})
+            _record_outcome(conn, settled, work, now)
         _audit_end(conn, settled, work, fault)
     queue.fail(
         conn,
@@ -356,9 +367,7 @@ def _judge(conn: Connection, worker: str, settled: Settled, assignment: Assignme
     work = assignment.command
     assert work is not None
     run = work.execution
-    _record_verdict(conn, settled, work)
-    if "method" in run.detail:
-        record_correction(conn, settled, work, now)
+    _record_outcome(conn, settled, work, now)
     _audit_end(conn, settled, work, None)
     if run.verdict is Verdict.CONFIRMED:
         result = {"verdict": run.verdict.value, "session_id": settled.session_id, "after": run.after}
@@ -367,7 +376,8 @@ def _judge(conn: Connection, worker: str, settled: Settled, assignment: Assignme
         queue.fail(conn, worker, work.request_id, _verdict_fault(work), stage="verdict")
 
 
-def _record_verdict(conn: Connection, settled: Settled, work: CommandWork) -> None:
+def _record_outcome(conn: Connection, settled: Settled, work: CommandWork, now: datetime) -> None:
+    """The verdict; and where a clock was moved, or may have been, the intervals that it touched."""
     run = work.execution
     assert run.verdict is not None
     conn.execute(
@@ -382,6 +392,8 @@ def _record_verdict(conn: Connection, settled: Settled, work: CommandWork) -> No
             Jsonb(run.detail),
         ],
     )
+    if "method" in run.detail:
+        record_correction(conn, settled, work, now)
 
 
 def _verdict_fault(work: CommandWork) -> OperatorFault:
@@ -391,7 +403,7 @@ def _verdict_fault(work: CommandWork) -> OperatorFault:
             told = run.detail.get("reason") or f"the meter refused: answer {run.detail.get('answer')}"
             if run.detail.get("answer") == "40":
                 told += f", occurrence {run.detail['occurrence']} detail {run.detail['occurrence_detail']}"
-            remedy = "nothing was changed; see the occurrence in the manual"
+            remedy = run.detail.get("remedy") or "nothing was changed; see the occurrence in the manual"
             if run.detail.get("occurrence") == _SESSION_NEEDED:
                 remedy = (
                     "nothing was changed; the meter wants its password: name the command in "

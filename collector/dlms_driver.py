@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from functools import partial
 
 from collector import dlms_counters, dlms_script
+from collector.clocks import ClockWay
+from collector.command_steps import Tools
 from collector.decoded import Decoded, Frame, MeterContext
+from collector.dlms_clock import SET_CLOCK, Meter, clock_way, clock_work, preview_clock
 from collector.dlms_decode import decode_dlms
 from collector.dlms_secrets import secrets_for
-from collector.dlms_session import DlmsLine, read_dlms, steps
-from collector.drivers import Visit
+from collector.dlms_session import DlmsLine, Work, read_dlms, steps
+from collector.drivers import CLOCK_OFFERED, Asking, Offered, Visit
 from collector.planning import to_local
+from collector.preview import Preview
 from collector.session import SessionResult
 from collector.worklist import market_zone
 from faults import OperatorFault
-from protocols.dlms.models import model_named
+from protocols.dlms.models import DlmsModel, model_named
 
 
 class DlmsDriver:
-    """See `dlms_session`, `dlms_script` and `dlms_decode`."""
+    """See `dlms_session`, `dlms_script`, `dlms_clock` and `dlms_decode`."""
 
     name = "dlms"
-    takes_commands = False
 
     def check(self, profile: str) -> None:
         model_named(profile)
 
     async def read(self, visit: Visit) -> SessionResult:
-        goal = visit.assignment.goal
         try:
-            if goal is None:
-                raise OperatorFault(
-                    "no commands are sent to DLMS meters",
-                    where=visit.target.serial,
-                    remedy="cancel the request",
-                )
             line = self._line(visit)
         except OperatorFault as fault:
             return SessionResult("failed", "registry", fault, 0, 0, 0, 0)
-        zone = market_zone(visit.settings)
+        return await read_dlms(line, self._work(visit, line.model), visit.record, visit.now, visit.way)
+
+    @staticmethod
+    def _work(visit: Visit, model: DlmsModel) -> Work:
+        zone, goal, command = market_zone(visit.settings), visit.assignment.goal, visit.assignment.command
+        if command is not None:
+            reader_serial = visit.settings.collector.reader_serial
+            tools = Tools(visit.now, zone, asyncio.sleep, visit.commit, reader_serial)
+            return clock_work(command, model, tools, Meter(visit.target.serial, visit.target.interval_s))
+        assert goal is not None
         expected = to_local(visit.now(), zone)
-        work = steps(partial(dlms_script.visit, model=line.model, goal=goal, now=expected, zone=zone))
-        return await read_dlms(line, work, visit.record, visit.now, visit.way)
+        return steps(partial(dlms_script.visit, model=model, goal=goal, now=expected, zone=zone))
 
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
         return decode_dlms(frames, model_named(profile), context)
+
+    def offers(self, profile: str) -> Sequence[Offered]:
+        confidence = _sender(profile).confidence
+        return [CLOCK_OFFERED, Offered(SET_CLOCK, "set the clock", "clock", confidence)]
+
+    def preview(self, profile: str, asking: Asking) -> Preview:
+        return preview_clock(
+            _sender(profile),
+            asking.command,
+            asking.values,
+            meter_serial=asking.meter_serial,
+            local_now=asking.local_now,
+            zone=asking.zone,
+        )
+
+    def clock_way(self, profile: str) -> ClockWay:
+        return clock_way(_sender(profile))
 
     @staticmethod
     def _line(visit: Visit) -> DlmsLine:
@@ -57,7 +79,9 @@ class DlmsDriver:
         def is_known(key_id: str, title: str) -> Awaitable[bool]:
             return writes.call(dlms_counters.is_known, key_id, title)
 
-        model = model_named(visit.target.profile).at_address(visit.endpoint.address)
+        profile = visit.target.profile
+        model = model_named(profile) if visit.assignment.command is None else _sender(profile)
+        model = model.at_address(visit.endpoint.address)
         return DlmsLine(
             endpoint=visit.endpoint,
             model=model,
@@ -67,3 +91,9 @@ class DlmsDriver:
             reserve=reserve,
             is_counter_known=is_known,
         )
+
+
+def _sender(profile: str) -> DlmsModel:
+    """The model by which commands are sent to meters of a profile."""
+    own = model_named(profile)
+    return own if own.command_model is None else model_named(own.command_model)

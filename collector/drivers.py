@@ -7,26 +7,32 @@ meter, and says what stored frames mean. The profile that the registry gives a m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cache, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from collector import commands
 from collector.batching import Worker
-from collector.command_steps import Tools, Writing
+from collector.clocks import ClockWay, Method
+from collector.command_steps import CLOCK, MICRO_ADJUST, ON_DEMAND, Tools, Writing
 from collector.decode import decode_session
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.password_session import Desk, guarded
 from collector.passwords import find_passwords
+from collector.planning import to_local
+from collector.preview import Preview, preview
 from collector.sequences import Script, script_for
 from collector.session import Line, Recorder, SessionResult, Way, read_meter
 from collector.transports import Endpoint, Timeouts
 from collector.worklist import Assignment, Target, market_zone
+from faults import OperatorFault
 from protocols.dlms.models import models
-from protocols.nbr14522.profile import MeterProfile
+from protocols.nbr14522.commands import COMMANDS
+from protocols.nbr14522.profile import ClockChange, MeterProfile
 from protocols.nbr14522.profiles import profile_named
+from protocols.nbr14522.sending import refusal
 from storage.settings import Settings
 
 
@@ -54,16 +60,46 @@ class Visit:
     writes: Worker
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A command that can be sent on request.
+
+    Attributes:
+        layout: what its octets rest on: a confidence letter, "profile", or None.
+        refused: why not to meters of this profile, though the protocol has it.
+    """
+
+    command: str
+    name: str
+    kind: str
+    layout: str | None
+    refused: OperatorFault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A command that somebody asks for, and what its preview takes. `now`: aware; `zone`: of the market."""
+
+    command: str
+    values: Mapping[str, Any]
+    meter_serial: str
+    reader_serial: str
+    now: datetime
+    zone: timezone
+
+    @property
+    def local_now(self) -> datetime:
+        return to_local(self.now, self.zone)
+
+
 class Driver(Protocol):
     """A protocol.
 
     Attributes:
         name: as in the column `protocol` of sessions.
-        takes_commands: whether the commands and the clock rule of `command_policy` apply.
     """
 
     name: str
-    takes_commands: bool
 
     def check(self, profile: str) -> None:
         """Refuse a profile that no session can be begun with.
@@ -78,12 +114,27 @@ class Driver(Protocol):
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
         """What the stored frames of a session mean. Pure: same frames, same result."""
 
+    def offers(self, profile: str) -> Sequence[Offered]:
+        """The commands that can be sent on request."""
+
+    def preview(self, profile: str, asking: Asking) -> Preview:
+        """What one of the commands offered will do.
+
+        Raises:
+            OperatorFault: it cannot be sent so.
+        """
+
+    def clock_way(self, profile: str) -> ClockWay:
+        """How the clock rule corrects clocks of this profile."""
+
+
+CLOCK_OFFERED = Offered(CLOCK, "correct the clock inside an interval", "clock", None)
+
 
 class Nbr14522Driver:
     """See `session`, `sequences`, `commands` and `decode`."""
 
     name = "nbr14522"
-    takes_commands = True
 
     def check(self, profile: str) -> None:
         profile_named(profile)
@@ -102,6 +153,42 @@ class Nbr14522Driver:
 
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
         return decode_session(frames, profile_named(profile), context)
+
+    def offers(self, profile: str) -> Sequence[Offered]:
+        meters = profile_named(profile)
+        listed = [
+            Offered(
+                key,
+                info.name,
+                info.kind.value,
+                "profile" if meters.layout_of(key) else info.layout_confidence,
+                refusal(meters, key),
+            )
+            for key, info in COMMANDS.items()
+            if key in ON_DEMAND or info.may_change_meter
+        ]
+        return [*listed, CLOCK_OFFERED]
+
+    def preview(self, profile: str, asking: Asking) -> Preview:
+        return preview(
+            profile_named(profile),
+            asking.command,
+            asking.values,
+            meter_serial=asking.meter_serial,
+            reader_serial=asking.reader_serial,
+            local_now=asking.local_now,
+        )
+
+    def clock_way(self, profile: str) -> ClockWay:
+        meters = profile_named(profile)
+        if meters.layout_of(MICRO_ADJUST) is not None:
+            return ClockWay(Method.MICRO_ADJUST, "the model has the micro adjustment", "29 and 30")
+        return ClockWay(
+            Method.SET,
+            "no micro adjustment in the model's profile: set with 30",
+            "29 and 30",
+            meters.clock_change is ClockChange.CLOSE_PERIOD,
+        )
 
     @staticmethod
     def _desk(visit: Visit) -> Desk:
@@ -148,3 +235,18 @@ def driver_named(name: str) -> Driver:
 def driver_of(profile: str) -> Driver:
     """The driver of a meter's profile; an unknown one is refused by its `check`."""
     return _dlms() if profile in models() else NBR14522
+
+
+def check_offered(profile: str, command: str) -> None:
+    """Refuse a command that the protocol of a profile does not have, or that is no command on request.
+
+    Raises:
+        OperatorFault: with the commands that there are.
+    """
+    offered = [one.command for one in driver_of(profile).offers(profile)]
+    if command not in offered:
+        raise OperatorFault(
+            f"command {command} is none that is sent on request to meters of profile {profile}",
+            where="command",
+            remedy=f"these are: {', '.join(offered)}; readings are asked for with smf read",
+        )

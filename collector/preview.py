@@ -19,6 +19,7 @@ from collector.command_steps import (
     SET_TIME,
     build,
 )
+from faults import OperatorFault
 from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.frames import wrap_command
 from protocols.nbr14522.messages import OpaqueRequest
@@ -63,7 +64,9 @@ _CLOCK_KEYS = frozenset({SET_DATE, SET_TIME, CLOCK})
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The words and the octets. `hex`: each frame as it will stand on the line, CRC and address included."""
+    """The words and the octets. `hex`: each frame as it will stand on the line, CRC and address included; of
+    DLMS the plain service.
+    """
 
     en: str
     pt: str
@@ -131,6 +134,10 @@ def preview(
 
 
 def _clock_request(profile: MeterProfile, values: Mapping[str, Any], local_now: datetime) -> Any:
+    if values.get("method") not in ("micro_adjust", "set"):
+        raise OperatorFault(
+            "the correction does not say how", where=f"command {CLOCK}", remedy="ask with smf clock correct"
+        )
     if values.get("method") == "micro_adjust":
         return build(
             profile, MICRO_ADJUST, adjustment(profile, -round(float(values.get("drift_s", 0)))), local_now

@@ -18,7 +18,6 @@ from collector import command_store, store, worklist
 from collector.batching import Connection, Worker
 from collector.clock_rule import consider_clock
 from collector.command_policy import Policy
-from collector.drivers import driver_of
 from collector.session import SessionResult
 from collector.store import Closing, Settled
 from collector.worklist import Assignment
@@ -112,7 +111,7 @@ class Settler:
                 stage=settled.failed_stage or "",
                 retry_after_s=retry_after_s,
             )
-        if target is not None and settled.outcome != "aborted" and driver_of(target.profile).takes_commands:
+        if target is not None and settled.outcome != "aborted":
             # After the answer: a step of a correction that left a rest is followed by the next.
             consider_clock(
                 conn, self._settings, self._policy, settled, target, self._now(), assignment.command

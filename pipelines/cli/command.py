@@ -10,16 +10,14 @@ import typer
 from rich.table import Table
 
 from collector.command_policy import Policy, load_policy
-from collector.command_steps import ON_DEMAND
 from collector.command_store import Asked, Person, approve, ask, command_status, preview_for
+from collector.drivers import driver_of
 from collector.preview import Preview
 from collector.service import utc_now
 from collector.worklist import find_meter
 from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
-from protocols.nbr14522.commands import COMMANDS
-from protocols.nbr14522.profiles import DEFAULT, profile_named
-from protocols.nbr14522.sending import refusal
+from protocols.nbr14522.profiles import DEFAULT
 from storage.database import Database
 from storage.settings import Settings
 
@@ -27,7 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Commands to meters: preview, reque
 
 Json = Annotated[bool, typer.Option("--json", help="Output as JSON.")]
 Meter = Annotated[str, typer.Argument(help="Serial number of the meter, or code of the UC (its main meter).")]
-Code = Annotated[str, typer.Argument(help="Command as operators write it: 31, 98/32.")]
+Code = Annotated[str, typer.Argument(help="Command as operators write it: 31, 98/32, set-clock (DLMS).")]
 Values = Annotated[
     list[str] | None,
     typer.Argument(
@@ -45,24 +43,18 @@ def list_commands(
     """Every command that can be sent on request, and why some cannot."""
     with faults_to_exit(as_json):
         policy = load_policy(Settings.load().collector.command_policy_path)
-        meters = profile_named(profile)
-        rows: list[dict[str, Any]] = []
-        for key, info in COMMANDS.items():
-            if key not in ON_DEMAND and not info.may_change_meter:
-                continue
-            refused = refusal(meters, key)
-            rule = policy.rule(key)
-            rows.append(
-                {
-                    "command": key,
-                    "name": info.name,
-                    "kind": info.kind.value,
-                    "layout": "profile" if meters.layout_of(key) else info.layout_confidence,
-                    "roles": sorted(rule.roles),
-                    "second_person": rule.second_person,
-                    "refused": None if refused is None else refused.message,
-                }
-            )
+        rows: list[dict[str, Any]] = [
+            {
+                "command": one.command,
+                "name": one.name,
+                "kind": one.kind,
+                "layout": one.layout,
+                "roles": sorted(policy.rule(one.command).roles),
+                "second_person": policy.rule(one.command).second_person,
+                "refused": None if one.refused is None else one.refused.message,
+            }
+            for one in driver_of(profile).offers(profile)
+        ]
     if as_json:
         emit_json(rows)
         return
@@ -70,7 +62,7 @@ def list_commands(
     for title in ("Command", "Name", "Kind", "Layout", "Roles", "Second person"):
         table.add_column(title)
     for row in rows:
-        layout = "[red]unknown[/]" if row["refused"] else str(row["layout"])
+        layout = "[red]unknown[/]" if row["refused"] else str(row["layout"] or "")
         second = "yes" if row["second_person"] else "no"
         table.add_row(row["command"], row["name"], row["kind"], layout, ", ".join(row["roles"]), second)
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from collector.clocks import (
     Action,
+    ClockWay,
     Method,
     Observation,
     decide,
@@ -164,23 +166,24 @@ def test_the_forecast_says_when_the_limits_are_crossed():
     ],
 )
 def test_between_one_and_sixty_minutes_and_nowhere_else(drift_s, action):
-    for has_micro_adjust in (True, False):
-        told = decide(drift_s, 1.0, ClockPolicy(), has_micro_adjust=has_micro_adjust, set_closes_period=False)
+    for method in Method:
+        told = decide(drift_s, 1.0, ClockPolicy(), ClockWay(method, "why", "29 and 30"))
         assert told.action is action
         if action is Action.CORRECT:
-            assert told.method is (Method.MICRO_ADJUST if has_micro_adjust else Method.SET)
+            assert told.method is method
             assert not told.needs_approval
 
 
 @pytest.mark.req("TR-5.6d")
 def test_setting_a_clock_asks_a_person_where_it_closes_the_period_or_the_policy_says_so():
-    closes = decide(90.0, 1.0, ClockPolicy(), has_micro_adjust=False, set_closes_period=True)
-    asks = decide(
-        90.0, 1.0, ClockPolicy(set_clock="approval"), has_micro_adjust=False, set_closes_period=False
-    )
-    assert closes.needs_approval
-    assert asks.needs_approval
-    slow_line = decide(90.0, 40.0, ClockPolicy(), has_micro_adjust=False, set_closes_period=False)
+    approval = ClockPolicy(set_clock="approval")
+    for method in (Method.SET, Method.SHIFT):
+        way = ClockWay(method, "why", "29 and 30")
+        assert decide(90.0, 1.0, ClockPolicy(), replace(way, closes_period=True)).needs_approval
+        assert decide(90.0, 1.0, approval, way).needs_approval
+    slowly = ClockWay(Method.MICRO_ADJUST, "why", "29 and 30")
+    assert not decide(90.0, 1.0, approval, slowly).needs_approval
+    slow_line = decide(90.0, 40.0, ClockPolicy(), way)
     assert slow_line.action is Action.LEAVE
 
 
