@@ -1,21 +1,78 @@
-"""Catalogues of meter models: TOML files laid one over the other, and entries that extend others. Pure.
+"""Catalogues of meter models: TOML files laid one over the other, and entries that extend others.
 
-What the keys of an entry mean is the protocol's part.
+What the keys of an entry mean, and what an entry takes of the one that it extends, is the protocol's part.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import resources
+from typing import Any, Generic, Protocol, TypeVar
 
 from faults import OperatorFault
+
+_C = TypeVar("_C", covariant=True)
+
+
+class Load(Protocol[_C]):
+    """Makes a catalogue of its sources: (name for messages, TOML text) of each, the product's own first.
+
+    Raises:
+        OperatorFault: an entry is wrong.
+    """
+
+    def __call__(self, *sources: tuple[str, str]) -> _C: ...
+
+
+class Catalogue(Generic[_C]):
+    """The catalogue in force in this process: the product's own, and what a utility lays over it.
+
+    Args:
+        package, own_source: where the product's own file is.
+        load: makes it of the files; called once until something is added or taken out.
+    """
+
+    def __init__(self, package: str, own_source: str, load: Load[_C]) -> None:
+        self._package = package
+        self._own_source = own_source
+        self._load = load
+        self._extra: dict[str, str] = {}
+        self._found: _C | None = None
+
+    def in_force(self) -> _C:
+        """The product's own entries, and what was added."""
+        if self._found is None:
+            self._found = self._loaded(self._extra)
+        return self._found
+
+    def add(self, source: str, text: str) -> None:
+        """Lay a utility's own catalogue over the product's.
+
+        Args:
+            source: its name in messages; adding the same again replaces it.
+
+        Raises:
+            OperatorFault: as of `load`; nothing has then changed.
+        """
+        extra = {**self._extra, source: text}
+        self._found = self._loaded(extra)
+        self._extra = extra
+
+    def remove(self, source: str) -> None:
+        """Take a catalogue out again."""
+        self._extra.pop(source, None)
+        self._found = None
+
+    def _loaded(self, extra: Mapping[str, str]) -> _C:
+        own = resources.files(self._package).joinpath(self._own_source).read_text(encoding="utf-8")
+        return self._load((self._own_source, own), *extra.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry with all that it inherits; `where` names its source, for messages."""
+    """One entry; `where` names its source, for messages."""
 
     where: str
     table: Mapping[str, Any]
@@ -32,12 +89,69 @@ def layered(kind: str, sources: tuple[tuple[str, str], ...], manual: str) -> Map
     Raises:
         OperatorFault: not TOML, something else than entries, or an `extends` of nothing or in a circle.
     """
+    entries = laid_over(kind, sources, manual)
+    found = {}
+    for name, entry in entries.items():
+        table = {key: value for one in lineage(name, entries, manual) for key, value in one.table.items()}
+        table.pop("extends", None)
+        found[name] = Entry(entry.where, table)
+    return found
+
+
+def laid_over(kind: str, sources: tuple[tuple[str, str], ...], manual: str) -> Mapping[str, Entry]:
+    """The entries of catalogues with their own keys alone; else as `layered`."""
     found: dict[str, Entry] = {}
     for source, text in sources:
         for name, table in _tables(kind, source, text, manual).items():
             below = found[name].table if name in found else {}
-            found[name] = Entry(f"{source}, {kind} {name}", {**below, **table})
-    return {name: _whole(name, found, manual) for name in found}
+            found[name] = Entry(f"{source}, {kind.removesuffix('s')} {name}", {**below, **table})
+    return found
+
+
+def lineage(
+    name: str, entries: Mapping[str, Entry], manual: str, roots: Collection[str] = ()
+) -> tuple[Entry, ...]:
+    """The entry and all that it extends, the first of them first.
+
+    Args:
+        roots: what an entry may extend besides others.
+
+    Raises:
+        OperatorFault: an `extends` of nothing, or in a circle.
+    """
+    path, base = [name], entries[name].table.get("extends")
+    while base is not None and base not in roots:
+        where = entries[path[-1]].where
+        if not isinstance(base, str) or base not in entries:
+            raise wrong(where, f"extends {base!r}, which is no entry", manual)
+        if base in path:
+            raise wrong(where, f"extends itself: {' > '.join((*path, base))}", manual)
+        path.append(base)
+        base = entries[base].table.get("extends")
+    return tuple(entries[one] for one in reversed(path))
+
+
+def refuse_unknown(entry: Entry, known: Collection[str], manual: str) -> None:
+    """Refuse keys that mean nothing.
+
+    Raises:
+        OperatorFault: names them and all that would mean something.
+    """
+    unknown = entry.table.keys() - set(known)
+    if unknown:
+        told = f"unknown key {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+        raise wrong(entry.where, told, manual)
+
+
+def typed(kind: type) -> Callable[[Any], Any]:
+    """A reader of values of exactly that type; raises ValueError for others."""
+
+    def read(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"not {kind.__name__}")
+        return value
+
+    return read
 
 
 def wrong(where: str, message: str, manual: str) -> OperatorFault:
@@ -55,17 +169,5 @@ def _tables(kind: str, source: str, text: str, manual: str) -> Mapping[str, Mapp
         raise wrong(source, f"only tables [{kind}.NAME] belong here", manual)
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise wrong(f"{source}, {kind} {name}", "not a table", manual)
+            raise wrong(f"{source}, {kind.removesuffix('s')} {name}", "not a table", manual)
     return tables
-
-
-def _whole(name: str, found: Mapping[str, Entry], manual: str) -> Entry:
-    path, table = [name], dict(found[name].table)
-    while (base := table.pop("extends", None)) is not None:
-        if not isinstance(base, str) or base not in found:
-            raise wrong(found[name].where, f"extends {base!r}, which is no entry", manual)
-        if base in path:
-            raise wrong(found[name].where, f"extends itself: {' > '.join((*path, base))}", manual)
-        path.append(base)
-        table = {**found[base].table, **table}
-    return Entry(found[name].where, table)

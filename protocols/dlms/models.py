@@ -6,22 +6,21 @@ entry takes all of the one that it `extends`. Keys and passwords are not here: a
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from faults import OperatorFault
+from protocols.catalogues import Catalogue, Entry, laid_over, lineage, refuse_unknown, typed, wrong
 from protocols.dlms.apdu import Mechanism, obis_octets, obis_text
 from protocols.dlms.clock import SHIFT_MOST_S
 from protocols.dlms.framing import Framing, HdlcAddress, HdlcFraming, WrapperFraming
 from protocols.dlms.mode_e import SPEEDS, SignOn
 
 OWN_SOURCE = "models.toml"
+_MANUAL = "docs/dlms.md"
 
 
 class FramingKind(StrEnum):
@@ -168,45 +167,16 @@ def load_models(*sources: tuple[str, str]) -> Mapping[str, DlmsModel]:
     Raises:
         OperatorFault: not TOML, an unknown key, a bad value, a circle of `extends`; names entry and key.
     """
-    entries: dict[str, tuple[str, dict[str, Any]]] = {}
-    for source, text in sources:
-        for name, table in _tables(source, text).items():
-            known = entries[name][1] if name in entries else {}
-            entries[name] = (f"{source}, model {name}", {**known, **table})
-    built: dict[str, DlmsModel] = {}
-    for name in entries:
-        _build(name, entries, built, ())
-    for name, model in built.items():
-        if model.command_model is not None and model.command_model not in built:
-            raise _bad(entries[name][0], f"command_model {model.command_model!r} is no model")
-    return built
+    entries = laid_over("models", sources, _MANUAL)
+    found = {name: _model(name, lineage(name, entries, _MANUAL)) for name in entries}
+    for name, model in found.items():
+        if model.command_model is not None and model.command_model not in found:
+            raise _bad(entries[name].where, f"command_model {model.command_model!r} is no model")
+    return found
 
 
-_EXTRA: dict[str, str] = {}
-
-
-def add_catalogue(source: str, text: str) -> None:
-    """Lay a utility's own catalogue over the product's, for this process; the same source replaces itself.
-
-    Raises:
-        OperatorFault: as `load_models`; nothing has then changed.
-    """
-    extra = {**_EXTRA, source: text}
-    load_models((OWN_SOURCE, _own_text()), *extra.items())
-    _EXTRA.update(extra)
-    models.cache_clear()
-
-
-def remove_catalogue(source: str) -> None:
-    """Take a catalogue out again."""
-    _EXTRA.pop(source, None)
-    models.cache_clear()
-
-
-@cache
-def models() -> Mapping[str, DlmsModel]:
-    """The models in force, by name."""
-    return load_models((OWN_SOURCE, _own_text()), *_EXTRA.items())
+_IN_FORCE = Catalogue("protocols.dlms", OWN_SOURCE, load_models)
+models, add_catalogue, remove_catalogue = _IN_FORCE.in_force, _IN_FORCE.add, _IN_FORCE.remove
 
 
 def model_named(name: str) -> DlmsModel:
@@ -222,55 +192,22 @@ def model_named(name: str) -> DlmsModel:
     return models()[name]
 
 
-def _own_text() -> str:
-    return resources.files("protocols.dlms").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
-
-
 def _bad(where: str, message: str) -> OperatorFault:
-    return OperatorFault(message, where=where, remedy="correct the entry; see docs/dlms.md")
+    return wrong(where, message, _MANUAL)
 
 
-def _tables(source: str, text: str) -> Mapping[str, Mapping[str, Any]]:
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OperatorFault(f"not TOML: {error}", where=source, remedy="correct the line named") from error
-    tables = document.get("models", {})
-    if document.keys() - {"models"} or not isinstance(tables, dict):
-        raise _bad(source, "only tables [models.NAME] belong here")
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise _bad(f"{source}, model {name}", "not a table")
-    return tables
-
-
-def _build(
-    name: str,
-    entries: Mapping[str, tuple[str, dict[str, Any]]],
-    built: dict[str, DlmsModel],
-    path: tuple[str, ...],
-) -> DlmsModel:
-    if name in built:
-        return built[name]
-    where, table = entries[name]
-    if name in path:
-        raise _bad(where, f"extends itself: {' > '.join((*path, name))}")
+def _model(name: str, line: Sequence[Entry]) -> DlmsModel:
     if not name.startswith("dlms-"):
-        raise _bad(where, "the name of a DLMS model begins with dlms-")
-    above = DlmsModel()
-    base = table.get("extends")
-    if base is not None:
-        if base not in entries:
-            raise _bad(where, f"extends {base!r}, which is no model")
-        above = _build(base, entries, built, (*path, name))
-    unknown = table.keys() - _READERS.keys() - {"extends"}
-    if unknown:
-        raise _bad(where, f"unknown key {min(unknown)}; known: {', '.join(sorted(_READERS))}")
-    changes = {key: _read(where, key, value) for key, value in table.items() if key != "extends"}
-    built[name] = replace(above, **{"description": ""} | changes | {"name": name})
-    if built[name].opening is Opening.MODE_E and built[name].framing is not FramingKind.HDLC:
-        raise _bad(f"{where}, opening", "mode E opens a port for HDLC: framing is to be hdlc")
-    return built[name]
+        raise _bad(line[-1].where, "the name of a DLMS model begins with dlms-")
+    model = DlmsModel(name=name)
+    for entry in line:
+        refuse_unknown(entry, _READERS.keys() | {"extends"}, _MANUAL)
+        changes = {key: _read(entry.where, key, entry.table[key]) for key in entry.table if key != "extends"}
+        model = replace(model, **{"description": ""} | changes)
+    if model.opening is Opening.MODE_E and model.framing is not FramingKind.HDLC:
+        where = f"{line[-1].where}, opening"
+        raise _bad(where, "mode E opens a port for HDLC: framing is to be hdlc")
+    return model
 
 
 def _read(where: str, key: str, value: Any) -> Any:
@@ -280,16 +217,7 @@ def _read(where: str, key: str, value: Any) -> Any:
         raise _bad(f"{where}, {key}", f"{value!r}: {error}") from error
 
 
-def _typed(kind: type) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if type(value) is not kind:
-            raise ValueError(f"not {kind.__name__}")
-        return value
-
-    return read
-
-
-_text, _truth = _typed(str), _typed(bool)
+_text, _truth = typed(str), typed(bool)
 
 
 def _number(least: int, most: int) -> Callable[[Any], Any]:
@@ -306,7 +234,7 @@ def _obis(value: Any) -> str:
 
 
 def _obis_list(value: Any) -> tuple[str, ...]:
-    return tuple(_obis(one) for one in _typed(list)(value))
+    return tuple(_obis(one) for one in typed(list)(value))
 
 
 def _mechanism(value: Any) -> Mechanism:
@@ -321,7 +249,7 @@ def _channels(value: Any) -> tuple[Channel, ...]:
 
 
 def _flags(value: Any) -> dict[int, str]:
-    return {int(mask, 16): _text(name) for mask, name in _typed(dict)(value).items()}
+    return {int(mask, 16): _text(name) for mask, name in typed(dict)(value).items()}
 
 
 def _positive(value: Any) -> Fraction:

@@ -6,15 +6,13 @@ added or laid over those (`add_catalogue`). Reading that file is the caller's pa
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from faults import OperatorFault
+from protocols.catalogues import Catalogue, Entry, laid_over, lineage, refuse_unknown, typed, wrong
 from protocols.nbr14522.commands import parse_command
 from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.frames import Addressing
@@ -39,6 +37,7 @@ from protocols.nbr14522.profile import (
 from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
 
 OWN_SOURCE = "models.toml"
+_MANUAL = "docs/modelos_de_medidor.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,46 +96,15 @@ def load_models(*sources: tuple[str, str]) -> Models:
     Raises:
         OperatorFault: not TOML, an unknown key, a bad value, or a circle of `extends`; names entry and key.
     """
-    entries: dict[str, _Entry] = {}
-    for source, text in sources:
-        for name, table in _tables(source, text).items():
-            known = entries.get(name)
-            merged = table if known is None else {**known.table, **table}
-            entries[name] = _Entry(f"{source}, model {name}", merged)
-    built: dict[str, MeterModel] = {}
-    for name in entries:
-        _build(name, entries, built, ())
-    return Models({name: built[name] for name in entries})
+    entries = laid_over("models", sources, _MANUAL)
+    for name, entry in entries.items():
+        if name in GENERIC:
+            raise _bad(entry.where, "the name of a general profile: extend it instead")
+    return Models({name: _model(name, lineage(name, entries, _MANUAL, GENERIC)) for name in entries})
 
 
-_EXTRA: dict[str, str] = {}
-
-
-def add_catalogue(source: str, text: str) -> None:
-    """Lay a utility's own catalogue over the product's, for this process.
-
-    Args:
-        source: its name in messages; adding the same again replaces it.
-
-    Raises:
-        OperatorFault: as `load_models`; nothing has then changed.
-    """
-    extra = {**_EXTRA, source: text}
-    load_models((OWN_SOURCE, _own_text()), *extra.items())
-    _EXTRA.update(extra)
-    models.cache_clear()
-
-
-def remove_catalogue(source: str) -> None:
-    """Take a catalogue out again."""
-    _EXTRA.pop(source, None)
-    models.cache_clear()
-
-
-@cache
-def models() -> Models:
-    """The catalogue in force: the product's own, and what was added."""
-    return load_models((OWN_SOURCE, _own_text()), *_EXTRA.items())
+_IN_FORCE = Catalogue("protocols.nbr14522", OWN_SOURCE, load_models)
+models, add_catalogue, remove_catalogue = _IN_FORCE.in_force, _IN_FORCE.add, _IN_FORCE.remove
 
 
 def profile_for(model: str) -> MeterProfile:
@@ -158,74 +126,28 @@ def profile_for(model: str) -> MeterProfile:
     )
 
 
-def _own_text() -> str:
-    return resources.files("protocols.nbr14522").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    where: str
-    table: Mapping[str, Any]
-
-
-def _tables(source: str, text: str) -> Mapping[str, Mapping[str, Any]]:
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OperatorFault(f"not TOML: {error}", where=source, remedy="correct the line named") from error
-    tables = document.get("models", {})
-    if document.keys() - {"models"} or not isinstance(tables, dict):
-        raise _bad(source, "only tables [models.NAME] belong here")
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise _bad(f"{source}, model {name}", "not a table")
-        if name in GENERIC:
-            raise _bad(f"{source}, model {name}", "the name of a general profile: extend it instead")
-    return tables
-
-
 def _bad(where: str, message: str) -> OperatorFault:
-    return OperatorFault(message, where=where, remedy="correct the entry; see docs/modelos_de_medidor.md")
+    return wrong(where, message, _MANUAL)
 
 
-def _build(
-    name: str, entries: Mapping[str, _Entry], built: dict[str, MeterModel], path: tuple[str, ...]
-) -> MeterModel:
-    if name in built:
-        return built[name]
-    entry = entries[name]
-    if name in path:
-        raise _bad(entry.where, f"extends itself: {' > '.join((*path, name))}")
-    above = _above(entry, entries, built, (*path, name))
-    table = entry.table
-    unknown = table.keys() - _MODEL_KEYS - _PROFILE_KEYS.keys() - {"add_commands", "remove_commands"}
-    if unknown:
-        known = ", ".join(sorted(_MODEL_KEYS | _PROFILE_KEYS.keys() | {"add_commands", "remove_commands"}))
-        raise _bad(entry.where, f"unknown key {', '.join(sorted(unknown))}; known: {known}")
-    built[name] = MeterModel(
-        name=name,
-        maker=_value(entry, "maker", _text, above.maker),
-        description=_value(entry, "description", _text, ""),
-        model_codes=_value(entry, "model_codes", _texts, ()),
-        confidence=_value(entry, "confidence", _confidence, above.confidence),
-        facts=_value(entry, "facts", _facts, ()),
-        profile=_profile(name, entry, above.profile),
-    )
-    return built[name]
+def _model(name: str, line: Sequence[Entry]) -> MeterModel:
+    base = line[0].table.get("extends", DEFAULT.name)
+    model = MeterModel(base, "", "", (), "C", (), GENERIC[base])
+    for entry in line:
+        refuse_unknown(entry, _KEYS, _MANUAL)
+        model = MeterModel(
+            name=name,
+            maker=_value(entry, "maker", _text, model.maker),
+            description=_value(entry, "description", _text, ""),
+            model_codes=_value(entry, "model_codes", _texts, ()),
+            confidence=_value(entry, "confidence", _confidence, model.confidence),
+            facts=_value(entry, "facts", _facts, ()),
+            profile=_profile(name, entry, model.profile),
+        )
+    return model
 
 
-def _above(
-    entry: _Entry, entries: Mapping[str, _Entry], built: dict[str, MeterModel], path: tuple[str, ...]
-) -> MeterModel:
-    base = _value(entry, "extends", _text, DEFAULT.name)
-    if base in GENERIC:
-        return MeterModel(base, "", "", (), "C", (), GENERIC[base])
-    if base not in entries:
-        raise _bad(entry.where, f"extends {base!r}, which is neither a general profile nor a model")
-    return _build(base, entries, built, path)
-
-
-def _profile(name: str, entry: _Entry, above: MeterProfile) -> MeterProfile:
+def _profile(name: str, entry: Entry, above: MeterProfile) -> MeterProfile:
     changes = {
         key: _value(entry, key, read, None) for key, read in _PROFILE_KEYS.items() if key in entry.table
     }
@@ -242,7 +164,7 @@ def _profile(name: str, entry: _Entry, above: MeterProfile) -> MeterProfile:
         raise _bad(entry.where, str(error)) from error
 
 
-def _value(entry: _Entry, key: str, read: Callable[[Any], Any], default: Any) -> Any:
+def _value(entry: Entry, key: str, read: Callable[[Any], Any], default: Any) -> Any:
     if key not in entry.table:
         return default
     value = entry.table[key]
@@ -253,16 +175,7 @@ def _value(entry: _Entry, key: str, read: Callable[[Any], Any], default: Any) ->
         raise _bad(f"{entry.where}, {key}", f"{value!r}: {reason}") from error
 
 
-def _typed(kind: type) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if type(value) is not kind:
-            raise ValueError(f"not {kind.__name__}")
-        return value
-
-    return read
-
-
-_text, _whole, _truth = _typed(str), _typed(int), _typed(bool)
+_text, _whole, _truth = typed(str), typed(int), typed(bool)
 
 
 def _choice(kind: type[StrEnum]) -> Callable[[Any], Any]:
@@ -275,7 +188,7 @@ def _choice(kind: type[StrEnum]) -> Callable[[Any], Any]:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(_text(one) for one in _typed(list)(value))
+    return tuple(_text(one) for one in typed(list)(value))
 
 
 def _confidence(value: Any) -> str:
@@ -285,18 +198,18 @@ def _confidence(value: Any) -> str:
 
 
 def _facts(value: Any) -> tuple[Fact, ...]:
-    return tuple(Fact(_text(one["text"]), _confidence(one["confidence"])) for one in _typed(list)(value))
+    return tuple(Fact(_text(one["text"]), _confidence(one["confidence"])) for one in typed(list)(value))
 
 
 def _codes(value: Any) -> frozenset[int]:
-    found = [parse_command(_text(one)) for one in _typed(list)(value)]
+    found = [parse_command(_text(one)) for one in typed(list)(value)]
     if any(sub_code is not None for _, sub_code in found):
         raise ValueError("sub-codes belong in extended_commands")
     return frozenset(code for code, _ in found)
 
 
 def _sub_codes(value: Any) -> frozenset[int]:
-    found = [parse_command(_text(one)) for one in _typed(list)(value)]
+    found = [parse_command(_text(one)) for one in typed(list)(value)]
     if any(code != 0x98 or sub_code is None for code, sub_code in found):
         raise ValueError("only sub-codes of 98, as 98/30")
     return frozenset(sub_code for _, sub_code in found if sub_code is not None)
@@ -322,10 +235,10 @@ def _octet(value: Any) -> int:
 
 
 def _limits(value: Any) -> LinkLimits:
-    return LinkLimits(**{key: _whole(one) for key, one in _typed(dict)(value).items()})
+    return LinkLimits(**{key: _whole(one) for key, one in typed(dict)(value).items()})
 
 
-def _timing(entry: _Entry, above: LinkTiming) -> LinkTiming:
+def _timing(entry: Entry, above: LinkTiming) -> LinkTiming:
     """`"strict"`, `"relaxed"`, or a table of seconds by name that differ from the timing above."""
     given = entry.table["timing"]
     named = {timing.name: timing for timing in (STRICT, RELAXED)}
@@ -343,7 +256,7 @@ def _timing(entry: _Entry, above: LinkTiming) -> LinkTiming:
 
 
 def _layouts(value: Any) -> tuple[WriteLayout, ...]:
-    return tuple(_layout(dict(one)) for one in _typed(list)(value))
+    return tuple(_layout(dict(one)) for one in typed(list)(value))
 
 
 def _layout(table: dict[str, Any]) -> WriteLayout:
@@ -353,7 +266,7 @@ def _layout(table: dict[str, Any]) -> WriteLayout:
     return WriteLayout(
         command=_text(table["command"]),
         source=_text(table["source"]),
-        fields=tuple(_layout_field(dict(one)) for one in _typed(list)(table["fields"])),
+        fields=tuple(_layout_field(dict(one)) for one in typed(list)(table["fields"])),
     )
 
 
@@ -361,7 +274,7 @@ def _layout_field(table: dict[str, Any]) -> LayoutField:
     if "coding" in table:
         table["coding"] = _choice(Coding)(table["coding"])
     if "allowed" in table:
-        table["allowed"] = tuple(_typed(list)(table["allowed"]))
+        table["allowed"] = tuple(typed(list)(table["allowed"]))
     for key in ("octet", "size"):
         if key in table:
             _whole(table[key])
@@ -411,3 +324,5 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "sunday": _whole,
 }
 """How each setting of a profile is read from TOML: all fields of `MeterProfile` but its name."""
+
+_KEYS = _MODEL_KEYS | _PROFILE_KEYS.keys() | {"add_commands", "remove_commands"}
