@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -11,8 +11,19 @@ from protocols.dlms import apdu as pdu
 from protocols.dlms.apdu import AccessResult, Mechanism, obis_text, tlv
 from protocols.dlms.axdr import Data, Reader, decode, encode, encode_length, octets
 from protocols.dlms.clock import decode_date_time
-from protocols.dlms.errors import AuthenticationBroken, RemoteProtocolError
-from protocols.dlms.framing import LLC_RESPONSE, SNRM, UA, WRAPPER, HdlcDecoder, HdlcFrame
+from protocols.dlms.errors import AuthenticationBroken
+from protocols.dlms.framing import (
+    DISC,
+    DM,
+    LLC_RESPONSE,
+    RR,
+    SNRM,
+    UA,
+    WRAPPER,
+    HdlcAddress,
+    HdlcDecoder,
+    HdlcFrame,
+)
 from protocols.dlms.security import AUTHENTICATED, ENCRYPTED, gmac, protect, unprotect
 from simulator.dlms import ASSOCIATION, CLOCK, DlmsMeter, Refusal
 from simulator.grid import MARKET_ZONE
@@ -189,6 +200,9 @@ class End(Protocol):
 
     def receive(self, data: bytes, now: datetime) -> bytes: ...
 
+    def silence(self, now: datetime) -> bytes:
+        """The line has been quiet for long enough that what was cut short will not go on."""
+
 
 class WrapperEnd:
     """The meter behind the TCP wrapper; each client SAP has its association."""
@@ -212,56 +226,115 @@ class WrapperEnd:
             out += WRAPPER.pack(version, destination, source, len(answer)) + answer
         return out
 
+    def silence(self, now: datetime) -> bytes:
+        return b""
+
 
 @dataclass
 class HdlcEnd:
-    """The meter on an HDLC link: UA, numbered frames, answers in segments that RR fetches."""
+    """The meter on an HDLC link: UA, numbered frames, answers in segments that RR fetches.
+
+    It speaks only when spoken to, and executes a frame once: one that comes again gets the answer again.
+
+    Args:
+        address: what it answers to, as on a bus; None: to any.
+    """
 
     meter: DlmsMeter
     make_decoder: Callable[[], HdlcDecoder] = HdlcDecoder
+    address: HdlcAddress | None = None
     _association: Association | None = None
-    _sent: int = 0
-    _heard: int = 0
+    _to_send: int = 0
+    _expected: int = 0
+    _last: bytes = b""  # the frame that the reader has not yet acknowledged
     _segments: bytearray = field(default_factory=bytearray)
     _waiting: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._decoder = self.make_decoder()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a link is open: SNRM came, and no DISC since."""
+        return self._association is not None
+
     def receive(self, data: bytes, now: datetime) -> bytes:
         self._decoder.receive(data)
+        return self._answers(now)
+
+    def silence(self, now: datetime) -> bytes:
+        self._decoder.silence()
+        return self._answers(now)
+
+    def _answers(self, now: datetime) -> bytes:
         out = b""
         while (frame := self._decoder.next_frame()) is not None:
-            out += self._take(frame, now)
+            if self.address is None or frame.destination == self.address.encode():
+                out += self._take(frame, now)
         return out
 
     def _take(self, frame: HdlcFrame, now: datetime) -> bytes:
-        if frame.control in (SNRM, 0x53):
-            self._sent = self._heard = 0
-            self._segments.clear()
-            self._association = Association(self.meter, frame.source[0] >> 1)
+        if frame.control == SNRM:
+            self._begin(Association(self.meter, frame.source[0] >> 1))
             return self._frame(frame, UA, b"")
-        if frame.control & 1:  # RR: the next segment
-            return self._segment(frame) if self._waiting else b""
-        self._heard = (self._heard + 1) & 7
+        if self._association is None:
+            return self._frame(frame, DM, b"")
+        if frame.control == DISC:
+            self._begin(None)
+            return self._frame(frame, UA, b"")
+        if frame.control >> 5 == self._to_send:
+            self._last = b""
+        if frame.control & 1:
+            return self._polled(frame)
+        if frame.control >> 1 & 7 != self._expected:
+            return self._last or self._ready(frame)
+        self._expected = self._expected + 1 & 7
         self._segments += frame.information
         if frame.is_segmented:
-            return self._frame(frame, self._heard << 5 | 0x11, b"")
+            return self._ready(frame)
         request = bytes(self._segments[3:])
         self._segments.clear()
-        if self._association is None:
-            raise RemoteProtocolError("information before SNRM", where="simulator")
         whole = LLC_RESPONSE + self._association.answer(request, now)
         size = _HDLC_INFORMATION
         self._waiting = [whole[place : place + size] for place in range(0, len(whole), size)]
         return self._segment(frame)
 
+    def _begin(self, association: Association | None) -> None:
+        self._association = association
+        self._to_send = self._expected = 0
+        self._last = b""
+        self._segments.clear()
+        self._waiting.clear()
+
+    def _polled(self, frame: HdlcFrame) -> bytes:
+        """RR: the next segment, or what the reader has not got."""
+        if self._last:
+            return self._last
+        return self._segment(frame) if self._waiting else self._ready(frame)
+
     def _segment(self, frame: HdlcFrame) -> bytes:
         piece = self._waiting.pop(0)
-        control = self._heard << 5 | 0x10 | self._sent << 1
-        self._sent = (self._sent + 1) & 7
-        return self._frame(frame, control, piece, is_segmented=bool(self._waiting))
+        control = self._expected << 5 | 0x10 | self._to_send << 1
+        self._to_send = self._to_send + 1 & 7
+        self._last = self._frame(frame, control, piece, is_segmented=bool(self._waiting))
+        return self._last
+
+    def _ready(self, frame: HdlcFrame) -> bytes:
+        return self._frame(frame, self._expected << 5 | 0x10 | RR, b"")
 
     @staticmethod
     def _frame(asked: HdlcFrame, control: int, information: bytes, *, is_segmented: bool = False) -> bytes:
         return HdlcFrame(asked.source, asked.destination, control, information, is_segmented).encode()
+
+
+class Bus:
+    """Several meters on one line: all hear, the one addressed speaks."""
+
+    def __init__(self, ends: Sequence[End]) -> None:
+        self._ends = ends
+
+    def receive(self, data: bytes, now: datetime) -> bytes:
+        return b"".join([end.receive(data, now) for end in self._ends])
+
+    def silence(self, now: datetime) -> bytes:
+        return b"".join([end.silence(now) for end in self._ends])
