@@ -17,6 +17,7 @@ from protocols.dlms.framing import (
     HdlcDecoder,
     HdlcFrame,
 )
+from protocols.dlms.mode_e import opening_frame
 from protocols.dlms.objects import known_object
 from protocols.dlms.transcript import redact
 
@@ -49,7 +50,8 @@ _CONTROLS = {0x93: "SNRM", 0x73: "UA", 0x53: "DISC", 0x1F: "DM", 0x97: "FRMR"}
 def describe(octets: bytes) -> Iterator[Record]:
     """Each frame with its offset; octets that are no frame are one error with place, count and reason.
 
-    Whole wrapper PDUs and HDLC frames one after the other, or one bare APDU.
+    Whole wrapper PDUs and HDLC frames one after the other, or one bare APDU; the lines of mode E that open an
+    optical port may stand before them, with or without their parity.
     """
     if octets[:1] and octets[0] in _NAMES:
         yield {"offset": 0, "framing": None, **_apdu(octets)}
@@ -96,6 +98,10 @@ def _error(octets: bytes, start: int, end: int) -> Record:
 def _frame(octets: bytes, place: int) -> tuple[Record, int] | None:
     if octets[place] == FLAG:
         return _hdlc(octets, place)
+    opening = opening_frame(octets, place)
+    if opening is not None:
+        name, text, size = opening
+        return {"framing": "mode-e", "frame": name, "text": text}, size
     if len(octets) - place < WRAPPER.size:
         return None
     version, source, destination, length = WRAPPER.unpack_from(octets, place)

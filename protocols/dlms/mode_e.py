@@ -25,7 +25,12 @@ _BITS_PER_OCTET = 10
 MAX_HEARD = 512
 _IDENTIFICATION = re.compile(rb"(/([A-Za-z]{3})([!-~])([ -~]*))\r")
 _ADDRESS = re.compile(r"[0-9A-Za-z ]{0,32}")
-_ACKNOWLEDGEMENT = re.compile(rb"\x06.[!-~].\r\n")
+_FRAMES = {
+    "sign-on": re.compile(rb"/\?[0-9A-Za-z ]{0,32}!\r\n"),
+    "identification": re.compile(_IDENTIFICATION.pattern + rb"\n"),
+    "acknowledgement": re.compile(rb"\x06[!-~]{3}\r\n"),
+}
+_FIRST = frozenset(b"/\x06")
 
 
 def with_parity(octets: bytes) -> bytes:
@@ -43,12 +48,27 @@ def without_parity(octets: bytes) -> bytes | None:
     return plain if octets in (plain, with_parity(plain)) else None
 
 
-def is_opening(frame: bytes) -> bool:
-    """Whether a recorded frame is one of the opening: sign-on, identification or acknowledgement.
+def opening_frame(octets: bytes, place: int = 0) -> tuple[str, str, int] | None:
+    """Kind, text and size of the line of an opening that begins at a place; None where there is none.
 
     No APDU of ours begins so: 2F is no tag, and 06 one of short names.
     """
-    return frame[:1] == b"/" or _ACKNOWLEDGEMENT.fullmatch(frame) is not None
+    if place >= len(octets) or octets[place] & 0x7F not in _FIRST:
+        return None
+    end = octets.find(b"\n", place, place + MAX_HEARD)
+    line = without_parity(octets[place : end + 1])
+    if end < 0 or line is None:
+        return None
+    for name, shape in _FRAMES.items():
+        if shape.fullmatch(line):
+            return name, line.strip(b"\x06\r\n").decode("ascii"), len(line)
+    return None
+
+
+def is_opening(frame: bytes) -> bool:
+    """Whether a recorded frame is a line of the opening."""
+    found = opening_frame(frame)
+    return found is not None and found[2] == len(frame)
 
 
 @dataclass(frozen=True, slots=True)

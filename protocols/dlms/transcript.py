@@ -1,8 +1,9 @@
 """A recorded association: frames without their secrets, and what was asked and answered in them.
 
 A record is a list of frames in both directions, whole wrapper PDUs (they begin with 00 01) or HDLC frames
-(7E). A ciphered service is followed in the record by its plain text, a bare APDU, so that a record says the
-same for ever, whatever becomes of the keys.
+(7E), before which may stand the lines that opened an optical port (`mode_e.is_opening`). A ciphered service
+is followed in the record by its plain text, a bare APDU, so that a record says the same for ever, whatever
+becomes of the keys.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from protocols.dlms.axdr import Data, Reader, decode
 from protocols.dlms.client import MAX_ANSWER
 from protocols.dlms.errors import LimitExceeded, RemoteProtocolError
 from protocols.dlms.framing import FLAG, LLC_REQUEST, LLC_RESPONSE, WRAPPER, HdlcDecoder, HdlcFrame
+from protocols.dlms.mode_e import is_opening
 
 _PASSWORD_MARK = MECHANISM + bytes([Mechanism.LLS]) + b"\xac"
 _AARQ = 0x60
@@ -41,7 +43,8 @@ def redact(frame: bytes) -> bytes:
 
 
 def label(frame: bytes) -> int:
-    """Tag of the APDU in a frame, or HDLC's control octet where it carries none."""
+    """Tag of the APDU in a frame, HDLC's control octet where it carries none, or the first octet of a line
+    that opens a port: 2F of sign-on and identification, 06 of the acknowledgement."""
     if frame[:1] != bytes([FLAG]):
         at = WRAPPER.size if frame[:2] == b"\0\1" else 0
         return frame[at] if len(frame) > at else 0
@@ -155,7 +158,7 @@ def apdus(record: Iterable[Recorded]) -> Iterable[Apdu]:
             whole = None if opened is None else _joined(opened, number, octets, links[frame.is_sent])
             if whole is not None:
                 yield Apdu(frame.at, frame.is_sent, *whole)
-        elif octets:
+        elif octets and not is_opening(octets):
             start = WRAPPER.size if octets[:2] == b"\0\1" else 0
             piece = Piece(number, start, max(len(octets) - start, 0))
             yield Apdu(frame.at, frame.is_sent, octets[start:], (piece,))
