@@ -187,8 +187,10 @@ def run_demo(options: DemoOptions, follow: Follow, on_step: Follow) -> DemoResul
     phases = _Phases(follow)
     with ExitStack() as stack:
         stack.enter_context(_environment(DEMO_ENVIRONMENT))
+        home = Settings.load().database.data_dir / "demo"
+        dlms_secrets = home / "dlms_secrets.toml"
+        stack.enter_context(_environment({"SMF_COLLECTOR_DLMS_SECRETS_PATH": str(dlms_secrets)}))
         settings = Settings.load()
-        home = settings.database.data_dir / "demo"
         with phases("database"):
             options = _settled(settings, options, home)
             day = _day(options)
@@ -198,6 +200,7 @@ def run_demo(options: DemoOptions, follow: Follow, on_step: Follow) -> DemoResul
             _check_database(db, points)
             home.mkdir(parents=True, exist_ok=True)
             _state_path(home).write_bytes(orjson.dumps(_state(options)))
+            _write_secrets(dlms_secrets, points)
         with phases("meters and stand-in"):
             secrets = {point.agent_code: f"demo-{point.agent_code}" for point in points}
             world = stack.enter_context(
@@ -320,6 +323,15 @@ def _clear(settings: Settings, home: Path) -> None:
             for name in (db.name, f"{db.name}_dagster"):
                 conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
     shutil.rmtree(home)
+
+
+def _write_secrets(path: Path, points: Sequence[DemoPoint]) -> None:
+    """The passwords of the fleet's DLMS meters, as the collector wants them: for their owner alone."""
+    with open(path, "w", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        for point in points:
+            for meter in point.meters:
+                if meter.dlms is not None:
+                    file.write(f'[meters."{meter.serial}"]\npassword = "{meter.dlms.password.decode()}"\n')
 
 
 def _check_database(db: Database, points: Sequence[DemoPoint]) -> None:
@@ -493,7 +505,7 @@ def _not_delivered(row: Row) -> NotDelivered:
 def _examples(
     points: Sequence[DemoPoint], day: date, estimated: Sequence[Row], zone: timezone
 ) -> list[Example]:
-    """One measured value with losses, where there is one, and one estimated."""
+    """One measured value with losses, one of a DLMS meter, and one estimated, where there are such."""
     midnight = datetime.combine(day, datetime.min.time(), zone)
     with_losses = [point for point in points if point.scenario is Scenario.LOSSES]
     chosen = (with_losses or points)[0]
@@ -504,6 +516,11 @@ def _examples(
             "measured, raised by losses" if with_losses else "measured",
         )
     ]
+    found += [
+        Example(point.uc_code, midnight + timedelta(hours=10, minutes=5), "measured, read by DLMS")
+        for point in points
+        if point.scenario is Scenario.DLMS
+    ][:1]
     for row in estimated:
         end = midnight + timedelta(seconds=(row["slot"] + 1) * row["interval_s"])
         found.append(Example(row["code"], end, f"estimated, method {row['method']}"))

@@ -80,7 +80,7 @@ def write_registry(points: Sequence[DemoPoint], meter_urls: Mapping[str, str], f
             {"point_code": p.point_code, "kind": p.schedule, "valid_from": p.registered_on} for p in points
         ),
         "meter_models": (
-            {"code": m.model_code, "maker": m.maker, "profile": m.profile.name} for _, m in meters
+            {"code": m.model_code, "maker": m.maker, "profile": m.profile_name} for _, m in meters
         ),
         "meters": ({"serial": m.serial, "model_code": m.model_code} for _, m in meters),
         "units": ({"code": m.unit_code, "url": meter_urls[m.serial], "cell": m.cell} for _, m in meters),

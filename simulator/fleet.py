@@ -15,10 +15,12 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
+from protocols.dlms.apdu import Mechanism
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P8_GENERIC
 from simulator.clock import ClockModel
 from simulator.curves import GeneratedLoad, LoadEvent
+from simulator.dlms import DlmsSpec
 from simulator.faultplan import TELNET_OPTIONS, FaultPlan
 from simulator.grid import MARKET_ZONE
 from simulator.meter import MeterSpec, Outage
@@ -29,6 +31,9 @@ HISTORY_DAYS = 200
 MEMORY_DAYS = 140  # the official estimation looks back 84 days from the last closed month: 130 at worst
 DEFAULT_STRATEGY = "ccee-pdc-1.8-r1"
 OTHER_STRATEGY = "chain-e"
+# Clients of ABNT NBR 16968 (reference "dlms_cosem", section 3).
+DLMS_MODEL = "dlms-nbr16968"
+DLMS_PUBLIC_CLIENT, DLMS_READING_CLIENT = 16, 3
 
 
 class Scenario(StrEnum):
@@ -47,6 +52,7 @@ class Scenario(StrEnum):
     OUTAGE = "outage"
     NOISY_LINE = "noisy_line"
     ADDRESSED = "addressed"
+    DLMS = "dlms"
     ORDINARY = "ordinary"
 
 
@@ -64,11 +70,12 @@ EXPECTATION: dict[Scenario, str] = {
     Scenario.OUTAGE: "Real zeros from 09:20 to 11:05 under a recorded outage: measured, not estimated.",
     Scenario.NOISY_LINE: "Telnet octets, WAIT and damaged blocks on the line: repeated, then all measured.",
     Scenario.ADDRESSED: "Addressed by its eight-digit serial (P8): complete and measured.",
+    Scenario.DLMS: "Speaks DLMS/COSEM by the Brazilian profile, with a password: complete and measured.",
     Scenario.ORDINARY: "Nothing unusual: complete and measured.",
 }
 
 # The order in which a fleet is built; it starts over after the last.
-ORDER: tuple[Scenario, ...] = (*list(Scenario)[:-1], *[Scenario.ORDINARY] * 11)
+ORDER: tuple[Scenario, ...] = (*list(Scenario)[:-1], *[Scenario.ORDINARY] * 10)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Loss:
 class DemoMeter:
     """One meter of a point: what it is, how it misbehaves, and what the registry says of it.
 
+    `dlms`: how it speaks where it does not speak NBR 14522; `faults` are of NBR 14522 alone.
     `pulse_energy` is kWh per pulse as a fraction, as the registry and the meter state it; where
     `constant_includes_ratios` is false it is a secondary value and the ratios apply on top.
     """
@@ -101,6 +109,7 @@ class DemoMeter:
     constant_includes_ratios: bool
     element_count: int
     installed_on: date
+    dlms: DlmsSpec | None = None
 
     @property
     def serial(self) -> str:
@@ -109,6 +118,11 @@ class DemoMeter:
     @property
     def profile(self) -> MeterProfile:
         return self.spec.profile
+
+    @property
+    def profile_name(self) -> str:
+        """As the registry has it."""
+        return self.profile.name if self.dlms is None else DLMS_MODEL
 
 
 @dataclass(frozen=True)
@@ -434,6 +448,22 @@ def _addressed(draft: _Draft) -> None:
     draft.meter = replace(draft.meter, model_code="SIM-2000-P8")
 
 
+def _dlms(draft: _Draft) -> None:
+    # One pulse is 1 Wh on the secondary side, as the model has it.
+    meter = draft.meter
+    constant = (1, 1000)
+    per_pulse = meter.tp_ratio * meter.tc_ratio / 1000
+    draft.change_spec(source=replace(draft.load, kwh_per_pulse=per_pulse), pulse_constant=constant)
+    clients = {DLMS_PUBLIC_CLIENT: Mechanism.NONE, DLMS_READING_CLIENT: Mechanism.LLS}
+    draft.meter = replace(
+        draft.meter,
+        model_code="SIM-COSEM",
+        pulse_energy=constant,
+        constant_includes_ratios=False,
+        dlms=DlmsSpec(clients=clients, password=f"{draft.chance.randrange(10**8):08d}".encode()),
+    )
+
+
 _SPECIAL: dict[Scenario, Callable[[_Draft], DemoMeter | None]] = {
     Scenario.OLD_METER: _old_meter,
     Scenario.MEMORY_GAP: _memory_gap,
@@ -448,4 +478,5 @@ _SPECIAL: dict[Scenario, Callable[[_Draft], DemoMeter | None]] = {
     Scenario.OUTAGE: _outage,
     Scenario.NOISY_LINE: _noisy_line,
     Scenario.ADDRESSED: _addressed,
+    Scenario.DLMS: _dlms,
 }

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from simulator.fleet import DemoPoint
+from simulator.dlms import DlmsMeter
+from simulator.dlms_server import DlmsServer
+from simulator.fleet import DemoMeter, DemoPoint
 from simulator.line import SimulatedClock, Station
 from simulator.meter import SimulatedMeter
 from simulator.server import LOOPBACK, TCP_ENQ_PERIOD_S, TcpMeterServer
@@ -52,7 +54,6 @@ class FleetServer:
         self._place = (host, first_port, enq_period_s)
         self._stack: AsyncExitStack | None = None
         self.meters: list[ServedMeter] = []
-        self.stations: dict[str, Station] = {}
 
     @property
     def urls(self) -> dict[str, str]:
@@ -61,28 +62,33 @@ class FleetServer:
 
     async def start(self) -> Self:
         """Listen on every port. If one fails, none stays open."""
-        host, first_port, enq_period_s = self._place
+        first_port = self._place[1]
         async with AsyncExitStack() as stack:
             for point in self._points:
                 for meter in point.meters:
                     port = first_port + len(self.meters) if first_port else 0
-                    station = Station(SimulatedMeter(meter.spec), self._clock, meter.faults)
-                    server = await stack.enter_async_context(
-                        TcpMeterServer(station, host, port, enq_period_s)
-                    )
-                    self.stations[meter.serial] = station
+                    url = await self._serve(meter, port, stack)
                     self.meters.append(
                         ServedMeter(
                             point.uc_code,
                             meter.role,
                             meter.serial,
-                            server.url,
-                            meter.profile.name,
+                            url,
+                            meter.profile_name,
                             point.scenario.value,
                         )
                     )
             self._stack = stack.pop_all()
         return self
+
+    async def _serve(self, meter: DemoMeter, port: int, stack: AsyncExitStack) -> str:
+        host, _, enq_period_s = self._place
+        simulated = SimulatedMeter(meter.spec)
+        if meter.dlms is not None:
+            speaking = DlmsServer(DlmsMeter(simulated, meter.dlms), self._clock, host=host, port=port)
+            return (await stack.enter_async_context(speaking)).url
+        station = Station(simulated, self._clock, meter.faults)
+        return (await stack.enter_async_context(TcpMeterServer(station, host, port, enq_period_s))).url
 
     async def stop(self) -> None:
         """Hang up and close every port."""

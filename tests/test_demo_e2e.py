@@ -95,7 +95,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     name = f"demo_{request.param}"
     server.create_database(name)
     folder = tmp_path_factory.mktemp("demo")
-    options = DemoOptions(points=13, day=DAY)
+    options = DemoOptions(points=14, day=DAY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMF_DATABASE_URL", server.sibling(name).url)
         patch.setenv("SMF_DATA_DIR", str(folder))
@@ -104,7 +104,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         first = run_demo(options, lambda phase: None, lambda step: None)
         between = _stored(db)
         second = run_demo(options, lambda phase: None, lambda step: None)
-        yield Demo(db, folder, demo_fleet(13, DAY), first, second, between)
+        yield Demo(db, folder, demo_fleet(14, DAY), first, second, between)
     with server.connect(autocommit=True) as conn:
         for database in (name, f"{name}_dagster"):
             conn.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
@@ -114,8 +114,8 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.timeout(600)
 class TestDemo:
     def test_all_but_the_silent_and_the_suspended_are_delivered(self, demo: Demo) -> None:
-        assert demo.first.points_read == 12
-        assert demo.first.delivered == demo.first.sent_now == demo.first.receipts == 11
+        assert demo.first.points_read == 13
+        assert demo.first.delivered == demo.first.sent_now == demo.first.receipts == 12
         missing = {item.uc_code: (item.cause, item.who_acts) for item in demo.first.not_delivered}
         assert missing == {
             demo.uc(Scenario.SILENT): ("link_failed", "operator, then field crew"),
@@ -135,13 +135,15 @@ class TestDemo:
             Scenario.OUTAGE,
             Scenario.NOISY_LINE,
             Scenario.ADDRESSED,
+            pytest.param(Scenario.DLMS, marks=pytest.mark.req("TR-5.1")),
         ],
     )
     def test_what_the_meter_holds_is_measured(self, demo: Demo, scenario: Scenario) -> None:
         assert demo.outcome(scenario) == ("ready", "", SLOTS, 0, 0, 0)
 
     @pytest.mark.parametrize(
-        "scenario", [Scenario.OLD_METER, Scenario.FLAKY_LINK, Scenario.NOISY_LINE, Scenario.ADDRESSED]
+        "scenario",
+        [Scenario.OLD_METER, Scenario.FLAKY_LINK, Scenario.NOISY_LINE, Scenario.ADDRESSED, Scenario.DLMS],
     )
     def test_pulses_are_the_load_that_was_simulated(self, demo: Demo, scenario: Scenario) -> None:
         point = next(point for point in demo.points if point.scenario is scenario)
@@ -236,7 +238,7 @@ class TestDemo:
 
     def test_run_again_it_sends_nothing_and_changes_nothing(self, demo: Demo) -> None:
         assert demo.second.sent_now == 0
-        assert demo.second.delivered == 11
+        assert demo.second.delivered == 12
         assert _stored(demo.db) == demo.rows_between
 
     @pytest.mark.req("X-trace")
