@@ -6,6 +6,7 @@ Read, put on record, written once, read back and judged, as for NBR 14522; the o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -32,12 +33,12 @@ from collector.dlms_script import CLOCK as CLOCK_CLASS
 from collector.dlms_script import DATA, PROFILE
 from collector.dlms_session import Talk, Work
 from collector.preview import Preview
-from faults import OperatorFault
+from faults import OperatorFault, RetryFault
 from protocols.dlms.apdu import Attribute, action_request, result_name, set_request
 from protocols.dlms.axdr import Data, Tag, octets
 from protocols.dlms.client import AccessRefused, DlmsClient, Steps
 from protocols.dlms.clock import decode_date_time, encode_date_time
-from protocols.dlms.models import ClockDeviation, DlmsModel
+from protocols.dlms.models import ClockDeviation, DlmsModel, FramingKind
 
 SET_CLOCK = "set-clock"
 """A person's command: set the clock `at` a time, whatever intervals that crosses."""
@@ -203,7 +204,14 @@ class _Errand:
         await tools.commit(Writing(run.before, write.apdu, wrote))
         await wait_to_arrive(arrives, seen, tools, self._work.command)
         try:
-            await self._talk.do(write.by(self._talk.client))
+            async with asyncio.timeout(self._patience_s()):
+                await self._talk.do(write.by(self._talk.client))
+        except TimeoutError as error:
+            raise RetryFault(
+                "no answer to the write; sent again, it would come at another instant",
+                where=f"command {self._work.command}",
+                remedy="the next attempt reads the clock before anything else",
+            ) from error
         except AccessRefused as refused:
             run.end(
                 Verdict.REFUSED,
@@ -214,6 +222,14 @@ class _Errand:
             )
             return False
         return True
+
+    def _patience_s(self) -> float | None:
+        """How long the write is waited for: HDLC sends again what a line loses, and a write may arrive late
+        by half the guard at most. None: nothing is sent again.
+        """
+        if self._model.framing is not FramingKind.HDLC:
+            return None
+        return max(self._work.clock.guard_s / 2, 0.9 * self._model.repeat_s)
 
     async def _look(self, interval_s: int) -> Seen:
         """Read the clock twice; the reading over the shorter round trip counts."""

@@ -15,9 +15,9 @@ from fractions import Fraction
 from protocols.dlms import apdu as pdu
 from protocols.dlms.apdu import AccessResult, Mechanism, obis_octets
 from protocols.dlms.axdr import Data, Tag, array, octets, structure
-from protocols.dlms.clock import decode_date_time, encode_date_time
+from protocols.dlms.clock import SHIFT_MOST_S, decode_date_time, encode_date_time
 from protocols.dlms.security import Keys
-from simulator.grid import MARKET_ZONE, wall_clock
+from simulator.grid import MARKET_ZONE, local_seconds, wall_clock
 from simulator.meter import NO_READER, SimulatedMeter, Stretch
 
 CLOCK, SERIAL, LOAD_PROFILE = "0-0:1.0.0.255", "0-0:96.1.0.255", "1-0:99.1.0.255"
@@ -48,6 +48,7 @@ class DlmsSpec:
         with_null_clocks: rows after the first have a null clock, and a null where a column repeats itself.
         block_octets: largest piece of an answer.
         refuses_ranges, refuses_entries: selectors that are answered with "other reason".
+        refuses_shift, refuses_set: what shift_time, and a SET of the clock, are answered with.
         statuses: status word by the end of a period, naive.
     """
 
@@ -60,17 +61,20 @@ class DlmsSpec:
     block_octets: int = 512
     refuses_ranges: bool = False
     refuses_entries: bool = False
+    refuses_shift: AccessResult | None = None
+    refuses_set: AccessResult | None = None
     statuses: dict[datetime, int] = field(default_factory=dict)
     counter: int = 0
 
 
 class DlmsMeter:
-    """A meter's objects, whatever association asks."""
+    """A meter's objects, whatever association asks. `clock_moves`: seconds by which its clock was moved."""
 
     def __init__(self, meter: SimulatedMeter, spec: DlmsSpec) -> None:
         self.meter = meter
         self.spec = spec
         self.counter_seen = spec.counter
+        self.clock_moves: list[int] = []
 
     def get(self, attribute: pdu.Attribute, selector: int, selection: Data | None, now: datetime) -> Data:
         """Value of an attribute at an instant.
@@ -97,15 +101,33 @@ class DlmsMeter:
         return self._register(attribute, now)
 
     def set_clock(self, at: datetime, now: datetime) -> None:
-        """Attribute 2 of the clock is written."""
-        local = at.astimezone(MARKET_ZONE)
-        self.meter.set_date(local.date(), now, NO_READER)
-        self.meter.set_time((local.hour * 60 + local.minute) * 60 + local.second, now, NO_READER)
+        """Attribute 2 of the clock is written.
+
+        Raises:
+            Refusal: as the specification says.
+        """
+        self._refuse(self.spec.refuses_set)
+        self._move_clock(int(local_seconds(at)), now)
 
     def shift_clock(self, seconds: int, now: datetime) -> None:
-        """Method 6 of the clock."""
-        shown = wall_clock(self.meter.meter_seconds(now) + seconds)
-        self.set_clock(shown.replace(tzinfo=MARKET_ZONE), now)
+        """Method 6 of the clock.
+
+        Raises:
+            Refusal: as the specification says, or it is more than the method takes.
+        """
+        self._refuse(self.spec.refuses_shift)
+        if abs(seconds) > SHIFT_MOST_S:
+            raise Refusal(AccessResult.OTHER_REASON)
+        self._move_clock(self.meter.meter_seconds(now) + seconds, now)
+
+    @staticmethod
+    def _refuse(code: AccessResult | None) -> None:
+        if code is not None:
+            raise Refusal(code)
+
+    def _move_clock(self, meter_seconds: int, now: datetime) -> None:
+        self.clock_moves.append(meter_seconds - self.meter.meter_seconds(now))
+        self.meter.set_clock(meter_seconds, now, NO_READER)
 
     # --- objects -------------------------------------------------------------------------------------
 

@@ -410,6 +410,10 @@ class SimulatedMeter:
         before = self.meter_seconds(now)
         self._set_clock(before - before % DAY_S + seconds_of_day, now, CODE_TIME, reader)
 
+    def set_clock(self, meter_seconds: int, now: datetime, reader: str) -> None:
+        """Date and time at once, as DLMS has it."""
+        self._set_clock(meter_seconds, now, CODE_TIME, reader)
+
     def adjust_clock(self, seconds: float, now: datetime) -> None:
         """Fine adjustment: the clock makes up so many seconds (negative: backwards) little by little."""
         self._life.clock = self._life.clock.adjusted_by(seconds, now, self.spec.micro_adjust_ppm)
