@@ -35,9 +35,10 @@ from protocols.nbr14522.messages import (
     request_for,
 )
 from protocols.nbr14522.messages.layout import table_of
-from protocols.nbr14522.profile import MeterProfile
+from protocols.nbr14522.profile import FileGroups, MeterProfile
 from protocols.nbr14522.profiles import DEFAULT, PROFILES
 from protocols.public_format.fk7 import PARAMETER_CODES
+from protocols.public_format.groups import group_sections
 from protocols.public_format.scan import Fk7Block, scan_fk7, scan_text
 from protocols.public_format.text import CURRENT, PARAMETERS, PREVIOUS, has_place
 
@@ -67,6 +68,10 @@ class Layout:
 
     def answer(self, content: bytes) -> None:
         self._append(False, sealed(content))
+
+    def ask(self, code: int, group: int) -> None:
+        """Ask for the parameters of a channel group, which stays the visible one."""
+        self._append(True, request_for(code, group=group).encode(_NO_READER))
 
     def memory(self, code: int, blocks: Sequence[bytes]) -> Iterator[int]:
         """Ask for a memory and answer with these 258-octet frames; yields their `seq`."""
@@ -208,23 +213,32 @@ def _lay_out_fk7(octets: bytes, profile: MeterProfile) -> Layout:
     scan = scan_fk7(octets)
     layout = Layout(scan.meter_serial)
     layout.issues += [(damage.offset, damage.count, damage.reason) for damage in scan.damages]
+    groups = None
+    if profile.file_groups is FileGroups.IN_ORDER and not scan.damages:
+        groups = group_sections(scan.blocks)
+    for group, blocks in enumerate(groups or [scan.blocks]):
+        _lay_out_group(layout, group, blocks, profile)
+    return layout
+
+
+def _lay_out_group(layout: Layout, group: int, blocks: Sequence[Fk7Block], profile: MeterProfile) -> None:
     memories: dict[int, list[Fk7Block]] = {}
     answers: dict[int, Fk7Block] = {}
-    for block in scan.blocks:
+    for block in blocks:
         code = block.content[0]
         if code in MEMORY_CODES:
             memories.setdefault(code, []).append(block)
         elif code not in answers:
             answers[code] = block
         elif answers[code].content != block.content:
-            # Which channels a second answer is of is not in the file.
-            reason = f"a second answer {code:02X}, with other content"
+            reason = f"a second answer {code:02X}, with other content: which channels it is of is not told"
             layout.issues.append((block.offset, len(block.content), reason))
     for code in sorted(answers, key=lambda code: (code not in PARAMETER_CODES, answers[code].offset)):
+        if group and code in PARAMETER_CODES:
+            layout.ask(code, group)
         layout.answer(answers[code].content)
-    for code, blocks in memories.items():
-        _lay_out_memory(layout, code, blocks, profile)
-    return layout
+    for code, found in memories.items():
+        _lay_out_memory(layout, code, found, profile)
 
 
 def _lay_out_memory(layout: Layout, code: int, blocks: Sequence[Fk7Block], profile: MeterProfile) -> None:

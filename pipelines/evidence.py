@@ -231,7 +231,8 @@ class _Walker:
         if is_continuation:
             return
         self._code, self._blocks_seen, self._last_block = code, 0, b""
-        self._asked_group = getattr(request, "group", None) or 0
+        # The group of the last parameters stays the visible one.
+        self._asked_group = getattr(request, "group", self._asked_group) or 0
 
     def received(self, frame: Frame) -> None:
         try:

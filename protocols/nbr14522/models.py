@@ -25,6 +25,7 @@ from protocols.nbr14522.profile import (
     STRICT,
     ClockChange,
     EmptyMemory,
+    FileGroups,
     GapRecovery,
     HandShake,
     LimitedCount,
@@ -321,6 +322,7 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "words_up_to": _choice(WordsUpTo),
     "clock_change": _choice(ClockChange),
     "second_set_active_octet": _octet,
+    "file_groups": _choice(FileGroups),
     "sunday": _whole,
 }
 """How each setting of a profile is read from TOML: all fields of `MeterProfile` but its name."""

@@ -81,6 +81,15 @@ class ClockChange(StrEnum):
     """The billing period closes, as one maker's meters do: the grid stays clean on both sides."""
 
 
+class FileGroups(StrEnum):
+    """Which channel groups an FK7 file is taken to hold; its blocks do not say their group."""
+
+    IN_ORDER = "in_order"
+    """All, where it holds each group's parameters and memory whole and once, one group after the other."""
+    FIRST = "first"
+    """Channels 1 to 3 alone."""
+
+
 SERIAL_DIGITS = 8
 """Of a meter's serial on the wire."""
 
@@ -305,6 +314,13 @@ class MeterProfile:
     )
     second_set_active_octet: int = setting(
         0x00, "B", "3.1", "o163: the norm as reported says 00 = active; some meters use the opposite."
+    )
+    file_groups: FileGroups = setting(
+        FileGroups.IN_ORDER,
+        "C",
+        "10.1",
+        "FK7 blocks do not say their channel group. Readers ask the groups in order (2.2); a file that has not "
+        "each group whole and once brings only the first.",
     )
     sunday: int = setting(1, "A", "3.1", "Weekday 1 is Sunday: a real frame and two vectors agree.")
 

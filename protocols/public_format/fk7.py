@@ -10,6 +10,7 @@ from protocols.public_format.errors import FileRefused
 # Codes that a file is known to hold.
 KNOWN_CODES = frozenset({0x14, *range(0x20, 0x29), *range(0x41, 0x47), 0x51, 0x52, 0x80})
 PARAMETER_CODES = frozenset({0x20, 0x21, 0x22, 0x51})
+MEMORY_CODES = frozenset({0x26, 0x27, 0x52})
 
 
 def write_fk7(blocks: Iterable[bytes]) -> bytes:

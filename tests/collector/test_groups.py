@@ -46,7 +46,8 @@ def twelve_channels(interval_s: int) -> SimulatedMeter:
     return SimulatedMeter(spec)
 
 
-def read(meter: SimulatedMeter, sequence: SequenceName) -> Decoded:
+def frames_of(meter: SimulatedMeter, sequence: SequenceName) -> list[Frame]:
+    """What a session with the meter leaves as evidence."""
     frames: list[Frame] = []
 
     def record(at: datetime, is_sent: bool, _command: int, crc_ok: bool | None, payload: bytes) -> None:
@@ -61,7 +62,12 @@ def read(meter: SimulatedMeter, sequence: SequenceName) -> Decoded:
             return result.outcome
 
     assert asyncio.run(run()) == "complete"
-    return decode_session(frames, DEFAULT, MeterContext(1, SERIAL, 1, MARKET_ZONE))
+    return frames
+
+
+def read(meter: SimulatedMeter, sequence: SequenceName) -> Decoded:
+    context = MeterContext(1, SERIAL, 1, MARKET_ZONE)
+    return decode_session(frames_of(meter, sequence), DEFAULT, context)
 
 
 @pytest.mark.req("TR-5.7c", "TR-5.12a", "TR-5.1")
