@@ -319,8 +319,8 @@ class MeterProfile:
         FileGroups.IN_ORDER,
         "C",
         "10.1",
-        "FK7 blocks do not say their channel group. Readers ask the groups in order (2.2); a file that has not "
-        "each group whole and once brings only the first.",
+        "FK7 blocks do not say their channel group. Readers ask the groups in order (2.2); a file that has "
+        "not each group whole and once brings only the first.",
     )
     sunday: int = setting(1, "A", "3.1", "Weekday 1 is Sunday: a real frame and two vectors agree.")
 
