@@ -21,13 +21,16 @@ from collector.dlms_decode import decode_dlms
 from collector.dlms_script import discovery, identity, load_profile, registers
 from collector.dlms_secrets import Secrets
 from collector.dlms_session import DlmsLine, read_dlms, steps
+from collector.drain import drain
 from collector.planning import Span
 from collector.transports import Timeouts, open_stream, parse_url
+from collector.worklist import request_missing
 from protocols.dlms import models
 from protocols.dlms.apdu import Attribute
 from protocols.dlms.axdr import octets
 from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.transcript import Recorded, exchanges
+from simulator.clock import SettableClock
 from tests.collector.world import MARKET, add_meter, collect, query, quick, sessions, stored
 
 pytestmark = pytest.mark.req("TR-5.12a")
@@ -59,6 +62,12 @@ access = ["entry"]
 [models.dlms-peer-all]
 extends = "dlms-peer"
 access = ["all"]
+[models.dlms-peer-set]
+extends = "dlms-peer"
+clock_shift_up_to_s = 0
+[models.dlms-peer-set-hdlc]
+extends = "dlms-peer-set"
+framing = "hdlc"
 [models.dlms-peer-gmac]
 extends = "dlms-peer"
 client = 1
@@ -235,8 +244,50 @@ def test_a_ciphered_meter_is_collected_and_its_counter_only_grows(simulate, embe
     assert {0xC8, 0xCC} <= tags, "services went ciphered"
 
 
+@pytest.mark.req("TR-5.6d")
+@pytest.mark.parametrize(
+    ("name", "options", "method", "verdict"),
+    [
+        ("dlms-peer-set", CLIENTS, "set", "confirmed"),
+        ("dlms-peer-set-hdlc", [*CLIENTS, "--hdlc"], "set", "confirmed"),
+        # It answers shift_time with success and leaves its clock as it was: only reading back tells.
+        ("dlms-peer-hdlc", [*CLIENTS, "--hdlc"], "shift", "mismatch"),
+        ("dlms-peer-gmac", GMAC, "shift", "mismatch"),
+    ],
+)
+def test_the_clock_is_corrected_through_the_queue(
+    simulate, embedded_db, tmp_path, name, options, method, verdict
+):
+    """Two minutes slow, at the beginning of an interval; what is off by days is left to persons."""
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(
+        f'[meters.{SERIAL}]\npassword = "{PASSWORD.decode()}"\nencryption_key = "{ENCRYPTION}"\n'
+        f'authentication_key = "{AUTHENTICATION}"\n'
+    )
+    secrets.chmod(0o600)
+    db = quick(embedded_db, dlms_secrets_path=secrets)
+    url = simulate(*options)
+    clock = SettableClock(datetime(2024, 5, 1, 10, 2, tzinfo=UTC))  # the meter says 10:00:00
+    with db.connect() as conn:
+        conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'D')")
+        conn.execute("INSERT INTO agent (code, name, distributor_id) SELECT 1, 'A', id FROM distributor")
+        add_meter(conn, 1, SERIAL, url, name, since="2024-01-01Z")
+        conn.execute("UPDATE installation SET interval_s = 900")
+    day = date(2024, 4, 30)
+    (summary,) = asyncio.run(drain(db, request_missing(db, [day], clock(), "test"), clock, deadline_s=60))
+    assert summary.state == "done", summary
+    waiting = query(db, "SELECT id FROM job_request WHERE kind = 'command' AND state = 'queued'")
+    asyncio.run(drain(db, [request_id for (request_id,) in waiting], clock, deadline_s=60))
+    ((asked_by, found, detail),) = query(db, "SELECT requested_by, verdict, detail FROM command_status")
+    assert (asked_by, found, detail["method"]) == ("clock rule", verdict, method)
+    assert detail["step_s"] == pytest.approx(120, abs=4)
+    assert abs(detail["drift_after_s"]) < 2 or method == "shift"
+    touched = query(db, "SELECT day::text, first_slot, last_slot FROM interval_flag")
+    assert touched == [("2024-05-01", 28, 28)]
+
+
 def test_the_clock_is_set(simulate):
-    """By the protocol core alone: no command of the queue does so yet."""
+    """By the protocol core alone."""
     clock = Attribute(8, "0-0:1.0.0.255", 2)
     told = datetime(2026, 11, 21, 3, 7, 30, tzinfo=MARKET)
 
