@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime, tzinfo
 from fractions import Fraction
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipelines.public_export import (
     FileFacts,
     Installation,
     Losses,
+    Piece,
     Progress,
     Request,
     Result,
@@ -209,75 +211,76 @@ def export_by_profile(
 ) -> Result:
     """Write CSV files of stored readings as a profile says, and record it; see `export_public`."""
     writer = _CsvWriter(profile, request, db.settings.market.tzinfo)
-    return run_export(db, request, [f"csv:{profile.name}"], writer, progress, writer.rest)
+    return run_export(db, request, [f"csv:{profile.name}"], writer, progress)
 
 
 class _CsvWriter:
-    """CSV files; with per = "all" the rows gather until the end."""
+    """CSV files; with per = "all" each UC is the next part of the one file."""
 
     def __init__(self, profile: ImportProfile, request: Request, zone: tzinfo) -> None:
         self._profile = profile
         self._request = request
         self._zone = zone
-        self._gathered: list[pl.DataFrame] = []
+        self._has_begun = False
 
-    def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[tuple[FileFacts, bytes]]:
-        frames: dict[str, list[pl.DataFrame]] = {}
-        for installation, frame in chunk:
-            if installation.role not in self._profile.rows.roles:
-                continue
-            rows = self._rows(installation, frame)
-            if not rows.is_empty():
-                frames.setdefault(installation.uc_code, []).append(rows)
-        if self._profile.file.per == "all":
-            self._gathered += [one for same in frames.values() for one in same]
-            return
-        for same in frames.values():
-            by_meter = "{meter}" in self._profile.file.path
-            for part in same if by_meter else [pl.concat(same)]:
-                yield self._file(part)
-
-    def rest(self) -> Iterator[tuple[FileFacts, bytes]]:
-        """What was gathered."""
-        if self._gathered:
-            yield self._file(pl.concat(self._gathered))
-
-    def _file(self, rows: pl.DataFrame) -> tuple[FileFacts, bytes]:
+    def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[Piece]:
         rules = self._profile.file
-        names = {
-            "uc": folder_of(rows["uc"][0]),
-            "meter": folder_of(rows["meter"][0]),
-            "first_day": self._request.first_day.isoformat(),
-            "last_day": self._request.last_day.isoformat(),
-        }
+        for installation, rows in self._by_file(chunk):
+            facts = self._facts(rows, self._path(installation))
+            octets = self._text(rows).encode(rules.encoding.removesuffix("-sig"), errors="replace")
+            if rules.per == "uc" or not self._has_begun:
+                octets = self._head() + octets
+            self._has_begun = True
+            yield Piece(facts, octets, is_whole=rules.per == "uc")
+
+    def _by_file(self, chunk: Chunk) -> Iterator[tuple[Installation, pl.DataFrame]]:
+        """Rows of a UC, or of one of its meters where these have files of their own; one at a time."""
+        by_meter = "{meter}" in self._profile.file.path
+        wanted = [one for one in chunk if one[0].role in self._profile.rows.roles]
+        for _, same in groupby(wanted, key=lambda one: one[0].uc_id):
+            files: dict[str, list[tuple[Installation, pl.DataFrame]]] = {}
+            for one, frame in same:
+                rows = self._rows(one, frame)
+                if not rows.is_empty():
+                    files.setdefault(one.serial if by_meter else "", []).append((one, rows))
+            for parts in files.values():
+                yield parts[0][0], pl.concat(rows for _, rows in parts)
+
+    def _path(self, installation: Installation) -> str:
+        return self._profile.file.path.format(
+            uc=folder_of(installation.uc_code),
+            meter=folder_of(installation.serial),
+            first_day=self._request.first_day.isoformat(),
+            last_day=self._request.last_day.isoformat(),
+        )
+
+    def _head(self) -> bytes:
+        """What a file begins with: the mark of its encoding, and headings."""
+        rules = self._profile.file
+        # Headings may repeat, which columns of a frame may not.
+        headings = pl.DataFrame([[column.name] for column in self._profile.columns])
+        return (_csv(headings, rules) if rules.has_header else "").encode(rules.encoding, errors="replace")
+
+    def _text(self, rows: pl.DataFrame) -> str:
+        rules = self._profile.file
         table = rows.select(
             _written(column, rules.decimal).alias(str(number))
             for number, column in enumerate(self._profile.columns)
         )
-        # Headings may repeat, which columns of a frame may not.
-        text = table.write_csv(
-            separator=rules.separator, include_header=False, line_terminator=rules.line_end
-        )
-        if rules.has_header:
-            headings = pl.DataFrame([[column.name] for column in self._profile.columns])
-            text = (
-                headings.write_csv(
-                    separator=rules.separator, include_header=False, line_terminator=rules.line_end
-                )
-                + text
-            )
+        return _csv(table, rules)
+
+    def _facts(self, rows: pl.DataFrame, path: str) -> FileFacts:
         first, last = rows["interval_start"].min(), rows["interval_end"].max()
         assert isinstance(first, datetime)
         assert isinstance(last, datetime)
-        facts = FileFacts(
-            path=rules.path.format(**names),
+        return FileFacts(
+            path=path,
             uc_ids=tuple(rows["uc_id"].unique().sort()),
             meter_ids=tuple(rows["meter_id"].unique().sort()),
             first_start=first.replace(tzinfo=self._zone).astimezone(UTC),
             last_end=last.replace(tzinfo=self._zone).astimezone(UTC),
             intervals=rows.height,
         )
-        return facts, text.encode(rules.encoding, errors="replace")
 
     def _rows(self, installation: Installation, frame: pl.DataFrame) -> pl.DataFrame:
         """One row an interval, in order of channel and time; times naive, market."""
@@ -316,6 +319,10 @@ class _CsvWriter:
             role=pl.lit(installation.role),
             quantity=pl.col("quantity_code"),
         ).drop("source_starts", "source_sessions")
+
+
+def _csv(table: pl.DataFrame, rules: FileRules) -> str:
+    return table.write_csv(separator=rules.separator, include_header=False, line_terminator=rules.line_end)
 
 
 def energy_of_pulse(installation: Installation) -> Fraction:

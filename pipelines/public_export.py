@@ -8,28 +8,25 @@ formats are `protocols.public_format`'s, runs without gaps `pipelines.public_run
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import polars as pl
 import psycopg
 
+from collector.public_files import file_profile
 from collector.worklist import market_zone
 from faults import OperatorFault
+from pipelines.export_target import Target
 from pipelines.public_headers import Header, HeaderKey, market_time, parameters_of, read_headers
 from pipelines.public_runs import LeftOut, Run, Vector, cut_runs
 from protocols.nbr14522.memory import MAX_BLOCK_NUMBER, WORDS_PER_BLOCK, words_to_payloads
 from protocols.nbr14522.messages import memory_blocks
-from protocols.nbr14522.profiles import profile_named
 from protocols.public_format import FileKind, TextFile, file_name, write_fk7, write_text
 from protocols.public_format.text import CHANNELS, INTERVALS_PER_LINE, MAX_LINES
 from storage import audit
@@ -44,8 +41,6 @@ MAX_INTERVALS = {
     FileKind.TEXT: MAX_LINES * INTERVALS_PER_LINE,
     FileKind.FK7: MAX_BLOCK_NUMBER * WORDS_PER_BLOCK // CHANNELS,
 }
-# An archive of the same readings is the same to the octet.
-_ARCHIVE_TIME = (1980, 1, 1, 0, 0, 0)
 _INSTALLATIONS = """
 SELECT uc.id, uc.code, i.meter_id, m.serial, mm.profile, i.role, i.active_channel, i.pulse_energy_num,
     i.pulse_energy_den, i.tp_ratio::text, i.tc_ratio::text, i.constant_includes_ratios, lower(i.valid),
@@ -101,6 +96,18 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A whole file, or the next part of one: parts of a path come one after the other, with no other between.
+
+    `facts` are those of the part alone.
+    """
+
+    facts: FileFacts
+    octets: bytes
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A file that was written."""
 
@@ -142,7 +149,7 @@ Chunk = Sequence[tuple[Installation, pl.DataFrame]]
 """Installations and the readings of their meters within the period and the installation."""
 Losses = Counter[tuple[str, int, str]]
 """(UC, channel, reason) -> intervals that a format cannot say."""
-Writer = Callable[[Connection, Chunk, Losses], Iterator[tuple[FileFacts, bytes]]]
+Writer = Callable[[Connection, Chunk, Losses], Iterator[Piece]]
 Progress = Callable[[int, int], None]
 
 
@@ -168,31 +175,24 @@ def run_export(
     labels: Sequence[str],
     write: Writer,
     progress: Progress,
-    rest: Callable[[], Iterator[tuple[FileFacts, bytes]]] = lambda: iter(()),
 ) -> Result:
     """Take installations in chunks through a writer into the target, then record what was written.
 
     Args:
         labels: names of the formats, for the record.
-        rest: files that the writer can only make when it has seen all chunks.
     """
-    written: list[Written] = []
     losses: Losses = Counter()
     done = 0
-    with db.connect() as conn, _Target(request.target) as target:
+    with db.connect() as conn, Target(request.target) as target:
         named = _named_ucs(conn, request)
         installations = _installations(conn, request, named)
-
-        def keep(files: Iterator[tuple[FileFacts, bytes]]) -> None:
-            for facts, octets in files:
-                target.add(facts.path, octets)
-                written.append(Written(facts, len(octets), hashlib.sha256(octets).digest()))
-
+        keeper = _Keeper(target)
         for part in _whole_ucs(installations):
-            keep(write(conn, _with_readings(db, part, request), losses))
+            for piece in write(conn, _with_readings(db, part, request), losses):
+                keeper.take(piece)
             done += len(part)
             progress(done, len(installations))
-        keep(rest())
+        written = keeper.finish()
         if not written:
             raise OperatorFault(
                 f"no readings from {request.first_day} to {request.last_day}",
@@ -209,6 +209,66 @@ def run_export(
     silent = {one.uc_code for one in installations if one.uc_id not in told}
     silent |= (named or set()) - {one.uc_code for one in installations}
     return Result(export_id, tuple(written), tuple(sorted(silent)), tuple(left_out))
+
+
+class _Keeper:
+    """Puts pieces into the target, and knows of each file what was written."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._written: list[Written] = []
+        self._begun: _Begun | None = None
+
+    def take(self, piece: Piece) -> None:
+        path = piece.facts.path
+        if self._begun is not None and (piece.is_whole or self._begun.path != path):
+            self._end()
+        if piece.is_whole:
+            self._target.add(path, piece.octets)
+            digest = hashlib.sha256(piece.octets).digest()
+            self._written.append(Written(piece.facts, len(piece.octets), digest))
+            return
+        self._target.append(path, piece.octets)
+        self._begun = self._begun or _Begun(path)
+        self._begun.add(piece)
+
+    def finish(self) -> list[Written]:
+        self._end()
+        return self._written
+
+    def _end(self) -> None:
+        if self._begun is not None:
+            self._written.append(self._begun.written())
+            self._begun = None
+
+
+class _Begun:
+    """A file that is written in parts, each at once on its way; there may be as many as UCs."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._uc_ids: set[int] = set()
+        self._meter_ids: set[int] = set()
+        self._ends: tuple[datetime, datetime] | None = None
+        self._intervals = 0
+        self._octets = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, piece: Piece) -> None:
+        facts = piece.facts
+        self._uc_ids.update(facts.uc_ids)
+        self._meter_ids.update(facts.meter_ids)
+        first, last = self._ends or (facts.first_start, facts.last_end)
+        self._ends = min(first, facts.first_start), max(last, facts.last_end)
+        self._intervals += facts.intervals
+        self._octets += len(piece.octets)
+        self._hash.update(piece.octets)
+
+    def written(self) -> Written:
+        assert self._ends is not None  # A file begins with a part.
+        ids = tuple(sorted(self._uc_ids)), tuple(sorted(self._meter_ids))
+        facts = FileFacts(self.path, *ids, *self._ends, self._intervals)
+        return Written(facts, self._octets, self._hash.digest())
 
 
 def _named_ucs(conn: Connection, request: Request) -> set[str] | None:
@@ -367,7 +427,7 @@ class _PublicWriter:
         self._reader_serial = reader_serial
         self._paths: set[str] = set()
 
-    def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[tuple[FileFacts, bytes]]:
+    def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[Piece]:
         vectors = [(installation, vectors_of(frame)) for installation, frame in chunk]
         for kind in self._request.formats:
             parts: list[tuple[Installation, Run]] = []
@@ -389,7 +449,7 @@ class _PublicWriter:
             days,
             begin,
             end,
-            sign_bit=profile_named(installation.profile_name).sign_bit,
+            sign_bit=file_profile(installation.profile_name).sign_bit,
             max_intervals=MAX_INTERVALS[kind],
         )
 
@@ -401,9 +461,7 @@ class _PublicWriter:
             (installation.pulse_energy_num, installation.pulse_energy_den),
         )
 
-    def _file(
-        self, installation: Installation, run: Run, header: Header, kind: FileKind
-    ) -> tuple[FileFacts, bytes]:
+    def _file(self, installation: Installation, run: Run, header: Header, kind: FileKind) -> Piece:
         path, at = self._free_path(installation, kind, run.last_end)
         if kind is FileKind.FK7:
             octets = _fk7(installation, run, header, at)
@@ -417,7 +475,7 @@ class _PublicWriter:
             last_end=market_time(run.last_end, self._zone),
             intervals=len(run.words),
         )
-        return facts, octets
+        return Piece(facts, octets)
 
     def _free_path(self, installation: Installation, kind: FileKind, at: datetime) -> tuple[str, datetime]:
         """A name that fits the file's time; two times may share a name, so the later one moves on."""
@@ -436,7 +494,7 @@ def folder_of(uc_code: str) -> str:
 
 def _fk7(installation: Installation, run: Run, header: Header, at: datetime) -> bytes:
     # 51 and 52, the whole memory: 26 would be the words since the last reset, which a period need not be.
-    packing = profile_named(installation.profile_name).packing
+    packing = file_profile(installation.profile_name).packing
     further = [one for one in (header.registers, header.failures, header.changes) if one is not None]
     words = run.words.ravel()
     return write_fk7(
@@ -458,72 +516,3 @@ def _text(installation: Installation, run: Run, header: Header, at: datetime, re
     blocks = {name: one.encode(installation.serial)[:-2] for name, one in answers.items() if one is not None}
     words = tuple(run.words.ravel().tolist())
     return write_text(TextFile(reader_serial=reader_serial, blocks=blocks, current_words=words))
-
-
-# --- where it goes -----------------------------------------------------------------------------------------
-
-
-class _Target:
-    """An archive or a folder that is there whole, or not at all: written beside its place, then renamed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._archive: zipfile.ZipFile | None = None
-        self._is_archive = path.suffix.lower() == ".zip"
-
-    def __enter__(self) -> Self:
-        if self._path.exists() and (self._is_archive or not self._path.is_dir() or any(self._path.iterdir())):
-            raise OperatorFault(
-                "is there already", where=str(self._path), remedy="name a new archive or an empty folder"
-            )
-        with self._writing():
-            if self._is_archive:
-                self._archive = zipfile.ZipFile(self._part, "x", zipfile.ZIP_DEFLATED)
-            else:
-                self._part.mkdir()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._archive is not None:
-            self._archive.close()
-        if self._part.is_dir():
-            shutil.rmtree(self._part)
-        self._part.unlink(missing_ok=True)
-
-    def add(self, path: str, octets: bytes) -> None:
-        with self._writing():
-            if self._archive is None:
-                place = self._part / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(octets)
-                return
-            entry = zipfile.ZipInfo(path, _ARCHIVE_TIME)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            self._archive.writestr(entry, octets)
-
-    def close(self) -> bytes | None:
-        """SHA-256 of the archive; None for a folder."""
-        if self._archive is None:
-            return None
-        with self._writing():
-            self._archive.close()
-            self._archive = None
-            with self._part.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").digest()
-
-    def publish(self) -> None:
-        with self._writing():
-            self._part.replace(self._path)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OperatorFault(
-                f"cannot write: {error.strerror}",
-                where=str(self._path),
-                remedy="name a place you may write to, with room left",
-            ) from error

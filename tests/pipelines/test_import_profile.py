@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import tomllib
+import zipfile
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from importlib import resources
@@ -16,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faults import OperatorFault
+from pipelines import public_export
+from pipelines.export_target import Target
 from pipelines.import_profile import export_by_profile, load_import_profile, scaled_energy
 from pipelines.public_export import Request, list_exports
 from storage.readings import SCHEMA, merge_readings
-from tests.collector.world import NOW
+from tests.collector.world import NOW, add_meter
 from tests.pipelines.test_public_import import with_meter
 
 DAY = date(2026, 11, 20)
@@ -187,3 +191,77 @@ def test_times_are_market_time(embedded_db, tmp_path):
     assert facts.first_start.isoformat() == "2026-11-20T03:00:00+00:00"
     assert facts.last_end - facts.first_start == timedelta(days=1)
     assert isinstance(facts.last_end, datetime)
+
+
+def with_ucs(db, count: int, profile: str = "default") -> None:
+    """UCs with a meter and a day of 24 intervals each."""
+    with_readings(db, (1, DAY, 1, list(range(24))))
+    columns = "channel, day, version, quantity_code, interval_s, pulses, source_starts, source_sessions, recorded_at"
+    with db.connect() as conn:
+        for number in range(1, count):
+            meter_id = add_meter(conn, number, f"{10000001 + number}", "tcp://10.0.0.1:4059", profile)
+            conn.execute(
+                f"INSERT INTO reading_day (meter_id, {columns}) SELECT %s, {columns} FROM reading_day LIMIT 1",
+                [meter_id],
+            )
+
+
+@pytest.mark.req("TR-5.6a")
+def test_one_file_for_all_is_written_uc_by_uc_and_has_the_octets_of_the_files_of_each(
+    embedded_db, tmp_path, monkeypatch
+):
+    ucs = 12
+    with_ucs(embedded_db, ucs)
+    (tmp_path / "each.toml").write_text(CSV.replace('encoding = "utf-8"', 'encoding = "utf-8-sig"'))
+    (tmp_path / "all.toml").write_text(
+        CSV.replace('encoding = "utf-8"', 'encoding = "utf-8-sig"')
+        .replace('path = "{uc}/{uc}_{first_day}_{last_day}.csv"', 'path = "all_{first_day}.csv"')
+        .replace('per = "uc"', 'per = "all"')
+    )
+    each = load_import_profile(str(tmp_path / "each.toml"))
+    all_ = load_import_profile(str(tmp_path / "all.toml"))
+    export_by_profile(embedded_db, request(tmp_path / "each"), each)
+    files = sorted((tmp_path / "each").rglob("*.csv"))
+    assert len(files) == ucs
+    head, *_ = files[0].read_bytes().splitlines(keepends=True)
+    expected = head + b"".join(path.read_bytes().removeprefix(head) for path in files)
+    assert head.startswith(b"\xef\xbb\xbf")
+
+    pieces, reads = [], []
+    append, read = Target.append, public_export.read_reading_days
+
+    def counted(self, path, octets):
+        pieces.append(len(octets))
+        append(self, path, octets)
+
+    def few(db, *days, meter_ids, **options):
+        reads.append(len(meter_ids))
+        return read(db, *days, meter_ids=meter_ids, **options)
+
+    monkeypatch.setattr(Target, "append", counted)
+    monkeypatch.setattr(public_export, "read_reading_days", few)
+    monkeypatch.setattr(public_export, "_CHUNK", 2)
+    folder = export_by_profile(embedded_db, request(tmp_path / "folder"), all_)
+    archive = export_by_profile(embedded_db, request(tmp_path / "all.zip"), all_)
+    assert (tmp_path / "folder" / "all_2026-11-20.csv").read_bytes() == expected
+    with zipfile.ZipFile(tmp_path / "all.zip") as stored:
+        assert stored.read("all_2026-11-20.csv") == expected
+    # Neither readings nor octets of more than a few UCs are held at once.
+    assert max(reads) == 2
+    assert len(pieces) == 2 * ucs
+    assert max(pieces) < len(expected) / ucs * 1.5
+    for result in (folder, archive):
+        (written,) = result.files
+        assert (written.octets, written.sha256) == (len(expected), hashlib.sha256(expected).digest())
+        assert (written.facts.intervals, len(written.facts.uc_ids)) == (24 * ucs, ucs)
+        assert len(written.facts.meter_ids) == ucs
+    again = export_by_profile(embedded_db, request(tmp_path / "again.zip"), all_)
+    assert again.files == archive.files
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "all.zip").read_bytes()
+
+
+@pytest.mark.req("TR-5.6a")
+def test_meters_of_other_protocols_are_exported_too(embedded_db, tmp_path):
+    with_ucs(embedded_db, 2, "dlms-generic")
+    result = public_export.export_public(embedded_db, request(tmp_path / "out"))
+    assert len({uc for one in result.files for uc in one.facts.uc_ids}) == 2
