@@ -411,7 +411,9 @@ class HdlcFraming:
 
     def _spend(self) -> None:
         if not self._repeats_left:
-            raise NoAnswer(f"no answer, asked {self._repeats + 1} times", where="HDLC")
+            has_it = self._link is _Link.OPEN and not self._unacknowledged
+            heard = "; the meter has taken the request" if has_it else ""
+            raise NoAnswer(f"no answer, asked {self._repeats + 1} times{heard}", where="HDLC")
         self._repeats_left -= 1
         self.retries += 1
 

@@ -1,0 +1,211 @@
+"""The third party's simulator on other lines: GMAC over HDLC, a serial line, and lines that lose frames."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import select
+import socket
+import threading
+import tty
+from datetime import UTC, datetime
+
+import pytest
+
+from collector.decoded import Frame, MeterContext
+from collector.dlms_decode import decode_dlms
+from collector.dlms_script import discovery
+from collector.dlms_secrets import Secrets
+from collector.dlms_session import DlmsLine, read_dlms, steps
+from collector.transports import Timeouts, open_stream, parse_url
+from protocols.dlms import models
+from protocols.dlms.security import Keys
+from protocols.dlms.transcript import label
+from tests.collector import test_dlms_peer as peer
+from tests.collector.test_dlms_peer import (
+    AUTHENTICATION,
+    CLIENTS,
+    ENCRYPTION,
+    GMAC,
+    everything,
+    pydlms,
+    simulate,
+    visit,
+)
+
+__all__ = ["pydlms", "simulate"]  # fixtures
+
+pytestmark = pytest.mark.req("TR-5.12a")
+
+MODELS = (
+    peer.MODELS
+    + """
+[models.dlms-peer-gmac-lines]
+extends = "dlms-peer-gmac"
+framing = "hdlc"
+[models.dlms-peer-impatient]
+extends = "dlms-peer-hdlc"
+repeat_s = 0.2
+"""
+)
+
+
+@pytest.fixture(autouse=True)
+def catalogue():
+    models.add_catalogue("peer-lines", MODELS)
+    yield
+    models.remove_catalogue("peer-lines")
+
+
+def test_ciphered_services_over_hdlc(simulate):
+    model = models.model_named("dlms-peer-gmac-lines")
+    keys = Keys(bytes.fromhex(ENCRYPTION), bytes.fromhex(AUTHENTICATION))
+    used, frames = [0], []
+
+    async def reserve(key_id, title, above, count):
+        used.append(max(used[-1], above) + count)
+        return used[-1] - count + 1
+
+    async def is_known(key_id, title):
+        return True
+
+    line = DlmsLine(
+        parse_url(simulate(*GMAC, "--hdlc")),
+        model,
+        Timeouts(5, 10, 30),
+        Secrets(b"", keys),
+        b"12345678",
+        reserve,
+        is_known,
+    )
+    result = asyncio.run(
+        read_dlms(
+            line,
+            steps(lambda client: everything(client, model)),
+            lambda *frame: frames.append(frame),
+            lambda: datetime.now(UTC),
+            open_stream,
+        )
+    )
+    assert (result.outcome, result.fault) == ("complete", None)
+    on_line = [payload for *_, payload in frames if payload[:1] == b"~"]
+    assert {0xC8, 0xCC} <= {label(payload) for payload in on_line}
+    kept = [
+        Frame(seq, at, is_sent, True, payload) for seq, (at, is_sent, _, _, payload) in enumerate(frames, 1)
+    ]
+    found = decode_dlms(kept, model, MeterContext(1, peer.SERIAL, 1, peer.MARKET))
+    assert sum(int(vector.present.sum()) for vector in found.vectors) == 95
+
+
+class Between:
+    """A line to the peer: `carry` says what becomes of what is sent, and of what comes back."""
+
+    def __init__(self, url, carry):
+        self._port = int(url.rpartition(":")[2])
+        self._carry = carry
+
+    async def __aenter__(self):
+        self._tasks = []
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        await self._server.wait_closed()
+        await asyncio.gather(*self._tasks)
+
+    async def _serve(self, reader, writer):
+        self._tasks.append(asyncio.current_task())
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        await asyncio.gather(self._pump(True, reader, back), self._pump(False, there, writer))
+
+    async def _pump(self, is_up, source, sink):
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(4096):
+                sink.write(self._carry(is_up, data))
+        sink.close()
+
+
+def test_what_a_line_loses_on_its_way_to_the_peer_is_sent_again(simulate):
+    """The peer says by N(R) what it has; a request that it got is not repeated."""
+    chance = random.Random(7)
+    lost = []
+
+    def carry(is_up, data):
+        luck = chance.random() if is_up else 1.0
+        if luck < 0.15:
+            lost.append(data)
+            return b"" if luck < 0.1 else data[:5] + bytes([data[5] ^ 4]) + data[6:]
+        return data + data if luck < 0.2 else data
+
+    async def work():
+        async with Between(simulate(*CLIENTS, "--hdlc"), carry) as url:
+            return await asyncio.to_thread(visit, url, "dlms-peer-impatient", everything)
+
+    result, found, _ = asyncio.run(work())
+    assert (result.outcome, result.fault) == ("complete", None)
+    assert len(lost) > 3
+    assert result.retries >= len(lost)
+    counts = [int(count) for vector in found.vectors for count in vector.pulses[vector.present]]
+    assert counts == [7] * 95
+
+
+def test_a_lost_answer_that_the_peer_does_not_repeat_ends_in_a_fault(simulate):
+    frames = []
+
+    def carry(is_up, data):
+        if not is_up:
+            frames.append(data)
+        return b"" if len(frames) == 4 and not is_up else data
+
+    async def work():
+        async with Between(simulate(*CLIENTS, "--hdlc"), carry) as url:
+            return await asyncio.to_thread(visit, url, "dlms-peer-impatient", everything)
+
+    result, _, _ = asyncio.run(work())
+    assert result.outcome == "partial"
+    assert result.fault is not None
+    assert "the meter has taken the request" in str(result.fault)
+    assert result.retries >= 5
+
+
+def test_the_peer_on_a_serial_line(simulate):
+    """A pseudo terminal before the peer's HDLC over TCP: what socat would do."""
+    url = simulate(*CLIENTS, "--hdlc")
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    port = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+
+    def bridge():
+        while True:
+            ready, _, _ = select.select([master, port], [], [], 10)
+            if master in ready:
+                port.sendall(os.read(master, 4096))
+            if port in ready:
+                data = port.recv(4096)
+                if not data:
+                    return
+                os.write(master, data)
+
+    thread = threading.Thread(target=bridge)
+    thread.start()
+    try:
+        result, found, heard = visit(
+            f"serial://{os.ttyname(slave)}?baud=9600", "dlms-peer-hdlc", with_objects
+        )
+    finally:
+        port.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        port.close()
+        os.close(master)
+        os.close(slave)
+    assert (result.outcome, result.fault) == ("complete", None)
+    assert sum(int(vector.present.sum()) for vector in found.vectors) == 95
+    assert any(one.attribute.class_id == 15 and one.value is not None for one in heard)
+
+
+def with_objects(client, model):
+    yield from everything(client, model)
+    yield from discovery(client)
