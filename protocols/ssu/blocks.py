@@ -36,6 +36,16 @@ TARIFFS = {0: "azul", 1: "verde", 2: "irrigantes", 3: "outra"}
 QUADRANTS = {0: 1, 1: 4, 2: 2, 3: 3}
 WIRINGS = {0: "star", 1: "undefined", 2: "delta", 3: "two_phase_120", 4: "single_phase", 5: "series_parallel",
            6: "grounded_delta"}  # fmt: skip
+MIXED_CODE = 0x01
+# What octets 6-9 of a mixed block hold, by the second of the meter's clock modulo six.
+MIXED_ROTATION = (
+    "serial_number",
+    "tp_ratio_x10000",
+    "tc_ratio_x10000",
+    "ke_wh_per_pulse_x10000",
+    "reserved_4",
+    "reserved_5",
+)
 MIXED_EPOCH = datetime(1980, 1, 1)  # noqa: DTZ001 - the meter's local clock, without zone
 
 
@@ -161,8 +171,35 @@ class MixedBlock:
         wh, q1, q4, wh_reverse, q2, q3 = self.counters
         return {"R1": wh, "R2": wh_reverse, "R3": q1, "R4": q2, "R5": q3, "R6": q4}
 
+    def encode(self, hour_post: str = "own") -> bytes:
+        """The fifty-six octets on the line; `hour_post`: see `SsuSettings.mixed_hour_post`."""
+        control = self.is_reactive_tariff << 15 | self.is_inductive << 14 | self.is_capacitive << 13
+        control |= self.reactive_toggle << 12 | self.bill_toggle << 2
+        control |= _key(mixed_segments(hour_post), self.segment)
+        head = _MIXED.pack(
+            MIXED_CODE,
+            _key(WIRINGS, self.wiring),
+            (self.meter_time - MIXED_EPOCH) // timedelta(seconds=1),
+            self.rotating_value,
+            *(round(volts * 100) for volts in self.voltages_v),
+            *(round(amps * 1000) for amps in self.currents_a),
+            *(round(watts * 10) for watts in self.active_powers_w),
+            *(round(var * 10) for var in self.reactive_powers_var),
+            round(self.frequency_hz * 100),
+            self.seconds_left,
+            control,
+            *self.counters,
+            0,
+        )[:-2]
+        return head + struct.pack("<H", crc16_arc(head))
+
 
 Block = NormalBlock | ExtendedBlock | MixedBlock
+
+
+def mixed_segments(hour_post: str) -> Mapping[int, str]:
+    """The coding of the hour post in a mixed block; see `SsuSettings.mixed_hour_post`."""
+    return MIXED_SEGMENTS if hour_post == "own" else EXTENDED_SEGMENTS
 
 
 def decode_block(octets: bytes, mixed_hour_post: str = "own") -> Block | Refused:
@@ -231,13 +268,11 @@ def _decode_extended(octets: bytes) -> ExtendedBlock | Refused:
     )
 
 
-_ROTATING = ("serial_number", "tp_ratio_x10000", "tc_ratio_x10000", "ke_wh_per_pulse_x10000", "reserved_4",
-             "reserved_5")  # fmt: skip
 _MIXED = struct.Struct("<BBII7H6hHHH6HH")
 
 
 def _decode_mixed(octets: bytes, hour_post: str) -> MixedBlock | Refused:
-    if octets[0] != 0x01:
+    if octets[0] != MIXED_CODE:
         return Refused(f"block code {octets[0]:02X} is not 01")
     if crc16_arc(octets):
         return Refused("CRC fails")
@@ -246,13 +281,12 @@ def _decode_mixed(octets: bytes, hour_post: str) -> MixedBlock | Refused:
     if wiring not in WIRINGS:
         return Refused(f"wiring {wiring} is unknown")
     control = fields[19]
-    segments = MIXED_SEGMENTS if hour_post == "own" else EXTENDED_SEGMENTS
     volts, amps, watts = fields[4:7], fields[7:11], fields[11:14]
     return MixedBlock(
         seconds_left=fields[18],
         wiring=WIRINGS[wiring],
         meter_time=MIXED_EPOCH + timedelta(seconds=seconds),
-        rotating_field=_ROTATING[seconds % 6],
+        rotating_field=MIXED_ROTATION[seconds % len(MIXED_ROTATION)],
         rotating_value=rotating,
         voltages_v=(volts[0] / 100, volts[1] / 100, volts[2] / 100),
         currents_a=(amps[0] / 1000, amps[1] / 1000, amps[2] / 1000, amps[3] / 1000),
@@ -264,7 +298,7 @@ def _decode_mixed(octets: bytes, hour_post: str) -> MixedBlock | Refused:
         is_capacitive=bool(control & 0x2000),
         is_inductive=bool(control & 0x4000),
         is_reactive_tariff=bool(control & 0x8000),
-        segment=segments[control & 0x03],
+        segment=mixed_segments(hour_post)[control & 0x03],
         counters=fields[20:26],
     )
 

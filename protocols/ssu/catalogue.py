@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from faults import OperatorFault
 from protocols.catalogues import Entry, layered, wrong
 from protocols.ssu.blocks import Format
 from protocols.ssu.settings import HOUR_POSTS, SsuSettings
@@ -77,6 +78,22 @@ def remove_catalogue(source: str) -> None:
 def models() -> Mapping[str, SsuModel]:
     """The models in force, by name."""
     return load_models((OWN_SOURCE, _own_text()), *_EXTRA.items())
+
+
+def model_named(name: str) -> SsuModel:
+    """A model by its name, with or without the prefix; "auto" is the one that finds the format out.
+
+    Raises:
+        OperatorFault: none has that name.
+    """
+    full = PREFIX if name == "auto" else name if name in models() else f"{PREFIX}-{name}"
+    if full not in models():
+        raise OperatorFault(
+            f"no SSU model {name!r}",
+            where="SSU model",
+            remedy=f"use one of: {', '.join(models())}; or add an entry, see {_MANUAL}",
+        )
+    return models()[full]
 
 
 def _own_text() -> str:
@@ -156,5 +173,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "lock_after": _number(1, 1000),
     "unlock_after": _number(1, 1000),
     "complete_within_s": _number(0, 30),
+    "normal_closings": _number(0, 3),
     "mixed_hour_post": _hour_post,
 }

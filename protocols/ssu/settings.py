@@ -22,6 +22,9 @@ class SsuSettings:
         complete_within_s: an interval whose last block had more seconds left lacks its end (section 6). 0
             asks for the closing block, which comes three times; a meter that sends none needs 1, and loses
             what it counts in its last second.
+        normal_closings: closing blocks with the same counters that a normal block's interval needs: its check
+            is a mere XOR, and one that passes it damaged would close an interval with a false count. Of the
+            three that are sent, two; a meter that sends fewer, or none, needs 1 or 0.
         mixed_hour_post: "own" reads the control word of a mixed block by its own coding, "extended" by the
             extended block's. The two conflict in the one public description (section 4); unknown.
     """
@@ -32,4 +35,5 @@ class SsuSettings:
     lock_after: int = 10
     unlock_after: int = 30
     complete_within_s: int = 0
+    normal_closings: int = 2
     mixed_hour_post: str = "own"

@@ -2,8 +2,8 @@
 
 The checks of a block are weak (one random window in 256 passes the complement), so a window is believed
 only in company: out of step, two verified windows must follow each other with the countdown going on; in
-step, one is enough, and only at the place where the next block is due. Silence between octets helps to find
-that place, and is never required: adapters and bridges merge octets.
+step, one is enough, and only at the place where the next block is due. After silence the next block is due
+where the octets begin again. Silence helps so, and is never required: adapters and bridges merge octets.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class SsuStream:
         return True
 
     def _take_pair(self) -> bool:
-        """Out of step: look for two windows that follow each other."""
+        """Out of step: look for one window that is expected, or two that follow each other."""
+        if self._take_alone():
+            return True
         shortest = min(self._lengths())
         for start in range(len(self._buffer) - 2 * shortest + 1):
             for length in self._lengths():
@@ -143,6 +145,30 @@ class SsuStream:
         if surplus > 0 and not self._breaks_after(surplus):
             self._refuse(surplus)
         return False
+
+    def _take_alone(self) -> bool:
+        """One block between damaged ones: where a burst begins, its countdown as far on as the clock."""
+        if self._previous is None or self._previous.arrived_at_s is None:
+            return False
+        length = LENGTH[self._previous.block.format]
+        for place in sorted(self._breaks):
+            found = self._window(place - self._base, length)
+            if found is not None and self._is_expected(self._previous, found):
+                self._accept(found, place - self._base)
+                self._in_step = True
+                return True
+        return False
+
+    def _is_expected(self, previous: BlockFound, found: BlockFound) -> bool:
+        """Of the same interval, and as far on in it as time has gone on; the closing block repeats."""
+        assert previous.arrived_at_s is not None
+        if found.arrived_at_s is None:
+            return False
+        left = previous.block.seconds_left - (found.arrived_at_s - previous.arrived_at_s)
+        if left < -MAX_LOST_SECONDS:
+            return False
+        is_due = abs(found.block.seconds_left - max(0.0, left)) <= self.settings.seconds_tolerance
+        return is_due and _counters_go_on(previous.block, found.block)
 
     def _breaks_after(self, surplus: int) -> bool:
         """Whether a window that is to be dropped could still pair up with a later burst."""
@@ -165,7 +191,9 @@ class SsuStream:
         """The strict rule for a pair: one second less, or the closing block repeated."""
         before, after = first.block, second.block
         if before.seconds_left == 0 and after.seconds_left == 0:
-            return first.octets == second.octets
+            # A mixed block tells the time, so that its repetition is no copy.
+            is_copy = first.octets == second.octets
+            return is_copy or (before.format is Format.MIXED and before.registers == after.registers)
         if after.seconds_left != before.seconds_left - 1:
             return False
         return _counters_go_on(before, after)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocols.ssu import ExtendedBlock, NormalBlock, Refused, decode_block
+from protocols.ssu import ExtendedBlock, MixedBlock, NormalBlock, Refused, decode_block
+from protocols.ssu.blocks import MIXED_ROTATION, WIRINGS
 
 NORMAL = {
     "N1": ("1C8292D0201C0C13", (540, "fora_de_ponta", "verde", 8400, 3100)),
@@ -78,3 +81,56 @@ def test_any_octets_are_a_block_or_refused(octets: bytes) -> None:
     block = decode_block(octets)
     if isinstance(block, NormalBlock | ExtendedBlock) and not block.suspects:
         assert block.encode() == octets
+
+
+def mixed(**changes: object) -> MixedBlock:
+    """A block with what is known of the one frame of the reference (section 4, M1)."""
+    values: dict[str, object] = {
+        "seconds_left": 442,
+        "wiring": "star",
+        "meter_time": datetime(2012, 12, 19, 16, 52, 37),
+        "rotating_field": MIXED_ROTATION[1],
+        "rotating_value": 10_000,
+        "voltages_v": (124.0, 0.0, 0.0),
+        "currents_a": (2.964, 0.0, 0.0, 0.0),
+        "active_powers_w": (367.6, 0.0, -0.1),
+        "reactive_powers_var": (0.0, -12.5, 3276.7),
+        "frequency_hz": 60.0,
+        "bill_toggle": False,
+        "reactive_toggle": True,
+        "is_capacitive": False,
+        "is_inductive": True,
+        "is_reactive_tariff": False,
+        "segment": "ponta",
+        "counters": (234, 1, 2, 3, 4, 65_535),
+    }
+    return MixedBlock(**{**values, **changes})
+
+
+@pytest.mark.req("TR-5.5e")
+@pytest.mark.parametrize("hour_post", ["own", "extended"])
+def test_a_mixed_block_survives_the_line(hour_post: str) -> None:
+    block = mixed()
+    octets = block.encode(hour_post)
+    assert len(octets) == 56
+    assert decode_block(octets, hour_post) == block
+    # The two codings of the hour post conflict in the only description there is.
+    other = decode_block(octets, "extended" if hour_post == "own" else "own")
+    assert isinstance(other, MixedBlock)
+    assert other.segment != block.segment
+    assert block.registers == {"R1": 234, "R2": 3, "R3": 1, "R4": 4, "R5": 65_535, "R6": 2}
+
+
+@example(0)
+@given(st.integers(0, 56 * 8 - 1))
+def test_any_single_bit_error_of_a_mixed_block_is_refused(bit: int) -> None:
+    octets = bytearray(mixed().encode())
+    octets[bit // 8] ^= 1 << bit % 8
+    assert isinstance(decode_block(bytes(octets)), Refused)
+
+
+@pytest.mark.parametrize("wiring", WIRINGS.values())
+def test_wirings_of_mixed_blocks(wiring: str) -> None:
+    block = decode_block(mixed(wiring=wiring).encode())
+    assert isinstance(block, MixedBlock)
+    assert block.wiring == wiring

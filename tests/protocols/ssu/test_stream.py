@@ -146,6 +146,41 @@ def test_a_lost_end_is_a_lower_bound_and_a_wrap_is_added() -> None:
     assert not reading.is_complete
 
 
+def closed(*fed: tuple[int, int, int], settings: SsuSettings | None = None) -> list[tuple[int, bool]]:
+    """Active pulses and completeness of the intervals closed by (seconds left, arrival, pulses)."""
+    assert isinstance(NORMAL, NormalBlock)
+    assembler = IntervalAssembler(settings)
+    out: list[IntervalReading | OutputEvent] = []
+    for left, at, pulses in fed:
+        block = replace(NORMAL, seconds_left=left, active_pulses=pulses)
+        out += assembler.feed(BlockFound(block, START_S + at, 0, b""))
+    return [(one.pulses["active"], one.is_complete) for one in out if isinstance(one, IntervalReading)]
+
+
+@pytest.mark.req("TR-5.5e")
+def test_a_normal_block_that_passes_its_weak_check_damaged_closes_nothing() -> None:
+    begin, end = ((0, 1, 5), (899, 2, 0), (3, 898, 90), (2, 899, 95)), (899, 903, 0)
+    assert closed(*begin, (0, 900, 99), (0, 901, 99), end) == [(99, True)]
+    assert closed(*begin, (0, 900, 99), (0, 901, 107), end) == [(107, False)]
+    assert closed(*begin, (0, 900, 99), end) == [(99, False)]
+    # A false count in the middle of good ones is no restart, a fall behind what two blocks told is one.
+    assert closed(*begin, (1, 899, 115), (0, 900, 99), (0, 901, 99), end) == [(99, True)]
+    assert closed(*begin, (1, 899, 20), (0, 900, 99), (0, 901, 99), end) == [(99, False)]
+    # Who knows a meter that closes once, or not at all, says so.
+    once = SsuSettings(normal_closings=1)
+    assert closed(*begin, (0, 900, 99), end, settings=once) == [(99, True)]
+    never = SsuSettings(normal_closings=0, complete_within_s=1)
+    assert closed(*begin, (1, 899, 99), (899, 901, 0), settings=never) == [(99, True)]
+
+
+def test_a_wrap_that_may_be_a_false_block_is_told_as_a_lower_bound() -> None:
+    closing = ((0, 900, 400), (0, 901, 400), (899, 903, 0))
+    begin = ((0, 1, 5), (899, 2, 0), (500, 400, 32_760), (499, 401, 32_761))
+    assert closed(*begin, (498, 402, 2), *closing) == [(32_768 + 400, True)]
+    begin = ((0, 1, 5), (899, 2, 0), (500, 400, 100), (499, 401, 32_761))
+    assert closed(*begin, (498, 402, 101), *closing) == [(32_768 + 400, False)]
+
+
 def test_toggles_are_events_only_when_they_change() -> None:
     assert isinstance(NORMAL, NormalBlock)
     assembler = IntervalAssembler()
