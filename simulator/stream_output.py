@@ -6,20 +6,28 @@ the wall clock of the meter, in local seconds.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from faults import OperatorFault
 from protocols.celesc import encode_packet
 from protocols.celesc.catalogue import CelescMeter
-from protocols.ssu import ExtendedBlock, NormalBlock
+from protocols.ssu import ExtendedBlock, Format, MixedBlock, NormalBlock
+from protocols.ssu.blocks import MIXED_EPOCH, MIXED_ROTATION
 from simulator.curves import PulseSource
 
 _CLOSING_SECONDS = 3  # ssu.md 6: the closing block comes three times
 _ACTIVE, _INDUCTIVE, _CAPACITIVE = 1, 10, 11
+_SEGMENT = "fora_de_ponta"
+_PHASE_V = 127.0
+# What fits the fields of a mixed block.
+_MOST_W, _MOST_A = 3276.7, 65.535
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local seconds, without zone
 
 
 class StreamOutput(Protocol):
@@ -32,54 +40,98 @@ class StreamOutput(Protocol):
 
 @dataclass
 class SsuOutput:
-    """One block a second; the format is "normal" or "extended"."""
+    """One block a second.
+
+    Args:
+        pulse_wh: energy of a pulse, tc_ratio: of the current transformers; a mixed block tells both, and
+            its powers and currents are those of their secondary side.
+        mixed_hour_post: see `SsuSettings.mixed_hour_post`.
+    """
 
     source: PulseSource
-    is_extended: bool = True
+    block_format: Format = Format.EXTENDED
+    pulse_wh: float = 36.0
+    tc_ratio: int = 40
+    serial: int = 12_345_678
+    mixed_hour_post: str = "own"
     rate_bit_s: int = 110
     _number: int = -1
     _counts: tuple[int, int, int] = (0, 0, 0)
 
     def octets(self, second: int) -> bytes:
         interval_s = self.source.interval_s
-        number, elapsed = divmod(second, interval_s)
+        # The one frame of a mixed block that is known counts down from 899, not from 900 (ssu.md 4).
+        ahead = second + (self.block_format is Format.MIXED)
+        number, elapsed = divmod(ahead, interval_s)
         if elapsed < _CLOSING_SECONDS:
-            return self._block(number - 1, interval_s)
-        return self._block(number, elapsed)
+            return self._block(second, number - 1, interval_s)
+        return self._block(second, number, elapsed)
 
-    def _block(self, number: int, elapsed: int) -> bytes:
+    def _block(self, second: int, number: int, elapsed: int) -> bytes:
         if number != self._number:
             self._number, self._counts = number, _three(self.source, number, 1)
         interval_s = self.source.interval_s
         active, inductive, capacitive = (count * elapsed // interval_s for count in self._counts)
-        left, toggle = interval_s - elapsed, bool(number % 2)
         is_capacitive = self._counts[2] > 0
-        if self.is_extended:
+        shared = _Shared(interval_s - elapsed, False, bool(number % 2), is_capacitive, not is_capacitive)
+        if self.block_format is Format.MIXED:
+            return self._mixed(second, number, shared, (active, inductive, capacitive, 0, 0, 0))
+        if self.block_format is Format.EXTENDED:
+            reactive = capacitive if is_capacitive else inductive
             quadrant = 4 if is_capacitive else 1
-            return ExtendedBlock(
-                left,
-                False,
-                toggle,
-                is_capacitive,
-                not is_capacitive,
-                "fora_de_ponta",
-                quadrant,
-                True,
-                active,
-                capacitive if is_capacitive else inductive,
-            ).encode()
-        return NormalBlock(
-            left,
-            False,
-            toggle,
-            is_capacitive,
-            not is_capacitive,
-            "fora_de_ponta",
-            "verde",
-            True,
-            active,
-            inductive + capacitive,
-        ).encode()
+            return ExtendedBlock(*shared, _SEGMENT, quadrant, True, active, reactive).encode()
+        return NormalBlock(*shared, _SEGMENT, "verde", True, active, inductive + capacitive).encode()
+
+    def _mixed(
+        self, second: int, number: int, shared: _Shared, counters: tuple[int, int, int, int, int, int]
+    ) -> bytes:
+        active_kw, reactive_kvar = self.source.load(number)
+        active_w, reactive_var = (
+            _within(one * 1000 / 3 / self.tc_ratio) for one in (active_kw, reactive_kvar)
+        )
+        amps = min(math.hypot(active_w, reactive_var) / _PHASE_V, _MOST_A)
+        at = _EPOCH + timedelta(seconds=second)
+        rotation = (
+            self.serial,
+            10_000,
+            self.tc_ratio * 10_000,
+            round(self.pulse_wh / self.tc_ratio * 10_000),
+        )
+        place = int((at - MIXED_EPOCH).total_seconds()) % len(MIXED_ROTATION)
+        return MixedBlock(
+            seconds_left=shared.seconds_left,
+            wiring="star",
+            meter_time=at,
+            rotating_field=MIXED_ROTATION[place],
+            rotating_value=rotation[place] if place < len(rotation) else 0,
+            voltages_v=(_PHASE_V, _PHASE_V, _PHASE_V),
+            currents_a=(amps, amps, amps, 0.0),
+            active_powers_w=(active_w, active_w, active_w),
+            reactive_powers_var=(reactive_var, reactive_var, reactive_var),
+            frequency_hz=60.0,
+            bill_toggle=shared.bill_toggle,
+            reactive_toggle=shared.reactive_toggle,
+            is_capacitive=shared.is_capacitive,
+            is_inductive=shared.is_inductive,
+            is_reactive_tariff=True,
+            segment=_SEGMENT,
+            counters=counters,
+        ).encode(self.mixed_hour_post)
+
+
+class _Shared(NamedTuple):
+    """What every block begins with, in the order of its fields."""
+
+    seconds_left: int
+    bill_toggle: bool
+    reactive_toggle: bool
+    is_capacitive: bool
+    is_inductive: bool
+
+
+def _within(power: float) -> float:
+    """What the field of a power holds."""
+    return max(-_MOST_W, min(_MOST_W, power))
 
 
 @dataclass

@@ -18,11 +18,16 @@ from collector.stream_line import LineKeeper, LinePace
 from collector.stream_profiles import stream_profile
 from collector.transports import parse_url
 from collector.worklist import market_zone
+from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, faults_to_exit
 from protocols.captures import Chunk
+from protocols.celesc.catalogue import meter_named
+from protocols.ssu.catalogue import model_named
 from storage.settings import Settings
 
-UrlArgument = Annotated[str, typer.Argument(help="tcp://HOST:PORT or serial:///dev/NAME")]
+UrlArgument = Annotated[
+    str, typer.Argument(help="tcp://HOST:PORT, rfc2217://HOST:PORT or serial:///dev/NAME")
+]
 SecondsOption = Annotated[float | None, typer.Option(help="End after so long; without: Ctrl-C.", min=0.1)]
 IntervalOption = Annotated[int, typer.Option(help="Demand interval, seconds.", min=60, max=3600)]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a second.")]
@@ -40,7 +45,9 @@ def register(app: typer.Typer) -> None:
 
 def ssu(
     url: UrlArgument,
-    block_format: Annotated[str, typer.Option("--format", help="auto, normal, extended or mixed.")] = "auto",
+    block_format: Annotated[
+        str, typer.Option("--format", help="auto, normal, extended, mixed, or a model of one's own.")
+    ] = "auto",
     interval_s: IntervalOption = 900,
     seconds: SecondsOption = None,
     as_json: JsonOption = False,
@@ -49,7 +56,7 @@ def ssu(
 
     Exit code 1 if no block was understood.
     """
-    _watch(url, "ssu" if block_format == "auto" else f"ssu-{block_format}", interval_s, seconds, as_json)
+    _watch(url, lambda: model_named(block_format).name, interval_s, seconds, as_json)
 
 
 def celesc(
@@ -63,12 +70,19 @@ def celesc(
 
     On a serial port whose URL names no ?baud=, the rate is searched. Exit code 1 if no packet was understood.
     """
-    _watch(url, f"celesc-{model}", interval_s, seconds, as_json)
+    _watch(url, lambda: meter_named(model).profile, interval_s, seconds, as_json)
 
 
-def _watch(url: str, name: str, interval_s: int, seconds: float | None, as_json: bool) -> None:
+def _watch(url: str, name: Callable[[], str], interval_s: int, seconds: float | None, as_json: bool) -> None:
     with faults_to_exit(as_json):
-        profile = stream_profile(name)
+        profile = stream_profile(name())
+        endpoint = parse_url(url)
+        if endpoint.unit:
+            raise OperatorFault(
+                "a unit that dials in cannot be called",
+                where=url,
+                remedy="the collector's service listens to it; smf collector status shows the line",
+            )
         zone = market_zone(Settings.load())
         decoder = new_decoder(profile, interval_s)
         closed: dict[str, int] = {}
@@ -81,7 +95,7 @@ def _watch(url: str, name: str, interval_s: int, seconds: float | None, as_json:
                 del closed[next(iter(closed))]
 
         keeper = LineKeeper(
-            parse_url(url), profile, heard, lambda: decoder.quality.good, lambda: datetime.now(UTC), _PACE
+            endpoint, profile, heard, lambda: decoder.quality.good, lambda: datetime.now(UTC), _PACE
         )
         with suppress(KeyboardInterrupt):  # how a person ends watching
             asyncio.run(_show(keeper, lambda: _record(keeper, decoder, closed), seconds, as_json))

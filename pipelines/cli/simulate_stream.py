@@ -13,6 +13,7 @@ import typer
 from faults import OperatorFault
 from pipelines.cli.output import console, faults_to_exit
 from protocols.celesc.catalogue import meter_named
+from protocols.ssu.catalogue import model_named
 from simulator.clock import SettableClock
 from simulator.curves import GeneratedLoad
 from simulator.grid import MARKET_ZONE, local_seconds
@@ -47,7 +48,9 @@ def ssu(
     port: PortOption = 0,
     host: HostOption = LOOPBACK,
     pty: PtyOption = False,
-    block_format: Annotated[str, typer.Option("--format", help="normal or extended.")] = "extended",
+    block_format: Annotated[
+        str, typer.Option("--format", help="normal, extended, mixed, or a model of one's own.")
+    ] = "extended",
     load: LoadOption = "supermarket",
     peak_kw: PeakOption = 100.0,
     num: Annotated[int, typer.Option(help="kWh per pulse, numerator.", min=1)] = 36,
@@ -61,12 +64,15 @@ def ssu(
 ) -> None:
     """A meter's user output: one block a second."""
     with faults_to_exit(as_json):
-        if block_format not in ("normal", "extended"):
-            raise OperatorFault(
-                f"no format {block_format!r} is simulated", where="--format", remedy="normal or extended"
-            )
+        model = model_named(block_format)
         source = _load(load, peak_kw, num / den, seed, interval_s)
-        output = SsuOutput(source, block_format == "extended")
+        output = SsuOutput(
+            source,
+            model.formats[-1],
+            pulse_wh=1000 * num / den,
+            mixed_hour_post=model.settings.mixed_hour_post,
+            rate_bit_s=model.rate_bit_s,
+        )
         _serve(output, host, port, pty, BadLine(error_rate, cut_rate, seed), _clock(now), as_json)
 
 
@@ -92,8 +98,9 @@ def celesc(
             raise OperatorFault(f"{number!r} is not up to ten digits", where="--number", remedy="digits only")
         source, clock = _load(load, peak_kw, 0.001, seed, 300), _clock(now)
         begun = int(local_seconds(clock())) // source.interval_s
+        meter = meter_named(model)
         output = CelescOutput(
-            source, (1, 1000), meter_named(model), number.rjust(10, "0"), begun, start_kwh, digits
+            source, (1, 1000), meter, number.rjust(10, "0"), begun, start_kwh, digits, meter.rate_bit_s
         )
         _serve(output, host, port, pty, BadLine(error_rate, cut_rate, seed), clock, as_json)
 

@@ -7,8 +7,8 @@ A new driver is another entry of WAYS: it brings the day of the same simulated l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pipelines.public_export import Request, export_public
 from protocols.celesc.catalogue import meter_named
 from protocols.dlms import models
 from protocols.public_format import FileKind
+from protocols.ssu import Format
 from simulator.grid import local_seconds
 from simulator.stream_output import CelescOutput, SsuOutput, StreamOutput
 from storage.database import Database
@@ -109,11 +110,19 @@ def from_a_file(kind: FileKind) -> Callable[[Database, Path], None]:
 
 @dataclass(frozen=True)
 class Way:
-    """How the day comes. `kwh_off`: by how much an interval may differ, for what carries whole kWh only."""
+    """How the day comes.
+
+    Attributes:
+        kwh_off: by how much an interval may differ, for what carries whole kWh only.
+        reactive: channels of reactive energy, each with the columns of the truth that it counts.
+        shows_late: a reactive channel begins with its first energy.
+    """
 
     bring: Callable[[Database, Path], None]
     kwh_off: float = 0.0
     kwh_per_pulse: float = PULSE_KWH
+    reactive: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: {2: (1,), 3: (2,)})
+    shows_late: bool = False
 
 
 SOURCE = STATION.meter.spec.source
@@ -123,9 +132,17 @@ WAYS = {
     "dlms-wrapper": Way(over_dlms("dlms-test")),
     "dlms-hdlc": Way(over_dlms("dlms-test-hdlc")),
     "dlms-gmac": Way(over_dlms("dlms-test-gmac")),
-    "ssu": Way(over_a_stream("ssu-extended", SsuOutput(SOURCE))),
+    # A normal block has one reactive counter for both signs (ssu.md 2).
+    "ssu-normal": Way(over_a_stream("ssu-normal", SsuOutput(SOURCE, Format.NORMAL)), reactive={2: (1, 2)}),
+    # A block shows the registers of its quadrant only: until then they have no channel.
+    "ssu-extended": Way(over_a_stream("ssu-extended", SsuOutput(SOURCE)), shows_late=True),
+    "ssu-mixed": Way(over_a_stream("ssu-mixed", SsuOutput(SOURCE, Format.MIXED))),
+    # The conflict of the hour post (ssu.md 4) does not touch what is counted.
+    "ssu-mixed-other-post": Way(
+        over_a_stream("ssu-mixed", SsuOutput(SOURCE, Format.MIXED, mixed_hour_post="extended"))
+    ),
     # Registers of whole kWh, shown every three seconds: each end is the floor of a value that old.
-    "celesc": Way(over_a_stream("celesc-27182", CELESC), kwh_off=1.2, kwh_per_pulse=1.0),
+    "celesc": Way(over_a_stream("celesc-27182", CELESC), kwh_off=1.2, kwh_per_pulse=1.0, reactive={}),
     "fk7": Way(from_a_file(FileKind.FK7)),
     "public-text": Way(from_a_file(FileKind.TEXT)),
 }
@@ -162,6 +179,13 @@ def test_the_same_load_gives_the_same_intervals_and_so_does_the_evidence_alone(
     off_kwh = np.abs(np.array(pulses) * way.kwh_per_pulse - counted_kwh)
     assert off_kwh.max() <= way.kwh_off + 1e-9
     assert abs(sum(pulses) * way.kwh_per_pulse - counted_kwh.sum()) <= way.kwh_off + 1e-6
+    for channel, columns in way.reactive.items():
+        ((pulses,),) = query(
+            db, "SELECT pulses FROM reading_day WHERE day = %s AND channel = %s", DAY, channel
+        )
+        counted = truth(STATION)[:, columns].sum(axis=1).tolist()
+        first = next(slot for slot, count in enumerate(counted) if count) if way.shows_late else 0
+        assert pulses == [None] * first + counted[first:]
     assert query(db, "SELECT reason FROM quarantine") == []
 
     # Whoever finds the session open decodes its frames anew: nothing else is asked, nothing comes twice.
