@@ -196,12 +196,14 @@ def test_times_are_market_time(embedded_db, tmp_path):
 def with_ucs(db, count: int, profile: str = "default") -> None:
     """UCs with a meter and a day of 24 intervals each."""
     with_readings(db, (1, DAY, 1, list(range(24))))
-    columns = "channel, day, version, quantity_code, interval_s, pulses, source_starts, source_sessions, recorded_at"
+    columns = "channel, day, version, quantity_code, interval_s, pulses, source_starts, source_sessions"
+    columns += ", recorded_at"
     with db.connect() as conn:
         for number in range(1, count):
             meter_id = add_meter(conn, number, f"{10000001 + number}", "tcp://10.0.0.1:4059", profile)
             conn.execute(
-                f"INSERT INTO reading_day (meter_id, {columns}) SELECT %s, {columns} FROM reading_day LIMIT 1",
+                f"INSERT INTO reading_day (meter_id, {columns}) "
+                f"SELECT %s, {columns} FROM reading_day LIMIT 1",
                 [meter_id],
             )
 
