@@ -94,3 +94,29 @@ def test_clocks_are_listed_and_corrected_on_request(shell):
     assert shell(clock, "correct", "10000001", "--as", "ana")[1]["is_new"] is False
     _, (row,) = shell(command, "status", str(asked["request_id"]))
     assert row["command"] == "clock"
+
+
+@pytest.mark.req("TR-5.6d", "TR-5.12a")
+def test_a_dlms_meters_clock_is_corrected_and_set_on_request(shell, embedded_db):
+    with embedded_db.connect() as conn:
+        conn.execute("UPDATE meter_model SET profile = 'dlms-generic'")
+    code, asked = shell(clock, "correct", "10000001", "--as", "ana")
+    assert (code, asked["preview"]["hex"]) == (0, ["C3 01 C1 00 08 00 00 01 00 00 FF 06 01 10 00 4B"])
+    code, shown = shell(command, "preview", "10000001", "set-clock", "at=now")
+    assert code == 0
+    assert shown["hex"][0].startswith("C1 01 C1 00 08 00 00 01 00 00 FF 02 00 09 0C")
+    words = ("request", "10000001", "set-clock", "at=now", "--reason", "two hours slow", "--as", "ana")
+    code, asked = shell(command, *words)
+    assert (code, asked["policy"]["needs_approval"]) == (0, True)
+    code, told = shell(command, "request", "10000001", "30", "clock=now", "--reason", "x", "--as", "ana")
+    assert code == 11
+    assert "clock, set-clock" in told["error"]["remedy"]
+
+
+def test_the_list_of_a_dlms_model_names_what_it_takes(shell):
+    _, rows = shell(command, "list", "--profile", "dlms-idis")
+    assert [(row["command"], row["layout"], row["refused"]) for row in rows] == [
+        ("clock", None, None),
+        ("set-clock", "C", None),
+    ]
+    assert rows[1]["second_person"]
