@@ -6,6 +6,7 @@ dbt runs as a process of its own, reached through environment variables (dbt/pro
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -120,8 +121,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "shard": window.shard,
                     "shards": window.shards,
                 }
-                yield from dbt.cli(
-                    ["build", "--vars", orjson.dumps(variables).decode()], context=context
-                ).stream()
+                # Not in the project's folder, which need not be writable; kept only where dbt failed, for
+                # whoever looks into it.
+                target = db.data_dir / "dbt" / f"{context.run.run_id}-{window.shard}"
+                command = ["build", "--vars", orjson.dumps(variables).decode()]
+                yield from dbt.cli(command, context=context, target_path=target).stream()
+                shutil.rmtree(target)
 
     return marts

@@ -120,6 +120,7 @@ def test_a_day_goes_from_readings_to_receipts_and_a_second_run_sends_nothing(
         (points[4].uc_code, "not_expected", None, 0, 288),
     ]
     assert hours == (5 * 24, 3 * 24), "an hour without a value has no energy, not zero"
+    assert list((db.data_dir / "dbt").iterdir()) == [], "what dbt compiled for a run that went well is gone"
 
     before = snapshot(db)
     second = run_daily(db, DAY, 0, lambda step: None, defs)
