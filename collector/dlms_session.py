@@ -301,7 +301,7 @@ class _Conversation:
     def _send(self, octets: bytes, on_line: bytes | None = None) -> None:
         """Send and record; `on_line` where the line takes the octets in another form."""
         kept = redact(octets) if self._stage == "association" else octets
-        self._record(self._now(), True, label(kept), None, kept)
+        self._record(self._now(), True, label(octets), None, kept)
         assert self._stream is not None
         self._stream.write(on_line or octets)
 
