@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from collector.clock_store import CLOCK_RULE, open_adjustment, put_before_person, settle_adjustment
+from collector.clock_store import (
+    CLOCK_RULE,
+    open_adjustment,
+    put_before_person,
+    settle_adjustment,
+    was_refused,
+)
 from collector.clocks import Action, ClockDecision, Method, decide
 from collector.command_policy import CLOCK_ROLE, Policy
 from collector.command_steps import CLOCK, CommandWork, Verdict
@@ -29,12 +35,15 @@ def consider_clock(
     """Act on the drift that a session saw: queue a correction, or put it before a person (TR-5.6d).
 
     Args:
-        work: the session's own command: after a step that left a rest, the next one is queued.
+        work: the session's own command: after a step that left a rest, the next one is queued; what the meter
+            refused is a person's matter.
     """
     clock = settled.decoded.clock
     drift_s = None if clock is None else clock.drift_s
     if work is not None:
         run = work.execution
+        if work.command == CLOCK and run.verdict is Verdict.REFUSED and "answer" in run.detail:
+            _tell_refusal(conn, settings, settled, work, drift_s or 0.0, now)
         if work.command != CLOCK or run.verdict is not Verdict.CONFIRMED or run.detail.get("is_last", True):
             return
         drift_s = run.detail["drift_after_s"]
@@ -59,6 +68,14 @@ def consider_clock(
         _queue_correction(conn, settings, policy, settled, decision, decision.method, drift_s, now)
 
 
+def _tell_refusal(
+    conn: Connection, settings: Settings, settled: Settled, work: CommandWork, drift_s: float, now: datetime
+) -> None:
+    told = work.execution.detail.get("reason") or f"answer {work.execution.detail['answer']}"
+    refusal = f"the meter refuses to have its clock corrected: {told}"
+    put_before_person(conn, settled, drift_s, now, market_zone(settings), refusal)
+
+
 def _queue_correction(
     conn: Connection,
     settings: Settings,
@@ -69,6 +86,8 @@ def _queue_correction(
     drift_s: float,
     now: datetime,
 ) -> None:
+    if was_refused(conn, settled.meter_id, now):
+        return
     try:
         with conn.transaction():
             ask(

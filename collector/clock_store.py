@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from collector.clocks import Forecast, Method, Observation, forecast, slots_between
 from collector.command_policy import ClockPolicy
-from collector.command_steps import CommandWork, Verdict
+from collector.command_steps import CLOCK, CommandWork, Verdict
 from collector.planning import to_local
 from collector.store import Settled
 from collector.worklist import Connection
@@ -104,6 +104,17 @@ def put_before_person(
             now,
         ],
     )
+
+
+def was_refused(conn: Connection, meter_id: int, now: datetime) -> bool:
+    """Whether the meter itself refused a correction within a day: the rule then leaves it to a person."""
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM command_request c JOIN job_request j ON j.id = c.request_id "
+        "JOIN command_execution e ON e.request_id = c.request_id WHERE j.meter_id = %s "
+        "AND c.command = %s AND c.requested_at > %s AND e.verdict = 'refused' AND e.detail ? 'answer')",
+        [meter_id, CLOCK, now - timedelta(days=1)],
+    ).fetchone()
+    return row == (True,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,14 @@ class Case:
         asyncio.run(work())
         return self
 
+    def read_again(self):
+        """Another read, with the day before missing once more."""
+        day = (self.clock() - timedelta(hours=3)).date() - timedelta(days=1)
+        with self.db.connect() as conn:
+            conn.execute("DELETE FROM reading_day")
+            conn.execute("UPDATE job_request SET result = NULL")
+        self.serve(*request_missing(self.db, [day], self.clock(), "test"))
+
     def serve(self, *ids, deadline_s=30):
         async def work():
             async with self.served():
@@ -442,8 +450,17 @@ def test_a_refused_shift_is_a_verdict_and_changes_nothing(embedded_db, tmp_path,
     assert told["detail"]["answer"] == "read_write_denied"
     assert "read_write_denied" in told["error"]["message"]
     assert "clock_shift_up_to_s" in told["error"]["remedy"]
-    assert (case.dlms.clock_moves, case.corrections(), case.flags()) == ([], [], [])
+    assert (case.dlms.clock_moves, case.flags()) == ([], [])
     assert len(case.sent(SHIFT)) == 1
+    # A person is told, and the rule does not ask again before tomorrow.
+    assert [method for method, *_ in case.corrections()] == ["none"]
+    ((reason,),) = query(case.db, "SELECT reason FROM quarantine WHERE stage = 'clock'")
+    assert "read_write_denied" in reason
+    case.read_again()
+    assert len(case.commands()) == 1
+    case.clock.set(case.clock() + timedelta(hours=25))
+    case.read_again()
+    assert len(case.commands()) == 2
 
 
 def test_a_refused_set_is_a_verdict(embedded_db, tmp_path):
