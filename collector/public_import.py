@@ -28,8 +28,6 @@ from storage.database import Database
 PURPOSE = "import"
 # A memory of 999 blocks for each of 26, 27 and 52 is under 1 MB.
 MAX_OCTETS = 16 * 1024 * 1024
-# A meter's clock may be fast; a whole day ahead of ours it is another trouble, and the days would be wrong.
-_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,8 @@ def import_file(db: Database, path: Path, actor: str, at: datetime, serial: str 
     file = _read(path)
     with db.connect(autocommit=True) as conn:
         meter_id, registered = _meter(conn, file)
-        _check(file, registered, serial, at.astimezone(market_zone(db.settings)).replace(tzinfo=None))
+        latest = at + timedelta(seconds=db.settings.public_files.clock_ahead_s)
+        _check(file, registered, serial, latest.astimezone(market_zone(db.settings)).replace(tzinfo=None))
         known = conn.execute(
             "SELECT id FROM session WHERE meter_id = %s AND purpose = %s "
             "AND outcome IN ('complete', 'partial') AND split_part(url, '?sha256=', 2) = %s "
@@ -165,7 +164,8 @@ def _meter(conn: Connection, file: _File) -> tuple[int, str]:
     return int(fitting[0][0]), str(fitting[0][1])
 
 
-def _check(file: _File, registered: str, wanted: str | None, now: datetime) -> None:
+def _check(file: _File, registered: str, wanted: str | None, latest: datetime) -> None:
+    """Refuse what is of another meter or of the future; `latest` is what its clock may have said, naive."""
     if wanted is not None and wanted not in (registered, file.meter_serial):
         raise OperatorFault(
             f"the file is of meter {file.meter_serial}, not of {wanted}",
@@ -190,7 +190,7 @@ def _check(file: _File, registered: str, wanted: str | None, now: datetime) -> N
             where=file.name,
             remedy="without it the memory has no times; read the meter again",
         )
-    if file.meter_time > now + _AHEAD:
+    if file.meter_time > latest:
         raise OperatorFault(
             f"the meter's clock said {file.meter_time}, which is yet to come",
             where=file.name,

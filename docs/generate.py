@@ -221,6 +221,11 @@ _SERIAL_PARAMETERS = {
 }
 
 
+def public_files() -> str:
+    """Settings of the public formats."""
+    return _parameters({"public_files": settings.PublicFileSettings()})
+
+
 def parameters() -> str:
     """Settings of the rules."""
     return _parameters(_PARAMETERS)
@@ -267,7 +272,8 @@ def _parameters(rooms: Mapping[str, object]) -> str:
                 continue
             value = getattr(rooms[room], name)
             shown = value.name.lower() if isinstance(value, IntEnum) else str(value)
-            rows.append((f"`{line['parametro']}`", f"`{shown}`", line["confianca"], line["por_que"]))
+            shown = f"`{shown}`" if shown else "–"
+            rows.append((f"`{line['parametro']}`", shown, line["confianca"], line["por_que"]))
     return table(["Ajuste", "Padrão", "Grau", "Por quê"], rows)
 
 
@@ -282,6 +288,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "matriz": commands_by_model,
     "campos": write_fields,
     "parametros": parameters,
+    "arquivos-publicos": public_files,
     "saidas-seriais": serial_parameters,
     "medidores-celesc": serial_meters,
 }

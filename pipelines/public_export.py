@@ -28,19 +28,17 @@ from pipelines.public_runs import LeftOut, Run, Vector, cut_runs
 from protocols.nbr14522.memory import MAX_BLOCK_NUMBER, WORDS_PER_BLOCK, words_to_payloads
 from protocols.nbr14522.messages import memory_blocks
 from protocols.public_format import FileKind, TextFile, file_name, write_fk7, write_text
-from protocols.public_format.text import CHANNELS, INTERVALS_PER_LINE, MAX_LINES
+from protocols.public_format.text import CHANNELS, INSTALLATION_CODE, INTERVALS_PER_LINE, MAX_LINES
 from storage import audit
 from storage.database import Database
 from storage.readings import read_reading_days
+from storage.settings import PublicFileSettings
 
 Connection = psycopg.Connection[Any]
 
 # Meters whose readings are in memory at once: a year of three channels of 5 minutes is 2.5 MB a meter.
 _CHUNK = 100
-MAX_INTERVALS = {
-    FileKind.TEXT: MAX_LINES * INTERVALS_PER_LINE,
-    FileKind.FK7: MAX_BLOCK_NUMBER * WORDS_PER_BLOCK // CHANNELS,
-}
+MAX_FK7_INTERVALS = MAX_BLOCK_NUMBER * WORDS_PER_BLOCK // CHANNELS
 _INSTALLATIONS = """
 SELECT uc.id, uc.code, i.meter_id, m.serial, mm.profile, i.role, i.active_channel, i.pulse_energy_num,
     i.pulse_energy_den, i.tp_ratio::text, i.tc_ratio::text, i.constant_includes_ratios, lower(i.valid),
@@ -164,8 +162,14 @@ def export_public(db: Database, request: Request, progress: Progress = lambda do
     Raises:
         OperatorFault: an unknown UC, no readings at all, a target that is there already or cannot be written.
     """
-    zone = market_zone(db.settings)
-    writer = _PublicWriter(request, zone, db.settings.collector.reader_serial)
+    settings = db.settings.public_files
+    if settings.text_max_lines > MAX_LINES:
+        raise OperatorFault(
+            f"{settings.text_max_lines} lines: what follows line {MAX_LINES} is not known",
+            where="public_files.text_max_lines",
+            remedy=f"write {MAX_LINES} or less",
+        )
+    writer = _PublicWriter(request, market_zone(db.settings), db.settings.collector.reader_serial, settings)
     return run_export(db, request, [kind.name.lower() for kind in request.formats], writer, progress)
 
 
@@ -421,10 +425,13 @@ def vectors_of(frame: pl.DataFrame) -> list[Vector]:
 class _PublicWriter:
     """FK7 and text files of a chunk of installations."""
 
-    def __init__(self, request: Request, zone: timezone, reader_serial: str) -> None:
+    def __init__(
+        self, request: Request, zone: timezone, reader_serial: str, settings: PublicFileSettings
+    ) -> None:
         self._request = request
         self._zone = zone
         self._reader_serial = reader_serial
+        self._settings = settings
         self._paths: set[str] = set()
 
     def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[Piece]:
@@ -437,7 +444,8 @@ class _PublicWriter:
                 if kind is self._request.formats[0]:  # the formats lose the same
                     for one in left_out:
                         losses[installation.uc_code, one.channel, one.reason] += one.count
-            headers = read_headers(conn, [self._key(*part) for part in parts], self._zone)
+            after = timedelta(seconds=self._settings.parameters_after_s)
+            headers = read_headers(conn, [self._key(*part) for part in parts], self._zone, after)
             for (installation, run), header in zip(parts, headers, strict=True):
                 yield self._file(installation, run, header, kind)
 
@@ -445,12 +453,15 @@ class _PublicWriter:
         self, installation: Installation, days: Sequence[Vector], kind: FileKind
     ) -> tuple[list[Run], list[LeftOut]]:
         begin, end = installation.bounds(self._request.first_day, self._request.last_day, self._zone)
+        most = MAX_FK7_INTERVALS
+        if kind is FileKind.TEXT:
+            most = self._settings.text_max_lines * INTERVALS_PER_LINE
         return cut_runs(
             days,
             begin,
             end,
             sign_bit=file_profile(installation.profile_name).sign_bit,
-            max_intervals=MAX_INTERVALS[kind],
+            max_intervals=most,
         )
 
     def _key(self, installation: Installation, run: Run) -> HeaderKey:
@@ -464,9 +475,9 @@ class _PublicWriter:
     def _file(self, installation: Installation, run: Run, header: Header, kind: FileKind) -> Piece:
         path, at = self._free_path(installation, kind, run.last_end)
         if kind is FileKind.FK7:
-            octets = _fk7(installation, run, header, at)
+            octets = self._fk7(installation, run, header, at)
         else:
-            octets = _text(installation, run, header, at, self._reader_serial)
+            octets = self._text(installation, run, header, at)
         facts = FileFacts(
             path=path,
             uc_ids=(installation.uc_id,),
@@ -486,33 +497,44 @@ class _PublicWriter:
                 return path, at
             at += timedelta(seconds=1)
 
+    def _fk7(self, installation: Installation, run: Run, header: Header, at: datetime) -> bytes:
+        # 26 would be the words since the last reset, which a period need not be.
+        is_whole = self._settings.fk7_memory == "whole"
+        code, memory_code = (0x51, 0x52) if is_whole else (0x21, 0x26)
+        packing = file_profile(installation.profile_name).packing
+        payloads = words_to_payloads(run.words.ravel(), packing)
+        memory = memory_blocks(memory_code, installation.serial, payloads)
+        told = [one for one in (header.registers, header.failures, header.changes) if one is not None]
+        further = [one.encode(installation.serial) for one in told]
+        parameters = parameters_of(header, run, at, code).encode(installation.serial)
+        behind = [*memory, *further] if self._settings.fk7_memory_place == "first" else [*further, *memory]
+        return write_fk7([parameters, *behind])
+
+    def _text(self, installation: Installation, run: Run, header: Header, at: datetime) -> bytes:
+        answers = {
+            "parameters": parameters_of(header, run, at, 0x21),
+            "24": header.registers,
+            "25": header.failures,
+            "28": header.changes,
+        }
+        blocks = {n: one.encode(installation.serial)[:-2] for n, one in answers.items() if one is not None}
+        is_told = self._settings.text_installation_code == "uc"
+        return write_text(
+            TextFile(
+                reader_serial=self._reader_serial,
+                blocks=blocks,
+                installation_code=_installation_code(installation.uc_code) if is_told else "",
+                user_output=self._settings.text_user_output or " ",
+                current_words=tuple(run.words.ravel().tolist()),
+            )
+        )
+
+
+def _installation_code(uc_code: str) -> str:
+    """The code where the format's place holds it; a part of it could be another UC's."""
+    return uc_code if uc_code.isascii() and len(uc_code) <= INSTALLATION_CODE else ""
+
 
 def folder_of(uc_code: str) -> str:
     """A UC's folder: its code, without what a path could take for something else."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in uc_code)
-
-
-def _fk7(installation: Installation, run: Run, header: Header, at: datetime) -> bytes:
-    # 51 and 52, the whole memory: 26 would be the words since the last reset, which a period need not be.
-    packing = file_profile(installation.profile_name).packing
-    further = [one for one in (header.registers, header.failures, header.changes) if one is not None]
-    words = run.words.ravel()
-    return write_fk7(
-        [
-            parameters_of(header, run, at, 0x51).encode(installation.serial),
-            *(one.encode(installation.serial) for one in further),
-            *memory_blocks(0x52, installation.serial, words_to_payloads(words, packing)),
-        ]
-    )
-
-
-def _text(installation: Installation, run: Run, header: Header, at: datetime, reader_serial: str) -> bytes:
-    answers = {
-        "parameters": parameters_of(header, run, at, 0x21),
-        "24": header.registers,
-        "25": header.failures,
-        "28": header.changes,
-    }
-    blocks = {name: one.encode(installation.serial)[:-2] for name, one in answers.items() if one is not None}
-    words = tuple(run.words.ravel().tolist())
-    return write_text(TextFile(reader_serial=reader_serial, blocks=blocks, current_words=words))

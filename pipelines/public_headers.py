@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import psycopg
@@ -33,8 +33,7 @@ FROM unnest(%(n)s::int[], %(meter)s::bigint[], %(at)s::timestamptz[]) AS k (n, m
 LEFT JOIN LATERAL (
     SELECT m.values FROM meter_parameters m
     WHERE m.meter_id = k.meter_id AND m.command = ANY(ARRAY[x'20'::int, x'21'::int, x'22'::int, x'51'::int])
-    ORDER BY m.at > k.at + interval '1 day', CASE WHEN m.at > k.at + interval '1 day' THEN m.at END,
-        m.at DESC
+    ORDER BY m.at > k.at + %(after)s, CASE WHEN m.at > k.at + %(after)s THEN m.at END, m.at DESC
     LIMIT 1
 ) p ON true
 LEFT JOIN LATERAL (
@@ -79,8 +78,15 @@ class HeaderKey:
     pulse_energy: tuple[int, int]
 
 
-def read_headers(conn: Connection, keys: Sequence[HeaderKey], zone: tzinfo) -> list[Header]:
-    """A header for each key, in order."""
+def read_headers(
+    conn: Connection, keys: Sequence[HeaderKey], zone: tzinfo, parameters_after: timedelta
+) -> list[Header]:
+    """A header for each key, in order.
+
+    Args:
+        parameters_after: how much later than its file's time parameters may have been read; where there are
+            none until then, the next ones are taken.
+    """
     rows = conn.execute(
         _ABOUT,
         {
@@ -89,6 +95,7 @@ def read_headers(conn: Connection, keys: Sequence[HeaderKey], zone: tzinfo) -> l
             "at": [key.at for key in keys],
             "failures": _FAILURES,
             "changes": _CHANGES,
+            "after": parameters_after,
         },
     ).fetchall()
     by_number = {row[0]: row[1:] for row in rows}

@@ -197,6 +197,31 @@ class DagsterSettings:
 
 
 @dataclass(frozen=True)
+class PublicFileSettings:
+    """How files of the public formats are written and taken, where no source settles it."""
+
+    fk7_memory: Literal["whole", "current"] = setting(
+        "whole", "FK7 written: memory as answers to 51 and 52 (whole), or to 21 and 26 (current)"
+    )
+    fk7_memory_place: Literal["last", "first"] = setting(
+        "last", "FK7 written: memory behind registers, power failures and changes, or before them"
+    )
+    text_installation_code: Literal["blank", "uc"] = setting(
+        "blank", "text written: 2378 to 2391 blank, or the code of the UC where it has 14 characters at most"
+    )
+    text_user_output: str = setting(
+        "", "text written: the digit of 2377, extended user output; without it blank", pattern=r"\d"
+    )
+    text_max_lines: int = setting(999, "text written: lines of memory in one file, 999 at most", minimum=1)
+    parameters_after_s: int = setting(
+        86_400, "written: how much later than a file's time its parameters may have been read", minimum=0
+    )
+    clock_ahead_s: int = setting(
+        86_400, "import: a file whose meter was further ahead of our clock is refused", minimum=0
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections. `Settings.load()` reads file and environment; `Settings()` is all defaults."""
 
@@ -205,6 +230,7 @@ class Settings:
     collector: CollectorSettings = field(default_factory=CollectorSettings)
     ccee: CceeSettings = field(default_factory=CceeSettings)
     dagster: DagsterSettings = field(default_factory=DagsterSettings)
+    public_files: PublicFileSettings = field(default_factory=PublicFileSettings)
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

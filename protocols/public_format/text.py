@@ -69,7 +69,9 @@ _PLACES = (
     _Place(2329, PARAMETERS, 214, 237),
 )
 _CODES = {REGISTERS_NOW: 0x23, REGISTERS_RESET: 0x24, FAILURES: 0x25, CHANGES: 0x28}
-_INSTALLATION_CODE = slice(2377, 2391)
+INSTALLATION_CODE = 14
+"""Characters of the installation code."""
+_INSTALLATION_CODE = slice(2377, 2377 + INSTALLATION_CODE)
 _USER_OUTPUT = 2376
 _READER_RECORD = slice(1576, 1906)
 _DIGITS = frozenset(string.hexdigits + " ")
@@ -163,7 +165,7 @@ def write_text(file: TextFile) -> bytes:
         out[place.char - 1 : place.char - 1 + place.width] = digits
     out[_READER_RECORD] = file.record.render()
     out[_USER_OUTPUT] = file.user_output
-    out[_INSTALLATION_CODE] = file.installation_code.ljust(14)[:14]
+    out[_INSTALLATION_CODE] = file.installation_code.ljust(INSTALLATION_CODE)[:INSTALLATION_CODE]
     header = "".join(out)
     lines = [header[place : place + LINE] for place in range(0, HEADER, LINE)]
     lines += _memory_lines(PREVIOUS, file.previous_words)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import zipfile
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +15,16 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from collector.decoded import MeterContext
+from collector.public_files import FK7, decode_file
+from faults import OperatorFault
 from pipelines.cli.export import app
 from pipelines.import_profile import export_by_profile, load_import_profile
 from pipelines.public_export import Request, export_public, list_exports
 from pipelines.public_runs import Vector, cut_runs
 from protocols.nbr14522.memory import payloads_to_words
 from protocols.nbr14522.messages import Parameters, decode_response
+from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import FileKind, parse_name, read_fk7, read_text, write_fk7, write_text
 from storage.audit import verify
 from storage.database import Database
@@ -238,6 +243,74 @@ def vector(channel=1, day=DAYS[0], missing=(), pulses=None, code=1):
 
 def cut(*vectors, end=WHOLE[1], sign_bit=False, max_intervals=10_000):
     return cut_runs(vectors, WHOLE[0], end, sign_bit=sign_bit, max_intervals=max_intervals)
+
+
+def with_settings(db: Database, **changes) -> Database:
+    files = replace(db.settings.public_files, **changes)
+    return Database(db.url, replace(db.settings, public_files=files))
+
+
+@pytest.mark.req("TR-5.6a")
+def test_what_no_source_settles_of_fk7_is_a_setting(read_db, tmp_path):
+    db, stations = read_db
+    chosen = with_settings(db, fk7_memory="current", fk7_memory_place="first")
+    export_public(chosen, request(tmp_path / "out", "0000000000", formats=(FileKind.FK7,)))
+    (path,) = (tmp_path / "out").rglob("*.*")
+    codes = [block[0] for block in read_fk7(path.read_bytes())]
+    assert (codes[:2], codes[-1], 0x52 in codes) == ([0x21, 0x26], 0x28, False)
+    found = decode_file(FK7, path.read_bytes(), DEFAULT, MeterContext(1, SERIALS[0], 1, MARKET))
+    assert found.issues == ()
+    for vector in found.vectors:
+        assert np.array_equal(vector.pulses, truth(stations[0], vector.day)[:, vector.channel - 1])
+    assert {(vector.channel, vector.day) for vector in found.vectors} == {
+        (channel, day) for channel in (1, 2, 3) for day in DAYS
+    }
+
+
+@pytest.mark.req("TR-5.6a")
+def test_what_no_source_settles_of_the_text_format_is_a_setting(read_db, tmp_path):
+    db, _ = read_db
+    chosen = with_settings(db, text_installation_code="uc", text_user_output="3", text_max_lines=10)
+    export_public(chosen, request(tmp_path / "out", "0000000000", formats=(FileKind.TEXT,)))
+    files = [read_text(path.read_bytes()) for path in (tmp_path / "out").rglob("*.*")]
+    assert {(file.installation_code, file.user_output) for file in files} == {("0000000000", "3")}
+    assert sorted(len(file.current_words) for file in files) == [4 * 72, 10 * 72, 10 * 72]
+    plain = with_settings(db)
+    export_public(plain, request(tmp_path / "plain", "0000000000", formats=(FileKind.TEXT,)))
+    (path,) = (tmp_path / "plain").rglob("*.*")
+    file = read_text(path.read_bytes())
+    assert (file.installation_code, file.user_output) == ("", " ")
+
+
+def test_more_lines_than_the_format_is_known_to_hold_are_refused(embedded_db, tmp_path):
+    with pytest.raises(OperatorFault, match="1000 lines"):
+        export_public(with_settings(embedded_db, text_max_lines=1000), request(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.req("TR-5.6a")
+def test_how_late_the_parameters_may_be_is_a_setting(read_db, tmp_path):
+    db, _ = read_db
+    with db.connect() as conn:
+        # An older answer, and the one that the session brought three hours after the last day.
+        conn.execute(
+            "INSERT INTO meter_parameters (meter_id, command, at, values, session_id) "
+            "SELECT meter_id, 34, at - interval '5 days', "
+            "jsonb_set(values, '{holidays}', '[\"2026-12-25\"]'), session_id "
+            "FROM meter_parameters WHERE command = 33"
+        )
+    told = []
+    for number, after_s in enumerate((86_400, 3600)):
+        target = tmp_path / str(number)
+        export_public(
+            with_settings(db, parameters_after_s=after_s),
+            request(target, "0000000000", formats=(FileKind.TEXT,)),
+        )
+        (path,) = target.rglob("*.*")
+        parameters = decode_response(read_text(path.read_bytes()).blocks["parameters"])
+        told.append(parameters.to_json()["holidays"])
+    assert told[0] != told[1]
+    assert told[1][0] == "2026-12-25"
 
 
 def test_a_gap_ends_a_file_and_a_channel_without_readings_carries_nothing():

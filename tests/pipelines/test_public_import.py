@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -234,6 +235,14 @@ def test_a_file_of_the_future_is_refused(embedded_db, tmp_path):
     path = _written(tmp_path / "renamed.txt", _text_file(datetime(2027, 3, 1)))
     with pytest.raises(OperatorFault, match="yet to come"):
         import_file(embedded_db, path, "rui", NOW)
+
+
+def test_how_far_ahead_a_meters_clock_may_be_is_a_setting(embedded_db, tmp_path):
+    with_meter(embedded_db)
+    path = _written(tmp_path / "renamed.txt", _text_file(datetime(2027, 3, 1)))
+    files = replace(embedded_db.settings.public_files, clock_ahead_s=200 * 86_400)
+    patient = Database(embedded_db.url, replace(embedded_db.settings, public_files=files))
+    assert import_file(patient, path, "rui", NOW).settled.outcome == "complete"
 
 
 def test_a_meter_in_a_session_is_for_later_and_a_dead_import_is_finished_by_a_collector(

@@ -77,7 +77,14 @@ def test_missing_file_that_was_named(tmp_path: Path) -> None:
 
 def test_every_key_is_described() -> None:
     rows = describe()
-    assert {row.section for row in rows} == {"database", "market", "collector", "ccee", "dagster"}
+    assert {row.section for row in rows} == {
+        "database",
+        "market",
+        "collector",
+        "ccee",
+        "dagster",
+        "public_files",
+    }
     assert all(row.help_line for row in rows)
     assert {"SMF_DATABASE_URL", "SMF_DATA_DIR", "SMF_CCEE_CLIENT_ID"} <= {row.environment for row in rows}
     assert len({row.environment for row in rows}) == len(rows)
