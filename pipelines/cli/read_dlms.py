@@ -26,6 +26,7 @@ from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faul
 from protocols.dlms.apdu import obis_text
 from protocols.dlms.client import DlmsClient, Steps
 from protocols.dlms.models import DlmsModel, model_named
+from protocols.dlms.objects import known_object
 from protocols.dlms.transcript import Exchange, Recorded, exchanges
 from storage.database import Database
 from storage.settings import Settings
@@ -183,8 +184,17 @@ def _objects(reading: _Reading) -> list[dict[str, Any]]:
     for exchange in reading.exchanges():
         if exchange.attribute.class_id == dlms_script.ASSOCIATION and exchange.value is not None:
             for element in exchange.value.plain():
-                listed.append({"class": element[0], "version": element[1], "obis": obis_text(element[2])})
+                obis = obis_text(element[2])
+                listed.append(
+                    {"class": element[0], "version": element[1], "obis": obis, "object": _name(obis)}
+                )
     return listed
+
+
+def _name(obis: str) -> str | None:
+    """What the Brazilian list calls an object."""
+    known = known_object(obis)
+    return None if known is None else known.name
 
 
 def _document(reading: _Reading, result: SessionResult, found: Decoded) -> dict[str, Any]:
@@ -221,10 +231,17 @@ def _show(reading: _Reading, result: SessionResult, found: Decoded) -> None:
     document = _document(reading, result, found)
     _table(
         "Registers",
-        ("object", "value"),
-        [(obis, f"{one['value']} {one['unit']}") for obis, one in document["registers"].items()],
+        ("object", "NBR 16968", "value"),
+        [
+            (obis, _name(obis) or "", f"{one['value']} {one['unit']}")
+            for obis, one in document["registers"].items()
+        ],
     )
-    _table("Objects", ("object", "class"), [(one["obis"], str(one["class"])) for one in document["objects"]])
+    _table(
+        "Objects",
+        ("object", "class", "NBR 16968"),
+        [(one["obis"], str(one["class"]), one["object"] or "") for one in document["objects"]],
+    )
     _table(
         "Events",
         ("at", "code", "log"),

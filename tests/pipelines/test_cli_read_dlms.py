@@ -52,7 +52,9 @@ def test_everything_as_one_document(url):
     assert (found["outcome"], found["meter_serial"], found["issues"]) == ("complete", "10000001", [])
     assert abs(found["clock"]["drift_s"]) < 60
     assert found["registers"]["1-0:1.8.0.255"]["unit"] == "Wh"
-    assert {"class": 7, "version": 0, "obis": "1-0:99.1.0.255"} in found["objects"]
+    listed = {one["obis"]: one for one in found["objects"]}
+    assert (listed["1-0:99.1.0.255"]["class"], listed["1-0:99.1.0.255"]["version"]) == (7, 0)
+    assert listed["1-0:1.29.0.255"]["object"] == "active_import_increment_p1"
     ends = [datetime.fromisoformat(row["end"]) for row in found["intervals"]]
     assert {later - earlier for earlier, later in pairwise(ends)} == {timedelta(minutes=5)}
     assert all(row["pulses"].keys() == {"1", "2", "3"} for row in found["intervals"])
