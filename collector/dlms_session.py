@@ -193,8 +193,8 @@ class _Conversation:
             step = next(steps)
             while True:
                 step = steps.send(await self._carry_out(step))
-        except StopIteration as end:
-            log.debug("dlms.opened", url=self._line.endpoint.url, meter=end.value)
+        except StopIteration:
+            pass  # its identification is among the frames
         except NoAnswer as silence:
             raise self._silent(silence) from silence
         finally:

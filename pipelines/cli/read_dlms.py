@@ -25,6 +25,7 @@ from collector.worklist import market_zone
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit
 from protocols.dlms.apdu import obis_text
 from protocols.dlms.client import DlmsClient, Steps
+from protocols.dlms.mode_e import opening_frame
 from protocols.dlms.models import DlmsModel, model_named
 from protocols.dlms.objects import known_object
 from protocols.dlms.transcript import Exchange, Recorded, exchanges
@@ -57,6 +58,11 @@ class _Reading:
         )
         return decode_dlms(self.frames, self.model, MeterContext(0, said or "", 0, zone))
 
+    def opened_as(self) -> str | None:
+        """What the meter said it is when its optical port was opened."""
+        lines = (opening_frame(frame.payload) for frame in self.frames if not frame.is_sent)
+        return next((line[1] for line in lines if line is not None and line[0] == "identification"), None)
+
     def _is_serial(self, exchange: Exchange) -> bool:
         return exchange.attribute.obis == self.model.serial_object
 
@@ -66,7 +72,7 @@ class _Reading:
 
 
 def dlms(
-    url: Annotated[str, typer.Argument(help="tcp://HOST:PORT or serial:///dev/NAME; ?address= on a bus.")],
+    url: Annotated[str, typer.Argument(help="tcp://, rfc2217:// or serial:// URL; ?address= on a bus.")],
     model: Annotated[str, typer.Option(help="DLMS model: framing, client, authentication, objects.")],
     serial: Annotated[str, typer.Option(help="The meter's serial, for its own secrets.")] = "",
     days: Annotated[int, typer.Option(help="Load profile of so many days.", min=0)] = 0,
@@ -206,6 +212,8 @@ def _document(reading: _Reading, result: SessionResult, found: Decoded) -> dict[
         "error": None if fault is None else fault_document(fault),
         "bytes_sent": result.bytes_sent,
         "bytes_received": result.bytes_received,
+        "retries": result.retries,
+        "opened_as": reading.opened_as(),
         "meter_serial": found.meter_serial,
         "clock": None if clock is None else {"meter_time": clock.meter_time, "drift_s": clock.drift_s},
         "registers": registers[0] if registers else {},
@@ -229,6 +237,8 @@ def _show(reading: _Reading, result: SessionResult, found: Decoded) -> None:
         drift = f", clock {found.clock.drift_s:+.1f} s" if found.clock else ""
         console.print(f"[bold]Meter {found.meter_serial}[/]{drift}")
     document = _document(reading, result, found)
+    if document["opened_as"]:
+        console.print(f"optical port opened as {document['opened_as']}", highlight=False, markup=False)
     _table(
         "Registers",
         ("object", "NBR 16968", "value"),
@@ -259,7 +269,8 @@ def _show(reading: _Reading, result: SessionResult, found: Decoded) -> None:
     for issue in found.issues:
         console.print(f"[yellow]not taken[/] {issue.reason} {issue.detail or ''}")
     console.print(
-        f"{result.outcome}: {result.bytes_sent} octets sent, {result.bytes_received} received",
+        f"{result.outcome}: {result.bytes_sent} octets sent, {result.bytes_received} received, "
+        f"{result.retries} retries",
         highlight=False,
     )
 

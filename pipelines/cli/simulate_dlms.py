@@ -1,4 +1,4 @@
-"""`smf simulate dlms`: a DLMS meter with a generated load, on a TCP port."""
+"""`smf simulate dlms`: a DLMS meter with a generated load, on a TCP port, a gateway or a serial line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ import typer
 from faults import OperatorFault
 from pipelines.cli.output import console, faults_to_exit
 from protocols.dlms.apdu import Mechanism
+from protocols.dlms.framing import HdlcAddress
+from protocols.dlms.models import Opening
 from protocols.nbr14522.profiles import DEFAULT
 from simulator.clock import ClockModel, SettableClock
 from simulator.dlms import DlmsMeter, DlmsSpec
-from simulator.dlms_server import DlmsServer
+from simulator.dlms_end import End, HdlcEnd, WrapperEnd
+from simulator.dlms_optical import OpticalEnd
+from simulator.dlms_server import DlmsGateway, DlmsPty, DlmsServer
 from simulator.meter import SimulatedMeter
 from simulator.running import parse_instant, serve_until_stopped
 from simulator.server import LOOPBACK
@@ -35,7 +39,17 @@ def register(app: typer.Typer) -> None:
 def dlms(
     port: Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
+    pty: Annotated[bool, typer.Option("--pty", help="A pseudo terminal in place of TCP; HDLC.")] = False,
+    rfc2217: Annotated[
+        bool, typer.Option("--rfc2217", help="Behind a serial gateway with port control; HDLC.")
+    ] = False,
     hdlc: Annotated[bool, typer.Option("--hdlc", help="HDLC frames in place of the wrapper.")] = False,
+    opening: Annotated[
+        Opening, typer.Option(help="mode-e: an optical port that waits for a sign-on at 300 bit/s.")
+    ] = Opening.DIRECT,
+    address: Annotated[
+        int | None, typer.Option(help="HDLC: answers to this physical address alone.", min=0, max=0x3FFF)
+    ] = None,
     password: Annotated[str, typer.Option(help="Of client 3; client 16 needs none.")] = "12345678",
     totals: Annotated[bool, typer.Option("--totals", help="Running totals in the load profile.")] = False,
     load: Annotated[str, typer.Option(help=f"One of: {', '.join(sorted(SHAPES))}.")] = "supermarket",
@@ -69,7 +83,12 @@ def dlms(
             with_totals=totals,
         )
         clock = SettableClock(instant)
-        server = DlmsServer(DlmsMeter(SimulatedMeter(kind), spec), clock, is_hdlc=hdlc, host=host, port=port)
+        meter = DlmsMeter(SimulatedMeter(kind), spec)
+        is_hdlc = hdlc or pty or rfc2217 or address is not None
+        kind_of_line = _line(pty, rfc2217, opening)
+        server = kind_of_line(
+            meter, clock, host=host, port=port, make_end=lambda: _end(meter, is_hdlc, opening, address)
+        )
 
         def report(facts: dict[str, object]) -> None:
             typer.echo(orjson.dumps(facts).decode())
@@ -78,8 +97,27 @@ def dlms(
             if as_json:
                 report({"url": served.url, "serial": serial, "now": clock().isoformat(), "load": load})
             else:
-                framing = "HDLC" if hdlc else "wrapper"
+                framing = "HDLC" if is_hdlc else "wrapper"
                 console.print(f"meter [bold]{serial}[/] at [bold]{served.url}[/], {framing}", highlight=False)
                 console.print("  client 16 without password, client 3 with it; Ctrl-C ends it")
 
         asyncio.run(serve_until_stopped(server, started, clock=clock, report=report, control=sys.stdin))
+
+
+def _line(pty: bool, rfc2217: bool, opening: Opening) -> type[DlmsServer]:
+    if pty and rfc2217:
+        raise OperatorFault("both --pty and --rfc2217", where="smf simulate dlms", remedy="give one of them")
+    if opening is Opening.MODE_E and not (pty or rfc2217):
+        raise OperatorFault(
+            "mode E needs a line whose speed can change",
+            where="--opening",
+            remedy="add --pty or --rfc2217",
+        )
+    return DlmsPty if pty else DlmsGateway if rfc2217 else DlmsServer
+
+
+def _end(meter: DlmsMeter, is_hdlc: bool, opening: Opening, address: int | None) -> End:
+    if not is_hdlc:
+        return WrapperEnd(meter)
+    end = HdlcEnd(meter, address=None if address is None else HdlcAddress(1).at(address))
+    return OpticalEnd(end) if opening is Opening.MODE_E else end

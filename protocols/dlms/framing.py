@@ -166,6 +166,11 @@ class HdlcAddress:
     physical: int | None = None
     octets: int = 1
 
+    def at(self, physical: int | None) -> HdlcAddress:
+        """The same logical device at a physical address, in at least the octets that it takes."""
+        least = 1 if physical is None else 2 if physical < 0x80 else 4
+        return HdlcAddress(self.logical, physical, max(self.octets, least))
+
     def encode(self) -> bytes:
         """Seven bits an octet, the last with bit 0 set."""
         if self.octets == 1:

@@ -154,8 +154,11 @@ class DlmsModel:
         )
 
     def at_address(self, physical_device: int | None) -> DlmsModel:
-        """The model at a physical address of a bus, where one is given."""
-        return self if physical_device is None else replace(self, physical_device=physical_device)
+        """The model at a physical address of a bus, where one is given; one octet has no room for it."""
+        if physical_device is None:
+            return self
+        address = HdlcAddress(self.logical_device, octets=self.address_octets).at(physical_device)
+        return replace(self, physical_device=physical_device, address_octets=address.octets)
 
 
 def load_models(*sources: tuple[str, str]) -> Mapping[str, DlmsModel]:
