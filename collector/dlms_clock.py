@@ -242,11 +242,21 @@ class _Errand:
                     "the meter's clock is no date-time", where=self._model.clock_object, remedy=CHECK_MODEL
                 )
             answered = self._tools.local()
-            told = decode_date_time(value.value, self._tools.zone).at.astimezone(self._tools.zone)
-            seen = seen_at(told.replace(tzinfo=None), asked, answered, interval_s)
+            told = self._local(decode_date_time(value.value, self._tools.zone).at)
+            seen = seen_at(told, asked, answered, interval_s)
             best = seen if best is None else better(best, seen)
         assert best is not None
         return best
+
+    def _local(self, at: datetime) -> datetime:
+        try:
+            return at.astimezone(self._tools.zone).replace(tzinfo=None)
+        except OverflowError as error:
+            raise OperatorFault(
+                f"the meter's clock shows {at}: outside the calendar in market time",
+                where=self._model.clock_object,
+                remedy="a field crew must look at the meter's clock and battery",
+            ) from error
 
     async def _interval_s(self) -> int:
         """Period of the load profile; that of the registry where this client may not see it."""

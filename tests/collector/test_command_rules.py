@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.clock_steps import LEAD_S, Seen, next_move, resolve_step
 from collector.clocks import (
     Action,
     ClockWay,
@@ -23,6 +24,7 @@ from collector.clocks import (
 )
 from collector.command_policy import ClockPolicy, load_policy, may_approve, parse_policy
 from collector.command_policy import decide as judge
+from collector.command_steps import CommandWork, Pending, Verdict
 from collector.preview import preview
 from faults import OperatorFault
 from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
@@ -208,6 +210,67 @@ def test_no_step_crosses_a_border(second, drift_s, interval_s):
     assert step.step_s * drift_s < 0
     assert abs(drift_s + step.step_s) < abs(drift_s)
     assert step.is_last == (abs(drift_s + step.step_s) <= 0.5)
+
+
+@pytest.mark.req("TR-5.6d")
+@given(
+    local=st.datetimes(datetime(2026, 11, 21), datetime(2026, 11, 22)),
+    drift_s=st.floats(-3600, 3600).filter(lambda drift: abs(drift) >= 4),
+    interval_s=st.sampled_from([300, 900, 1800, 3600]),
+)
+def test_no_move_leaves_its_interval_even_when_it_arrives_late(local, drift_s, interval_s):
+    """Both ends in one interval at the instant chosen, and half the guard later, too."""
+    limits = ClockPolicy()
+    move = next_move(Seen(local, drift_s, 1.0, interval_s), interval_s, limits, local)
+    assert move.arrives.microsecond == 0
+    lead_s = (move.arrives - local).total_seconds() - move.wait_s
+    assert LEAD_S - 0.001 <= lead_s <= LEAD_S + 1.001
+    assert move.before == move.arrives + timedelta(seconds=drift_s)
+    for late_s in (0, limits.guard_s / 2):
+        before = move.before + timedelta(seconds=late_s)
+        slots = {slot_of(before, interval_s), slot_of(before + timedelta(seconds=move.step_s), interval_s)}
+        assert len(slots) == 1
+    ((day, (first, last)),) = move.detail(Seen(local, drift_s, 1.0, 300), Method.SHIFT, interval_s)[
+        "touched"
+    ].items()
+    assert (date.fromisoformat(day), first) == slot_of(move.before, interval_s)
+    assert first == last
+    assert abs((move.target - move.arrives).total_seconds() - drift_s - move.step_s) <= 0.501
+
+
+@pytest.mark.req("TR-5.6d")
+@pytest.mark.parametrize(
+    ("moved_s", "settles", "verdict"),
+    [
+        (0.0, False, None),
+        (3.9, False, None),
+        (95.0, True, Verdict.CONFIRMED),
+        (92.0, True, Verdict.CONFIRMED),
+        (50.0, True, Verdict.UNKNOWN),
+        (-95.0, True, Verdict.UNKNOWN),
+    ],
+)
+def test_a_step_that_was_begun_is_settled_by_how_far_the_clock_moved(moved_s, settles, verdict):
+    wrote = {"drift_s": -95.0, "step_s": 95, "is_last": True, "method": "shift", "touched": {}}
+    work = CommandWork(1, "clock", {}, pending=Pending({"drift_s": -95.0}, wrote))
+    seen = Seen(LOCAL, -95.0 + moved_s, 1.0, 300)
+    assert resolve_step(work, work.pending, seen) is settles
+    assert work.execution.verdict is verdict
+    assert work.execution.detail.get("method") == ("shift" if settles else None)
+
+
+@pytest.mark.req("TR-5.6d")
+def test_a_step_too_small_to_tell_counts_as_done_so_that_it_is_flagged():
+    wrote = {
+        "drift_s": 4.0,
+        "step_s": -4,
+        "is_last": True,
+        "method": "shift",
+        "touched": {"2026-11-21": [1, 1]},
+    }
+    work = CommandWork(1, "clock", {}, pending=Pending({}, wrote))
+    assert resolve_step(work, work.pending, Seen(LOCAL, 2.0, 1.0, 300))
+    assert (work.execution.verdict, work.execution.detail["touched"]) == (Verdict.CONFIRMED, wrote["touched"])
 
 
 def test_touched_slots_are_named_by_day():
