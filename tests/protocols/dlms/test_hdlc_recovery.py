@@ -7,6 +7,8 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from faults import Fault
 from protocols.dlms.apdu import Attribute, Mechanism
@@ -35,6 +37,7 @@ from simulator.dlms import ASSOCIATION, CLOCK, LOAD_PROFILE, SERIAL, DlmsMeter, 
 from simulator.dlms_end import HdlcEnd
 from simulator.impairment import ImpairedLine, LinkQuality
 from tests.collector.world import MARKET, NOW, meter
+from tests.fuzz.dlms import hdlc_line
 
 pytestmark = pytest.mark.req("TR-5.12a")
 
@@ -198,6 +201,11 @@ def test_a_bad_line_gives_the_exact_data_or_a_fault(quality, frame_trouble):
             assert isinstance(fault, NoAnswer | RemoteProtocolError), seed
             failed += 1
     assert failed < 100 if quality is BAD else failed > 0
+
+
+@given(st.binary(max_size=600))
+def test_any_line_gives_values_or_a_fault_and_bounded_traffic(data):
+    hdlc_line(data)
 
 
 # --- what each answer to a poll means --------------------------------------------------------------------
