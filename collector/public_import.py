@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from collector import store
 from collector.public_files import TEXT, format_of, lay_out
+from collector.public_sources import Source, read_file
 from collector.store import Closing, Settled
 from collector.worklist import Connection, market_zone
 from faults import OperatorFault, RetryFault
@@ -26,8 +27,6 @@ from protocols.public_format.errors import FileRefused
 from storage.database import Database
 
 PURPOSE = "import"
-# A memory of 999 blocks for each of 26, 27 and 52 is under 1 MB.
-MAX_OCTETS = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,7 @@ class Imported:
 @dataclass(frozen=True, slots=True)
 class _File:
     name: str
+    archive: str
     octets: bytes
     format_name: str
     meter_serial: str
@@ -58,26 +58,39 @@ class _File:
 
     @property
     def url(self) -> str:
-        return f"file:{quote(self.name, safe='&$')}?sha256={self.digest}"
+        parts = [self.archive, self.name] if self.archive else [self.name]
+        path = "/".join(quote(part, safe="&$") for part in parts)
+        return f"file:{path}?sha256={self.digest}"
 
 
 def file_name_of(url: str) -> str:
-    """The file's name out of the URL of its session."""
+    """The file's name out of the URL of its session, behind that of its archive where it was in one."""
     return unquote(urlsplit(url).path)
 
 
 def import_file(db: Database, path: Path, actor: str, at: datetime, serial: str | None = None) -> Imported:
+    """`import_source` of a file.
+
+    Raises:
+        OperatorFault: it cannot be read, too.
+    """
+    return import_source(db, read_file(path), actor, at, serial)
+
+
+def import_source(
+    db: Database, source: Source, actor: str, at: datetime, serial: str | None = None
+) -> Imported:
     """Store a file as evidence, decode it, merge its readings.
 
     Args:
         actor: who answers for it.
         serial: the meter that the file must be of; without it, the one it names.
     Raises:
-        OperatorFault: the file cannot be read, is of no public format, of an unknown or another meter, of
-            the future; nothing is stored then.
+        OperatorFault: the file is of no public format, of an unknown or another meter, of the future; nothing
+            is stored then.
         RetryFault: the meter is in a session.
     """
-    file = _read(path)
+    file = _read(source)
     with db.connect(autocommit=True) as conn:
         meter_id, registered = _meter(conn, file)
         latest = at + timedelta(seconds=db.settings.public_files.clock_ahead_s)
@@ -115,33 +128,27 @@ def _imported(file: _File, session_id: int, settled: Settled | None) -> Imported
     )
 
 
-def _read(path: Path) -> _File:
-    try:
-        size = path.stat().st_size
-        octets = path.read_bytes() if size <= MAX_OCTETS else b""
-    except OSError as error:
-        raise OperatorFault(
-            f"cannot read: {error.strerror}", where=str(path), remedy="name a file"
-        ) from error
-    if not octets:
-        raise OperatorFault(
-            f"{size:,} octets, a public file has 1 to {MAX_OCTETS:,}",
-            where=str(path),
-            remedy="name an FK7 or text file",
-        )
+def _read(source: Source) -> _File:
+    octets = source.octets
     format_name = format_of(octets)
     try:
         layout = lay_out(format_name, octets, DEFAULT)
     except FileRefused as refused:
         raise FileRefused(
             f"{refused.message} ({refused.where})" if refused.where else refused.message,
-            where=str(path),
+            where=source.name,
             remedy=refused.remedy or "the copy is damaged, or the file is of another format",
         ) from refused
     answers = [decode_response(frame.payload) for frame in layout.frames if not frame.is_sent]
     times = [one.meter_time for one in answers if isinstance(one, Parameters) and one.meter_time]
     return _File(
-        path.name, octets, format_name, layout.meter_serial, max(times, default=None), bool(layout.issues)
+        name=source.name,
+        archive=source.archive,
+        octets=octets,
+        format_name=format_name,
+        meter_serial=layout.meter_serial,
+        meter_time=max(times, default=None),
+        is_damaged=bool(layout.issues),
     )
 
 

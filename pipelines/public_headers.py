@@ -33,7 +33,9 @@ FROM unnest(%(n)s::int[], %(meter)s::bigint[], %(at)s::timestamptz[]) AS k (n, m
 LEFT JOIN LATERAL (
     SELECT m.values FROM meter_parameters m
     WHERE m.meter_id = k.meter_id AND m.command = ANY(ARRAY[x'20'::int, x'21'::int, x'22'::int, x'51'::int])
-    ORDER BY m.at > k.at + %(after)s, CASE WHEN m.at > k.at + %(after)s THEN m.at END, m.at DESC
+    ORDER BY m.at > k.at + %(after)s, CASE WHEN m.at > k.at + %(after)s THEN m.at END, m.at DESC,
+        -- Of one moment, what an FK7 file brought is more than what the text file beside it has places for.
+        m.command DESC, m.session_id
     LIMIT 1
 ) p ON true
 LEFT JOIN LATERAL (

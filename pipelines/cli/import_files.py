@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +12,9 @@ import typer
 from rich.markup import escape
 
 from collector.meter_models import use_meter_models
-from collector.public_import import Imported, import_file
-from faults import Fault
+from collector.public_import import Imported, import_source
+from collector.public_sources import Source, Unreadable, read_sources
+from faults import Fault, OperatorFault
 from pipelines.cli.output import (
     EXIT_ATTENTION,
     EXIT_BY_ACTOR,
@@ -35,13 +37,17 @@ def _group() -> None:
 
 @app.command()
 def public(
-    files: Annotated[list[Path], typer.Argument(help="FK7 and text files, as they were collected.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="FK7 and text files as they were collected, or .zip archives of them."),
+    ],
     meter: Annotated[str | None, typer.Option(help="Serial that all the files must be of.")] = None,
     actor: Annotated[str | None, typer.Option(help="Who answers for them; default: your login.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Take the readings out of files: smf import public '12345&AB.CDE' ...
 
+    An archive (.zip), such as smf export public writes, brings each of its files.
     Each file is one session of purpose import, its octets the evidence; what contradicts stored readings, and
     what is damaged, goes to quarantine. A refused file stores nothing and does not keep the others out.
     Exit code 1 where something went to quarantine; that of the first refusal where a file was refused.
@@ -53,14 +59,18 @@ def public(
         results: list[dict[str, Any]] = []
         with Database.open(settings) as db:
             db.migrate()
-            for path in files:
-                try:
-                    done = import_file(db, path, actor or getpass.getuser(), datetime.now(UTC), meter)
-                except Fault as fault:
-                    refused.append(fault)
-                    results.append(_refusal(path, fault))
+            for source in (source for path in files for source in _sources(path)):
+                if isinstance(source, Unreadable):
+                    refused.append(source.fault)
+                    results.append(_refusal(source.name, source.fault))
                 else:
-                    results.append(_result(done, _conflicts(db, done.session_id)))
+                    try:
+                        done = import_source(db, source, actor or getpass.getuser(), datetime.now(UTC), meter)
+                    except Fault as fault:
+                        refused.append(fault)
+                        results.append(_refusal(source.label, fault))
+                    else:
+                        results.append(_result(source.label, done, _conflicts(db, done.session_id)))
                 if not as_json:
                     _show(results[-1])
     if as_json:
@@ -69,6 +79,13 @@ def public(
         raise typer.Exit(EXIT_BY_ACTOR[refused[0].actor])
     if any(result["quarantined"] or result["error"] for result in results):
         raise typer.Exit(EXIT_ATTENTION)
+
+
+def _sources(path: Path) -> Iterator[Source | Unreadable]:
+    try:
+        yield from read_sources(path)
+    except OperatorFault as fault:
+        yield Unreadable(path.name, fault)
 
 
 def _conflicts(db: Database, session_id: int) -> list[dict[str, Any]]:
@@ -84,20 +101,20 @@ def _conflicts(db: Database, session_id: int) -> list[dict[str, Any]]:
         ]
 
 
-def _refusal(path: Path, fault: Fault) -> dict[str, Any]:
+def _refusal(name: str, fault: Fault) -> dict[str, Any]:
     return {
-        "file": path.name,
+        "file": name,
         "state": "refused",
         "quarantined": [],
         "error": fault_document(fault),
     }
 
 
-def _result(done: Imported, quarantined: list[dict[str, Any]]) -> dict[str, Any]:
+def _result(name: str, done: Imported, quarantined: list[dict[str, Any]]) -> dict[str, Any]:
     settled = done.settled
     fault = settled.fault if settled else None
     return {
-        "file": done.name,
+        "file": name,
         "state": "known" if settled is None else settled.outcome,
         "format": done.format_name,
         "sha256": done.sha256,

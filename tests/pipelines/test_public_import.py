@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import zipfile
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -337,3 +338,64 @@ def test_the_command_line(embedded_db, db, tmp_path, monkeypatch):
     assert refused["state"] == "refused"
     shown = CliRunner().invoke(import_files.app, ["public", str(next(iter(files.values())))])
     assert (shown.exit_code, "imported before" in shown.stdout) == (0, True)
+
+
+@pytest.mark.req("TR-5.6a")
+def test_an_exported_archive_gives_the_same_readings_in_an_empty_database(
+    embedded_db, db, tmp_path, monkeypatch
+):
+    _, station = read_and_export(embedded_db, tmp_path)
+    path = tmp_path / "maio.zip"
+    export_public(quick(embedded_db), Request(None, DAYS[0], DAY, path, "ana"))
+    meter_id = with_meter(db)
+    monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    result = CliRunner().invoke(import_files.app, ["public", str(path), "--actor", "rui", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert {(one["format"], one["state"]) for one in found} == {
+        ("fk7", "complete"),
+        ("public-text", "complete"),
+    }
+    assert all(one["file"].startswith("maio.zip/00001") for one in found)
+    assert_frame_equal(readings(db), readings(embedded_db))
+    for day in DAYS:
+        assert_day_is_exact(db, meter_id, station, day)
+    # And once more out again: the archive is the same to the octet.
+    again = tmp_path / "again.zip"
+    export_public(db, Request(None, DAYS[0], DAY, again, "ana"))
+    with zipfile.ZipFile(path) as one, zipfile.ZipFile(again) as other:
+        assert one.namelist() == other.namelist()
+        assert all(one.read(name) == other.read(name) for name in one.namelist())
+    known = CliRunner().invoke(import_files.app, ["public", str(path), "--json"])
+    assert {one["state"] for one in json.loads(known.stdout)} == {"known"}
+    with db.connect() as conn:
+        conn.execute(
+            "INSERT INTO uc_status (uc_id, valid, status) SELECT id, '[2026-01-01,)', 'active' FROM uc"
+        )
+    derive(db, DAY, DAY, as_of=NOW, run_id="test")
+    end = datetime.combine(DAY, datetime.min.time(), MARKET) + timedelta(hours=8)
+    traced = trace(db, load_profile(), "0000000000", end)
+    assert traced.reading.file.name.startswith("maio.zip/00001")
+    assert traced.is_identical
+
+
+def test_what_of_an_archive_is_no_file_of_readings_is_told_and_the_rest_comes_in(
+    embedded_db, db, tmp_path, monkeypatch
+):
+    files, _ = read_and_export(embedded_db, tmp_path)
+    path = tmp_path / "round.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("LEIAME.txt", "do técnico")
+        archive.write(files[FileKind.FK7], f"../../{files[FileKind.FK7].name}")
+        archive.writestr("nested.zip", b"PK\x03\x04")
+    with_meter(db)
+    monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    result = CliRunner().invoke(import_files.app, ["public", str(path), str(tmp_path), "--json"])
+    assert result.exit_code == 11
+    states = [(one["file"], one["state"]) for one in json.loads(result.stdout)]
+    assert states == [
+        ("round.zip/LEIAME.txt", "refused"),
+        (f"round.zip/{files[FileKind.FK7].name}", "complete"),
+        ("round.zip/nested.zip", "refused"),
+        (tmp_path.name, "refused"),
+    ]
