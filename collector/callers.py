@@ -141,6 +141,30 @@ class Callers:
             return await self.dial_in.open(endpoint, receiver, connect_s)
         return await open_stream(endpoint, receiver, connect_s)
 
+    # --- for readers that listen for good ------------------------------------------------------------------
+
+    async def follow(self, endpoint: Endpoint, receiver: Receiver, connect_s: float) -> Stream:
+        """As `open`, for a reader that keeps the connection: closing it is hanging up."""
+        stream = await self.open(endpoint, receiver, connect_s)
+        return _Followed(self, endpoint, stream) if endpoint.unit else stream
+
+    def begin(self, code: str) -> None:
+        """A reader is there for this unit."""
+        if self.dial_in is not None:
+            self.dial_in.follow(code, is_followed=True)
+
+    def end(self, code: str) -> None:
+        """It is there no more."""
+        if self.dial_in is not None:
+            self.dial_in.follow(code, is_followed=False)
+
+    async def called(self, code: str) -> None:
+        """Wait until the unit is connected."""
+        if self.dial_in is not None:
+            await self.dial_in.until_ready(code)
+
+    # --- for sessions --------------------------------------------------------------------------------------
+
     def settle(self, endpoint: Endpoint, *, is_sound: bool) -> None:
         """After a session: its connection serves others, unless it failed."""
         if endpoint.unit and self.dial_in is not None:
@@ -150,3 +174,27 @@ class Callers:
         came = self.waiting.take(code)
         if came:
             self._came(came)
+
+
+class _Followed:
+    """The connection of a reader: closing it is hanging up."""
+
+    def __init__(self, callers: Callers, endpoint: Endpoint, stream: Stream) -> None:
+        self._callers = callers
+        self._endpoint = endpoint
+        self._stream = stream
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._stream.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        return self._stream.bytes_received
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._callers.settle(self._endpoint, is_sound=False)

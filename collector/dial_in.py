@@ -1,11 +1,13 @@
 """TCP in: units behind carrier-grade NAT call the collector, are identified, and are kept ready.
 
-A caller is identified by its hello (`dial_in_kinds`) or, where it says none that is known, by the serial that
-the meter behind it answers: command 21 to P8 serial 00000000, and as a plain meter. Meters with a two-digit
-address, and several on one line, cannot be asked who they are: their unit needs a hello.
+A caller is identified by its hello (`dial_in_kinds`) or, where it says none that is known, by the number in
+the packets of a meter that speaks by itself (CELESC), or by the serial that the meter behind it answers:
+command 21 to P8 serial 00000000, and as a plain meter. Meters with a two-digit address, several on one line,
+and those with SSU cannot be asked who they are: their unit needs a hello.
 
 Of several connections of one unit the newest is used: a unit that restarted does not know of the one before,
-which stays open here and answers no more. The configuration says how many older ones are kept as spares.
+which stays open here and answers no more. The configuration says how many older ones are kept as spares; a
+unit that a long-running reader follows has none, and its new call takes the place of the one before at once.
 Nothing in a hello proves who calls; that is for the network (private APN, VPN, firewall).
 """
 
@@ -24,6 +26,9 @@ from collector.sequences import fixed
 from collector.session import Line, read_meter
 from collector.transports import Endpoint, Receiver, Stream, TcpStream, Timeouts
 from faults import OperatorFault, RetryFault
+from protocols.celesc import CelescStream, Packet
+from protocols.celesc.packets import PREAMBLE
+from protocols.celesc.timing import REPEAT_WITHIN_S
 from protocols.nbr14522.frames import ANY_METER, ENQ
 from protocols.nbr14522.messages import CurrentParametersRequest, Response
 from protocols.nbr14522.profile import DEFAULT, P8_GENERIC, RELAXED, LinkLimits, MeterProfile
@@ -111,7 +116,7 @@ class _Caller:
             self._window_s, self._window_octets = now_s, 0
         self._window_octets += len(data)
         self._owner.counts.idle_octets += len(data)
-        if self._window_octets > self._owner.settings.dial_in_idle_octets:
+        if self._window_octets > self._owner.settings.dial_in_idle_octets and not self._owner.follows(self):
             self._owner.refuse(self, "says too much while nobody asks", data)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -217,6 +222,7 @@ class DialIn:
         self._ready = ready
         self._start_task = start_task
         self._units: dict[str, _Unit] = {}
+        self._followed: set[str] = set()
         self._unknown: dict[_Caller, asyncio.Task[None]] = {}
         self._directory = Directory()
         self._loaded_s = float("-inf")
@@ -269,23 +275,43 @@ class DialIn:
         Raises:
             RetryFault: the unit is not connected.
         """
-        unit = self._units.setdefault(endpoint.unit, _Unit())
-        if unit.lent is not None:
-            unit.lent.hang_up()
-            unit.lent = None
+        before = self._units.get(endpoint.unit)
+        if before is not None and before.lent is not None:
+            before.lent.hang_up()
+            before.lent = None
         try:
             async with asyncio.timeout(connect_s):
-                while not unit.ready:
-                    waiter = asyncio.get_running_loop().create_future()
-                    unit.waiters.append(waiter)
-                    await waiter
+                unit = await self._ready_unit(endpoint.unit)
         except TimeoutError as error:
-            self._forget_if_empty(endpoint.unit)
             raise RetryFault(
                 f"unit {endpoint.unit} is not connected", where=endpoint.url, remedy=NOT_CONNECTED_REMEDY
             ) from error
         unit.lent = unit.ready.pop()
         return unit.lent.lend(receiver)
+
+    async def until_ready(self, code: str) -> None:
+        """Wait until a connection of the unit is ready."""
+        await self._ready_unit(code)
+
+    def follow(self, code: str, *, is_followed: bool) -> None:
+        """Whether a reader listens for good: the unit may say what it likes, and its newest call counts."""
+        (self._followed.add if is_followed else self._followed.discard)(code)
+
+    def follows(self, caller: _Caller) -> bool:
+        """Whether a reader listens to the caller's unit."""
+        return caller.code in self._followed
+
+    async def _ready_unit(self, code: str) -> _Unit:
+        try:
+            # Looked up anew each time: a unit whose call ended at once has been forgotten meanwhile.
+            while not (unit := self._units.setdefault(code, _Unit())).ready:
+                waiter = asyncio.get_running_loop().create_future()
+                unit.waiters.append(waiter)
+                await waiter
+        except asyncio.CancelledError:
+            self._forget_if_empty(code)
+            raise
+        return unit
 
     def settle(self, code: str, *, is_sound: bool) -> None:
         """Give the connection back; one that failed its session is closed, and the unit may call again."""
@@ -298,7 +324,7 @@ class DialIn:
         elif caller.is_open:
             unit.ready.append(caller)
             unit.ready.sort(key=lambda one: one.number)
-            self._trim(unit)
+            self._trim(unit, code)
             self._ready(code)
         self._forget_if_empty(code)
 
@@ -342,7 +368,7 @@ class DialIn:
             async with asyncio.timeout(self.settings.dial_in_identify_s):
                 unit, serial = await self._hear(caller)
                 if unit is None and serial is None:
-                    serial = await self._ask_serial(caller)
+                    serial = await self._overhear(caller) or await self._ask_serial(caller)
                 code = await self._find(unit, serial) if unit or serial else None
         except TimeoutError:
             unit = serial = code = None
@@ -372,6 +398,21 @@ class DialIn:
                     await caller.changed.wait()
         except TimeoutError:
             return None, None
+
+    async def _overhear(self, caller: _Caller) -> str | None:
+        """The number in a packet of a meter that speaks by itself; the others' say none."""
+        if PREAMBLE not in caller.heard:
+            return None
+        try:
+            async with asyncio.timeout(REPEAT_WITHIN_S):
+                while (number := _number_in(bytes(caller.heard))) is None:
+                    if len(caller.heard) >= MAX_HELLO_OCTETS:
+                        return None
+                    caller.changed.clear()
+                    await caller.changed.wait()
+                return number
+        except TimeoutError:
+            return None
 
     async def _ask_serial(self, caller: _Caller) -> str | None:
         """Ask the meter behind for its parameters, in the ways that need no address."""
@@ -425,21 +466,34 @@ class DialIn:
         caller.heard.clear()
         unit = self._units.setdefault(code, _Unit())
         unit.ready.append(caller)
-        self._trim(unit)
+        self._trim(unit, code)
         for waiter in unit.waiters:
             if not waiter.done():
                 waiter.set_result(None)
         unit.waiters.clear()
         self._ready(code)
 
-    def _trim(self, unit: _Unit) -> None:
-        while len(unit.ready) > 1 + self.settings.dial_in_spares:
+    def _trim(self, unit: _Unit, code: str) -> None:
+        is_followed = code in self._followed
+        while len(unit.ready) > 1 + (0 if is_followed else self.settings.dial_in_spares):
             unit.ready.pop(0).hang_up()
+        if is_followed and unit.lent is not None:
+            unit.lent.hang_up()
 
     def _forget_if_empty(self, code: str) -> None:
         unit = self._units.get(code)
         if unit is not None and not (unit.ready or unit.lent) and all(w.done() for w in unit.waiters):
             del self._units[code]
+
+
+def _number_in(heard: bytes) -> str | None:
+    """The meter number of the first CELESC packet."""
+    stream = CelescStream()
+    stream.receive(heard)
+    while (event := stream.next_event()) is not None:
+        if isinstance(event, Packet):
+            return event.meter_number
+    return None
 
 
 NOT_CONNECTED_REMEDY = (

@@ -139,7 +139,7 @@ class Collector:
         self._settling: Batcher[tuple[Closing, Assignment], Settled | None] = Batcher(
             self._settle, self._writes, _SETTLE_BATCH
         )
-        self.streams = StreamReaders(db.settings, self._writes, self.name, self._now)
+        self.streams = StreamReaders(db.settings, self._writes, self.name, self._now, callers=self._callers)
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self, stop: asyncio.Event) -> None:

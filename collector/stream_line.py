@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
@@ -11,12 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 
 from collector.stream_profiles import CELESC, StreamProfile
-from collector.transports import Endpoint, Timeouts, open_stream
-from faults import Fault
+from collector.transports import Endpoint, Receiver, Stream, Timeouts, open_stream
+from faults import Fault, OperatorFault
 from protocols.captures import Chunk
 from protocols.celesc.timing import BITS_PER_OCTET, DWELL_S, RATES_BIT_S
 
 log = structlog.get_logger(__name__)
+
+Way = Callable[[Endpoint, Receiver, float], Awaitable[Stream]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class LineKeeper:
 
     Args:
         on_chunk: gets what arrives, stamped with the arrival of its first octet.
+        way: opens the line. That of a unit that dials in waits for its call.
         good: records understood so far: none at one rate makes the next be tried, where the port's rate may
             be chosen (a serial port whose URL names none, and a meter whose rate is not fixed by its kind).
     """
@@ -66,6 +69,7 @@ class LineKeeper:
         good: Callable[[], int],
         now: Callable[[], datetime],
         pace: LinePace | None = None,
+        way: Way = open_stream,
     ) -> None:
         is_given = "baud" in parse_qs(urlsplit(endpoint.url).query)
         is_port = endpoint.scheme in ("serial", "rfc2217")
@@ -74,6 +78,7 @@ class LineKeeper:
         self._on_chunk = on_chunk
         self._now = now
         self._pace = pace or LinePace()
+        self._way = way
         self._searches = is_port and not is_given and profile.protocol == CELESC
         self.state = LineState(rate, good=good)
 
@@ -86,7 +91,7 @@ class LineKeeper:
             heard_before = state.octets
             timeouts = self._endpoint.timeouts(Timeouts(connect_s=pace.connect_s))
             try:
-                stream = await open_stream(
+                stream = await self._way(
                     replace(self._endpoint, baud=state.rate_bit_s), ear, timeouts.connect_s
                 )
             except Fault as fault:
@@ -102,6 +107,8 @@ class LineKeeper:
                     state.is_open = False
                     stream.close()
                 log.info("line.lost", url=self._endpoint.url, reason=reason, rate=state.rate_bit_s)
+            if self._endpoint.unit and not isinstance(state.fault, OperatorFault):
+                continue  # it is the unit that pauses between its calls; what it says meanwhile would be lost
             wait_s = pace.backoff_s if state.octets > heard_before else min(2 * wait_s, pace.backoff_max_s)
             await asyncio.sleep(wait_s)
 

@@ -4,6 +4,8 @@ What a line says is stored every few seconds as it came, in sessions of about an
 decodes its stored rows and merges the readings, by the same way as any other session; a session whose
 collector died is closed so by the next one. Sessions change right after an interval's end, and begin with
 the rows around it, so that each is decoded alone and no interval falls between two.
+
+The line of a unit that dials in is its call: the reader takes each as it comes, the newest before all.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ import structlog
 
 from collector import store
 from collector.batching import Connection, Worker
+from collector.callers import Callers
+from collector.dial_in import NOT_CONNECTED_REMEDY
 from collector.store import Closing
 from collector.stream_decode import Quality, StreamDecoder, new_decoder
 from collector.stream_frames import head_row, pack_rows
 from collector.stream_line import LineKeeper, LinePace, LineState
 from collector.stream_profiles import STREAM_PROFILES
-from collector.transports import parse_url
+from collector.transports import Endpoint, open_stream, parse_url
 from collector.worklist import Target
-from faults import Fault, RetryFault
+from faults import Fault, OperatorFault, RetryFault
 from protocols.captures import Chunk
 from storage.settings import Settings
 
@@ -47,12 +51,15 @@ class StreamPace:
         session_s: length of a session, up to the next interval's end.
         overlap_s: how much of a session is repeated at the start of the next.
         look_s: how often the registry is asked for points that came or went.
+        away_s: a unit that dials in and has not called for so long has no session until it calls: another
+            collector may get that call.
     """
 
     store_s: float = 20.0
     session_s: float = 3600.0
     overlap_s: float = 120.0
     look_s: float = 30.0
+    away_s: float = 300.0
     line: LinePace = field(default_factory=LinePace)
 
 
@@ -76,12 +83,15 @@ class StreamReaders:
         collector: str,
         now: Callable[[], datetime],
         pace: StreamPace | None = None,
+        callers: Callers | None = None,
     ) -> None:
         self._settings = settings
         self._worker = worker
         self._collector = collector
         self._now = now
+        self._callers = callers
         self._pace = pace or StreamPace(session_s=settings.collector.stream_session_s)
+        self._left_out: set[Target] = set()
         self._readers: dict[Target, tuple[_Reader, asyncio.Task[None]]] = {}
 
     def status(self) -> list[StreamStatus]:
@@ -99,15 +109,38 @@ class StreamReaders:
                 wanted = await self._worker.call(stream_targets, self._now())
                 for target in set(self._readers) - set(wanted):
                     await self._end([self._readers.pop(target)[1]])
-                for target in set(wanted) - set(self._readers):
-                    reader = _Reader(
-                        target, self._settings, self._worker, self._collector, self._now, self._pace
-                    )
-                    self._readers[target] = reader, asyncio.create_task(reader.run())
+                self._left_out &= set(wanted)
+                for target in set(wanted) - set(self._readers) - self._left_out:
+                    self._begin(target)
                 await self._sleep()
         finally:
             await self._end([task for _, task in self._readers.values()])
             self._readers.clear()
+
+    def _begin(self, target: Target) -> None:
+        try:
+            endpoint = parse_url(target.url or "")
+            if endpoint.unit and (self._callers is None or self._callers.dial_in is None):
+                raise OperatorFault(
+                    f"unit {endpoint.unit} dials in, and nobody listens",
+                    where=endpoint.url,
+                    remedy="set collector.listen_port; of several collectors, in the one that units call",
+                )
+        except OperatorFault as fault:
+            self._left_out.add(target)
+            log.warning("stream.left_out", meter=target.serial, url=target.url, reason=str(fault))
+            return
+        reader = _Reader(
+            target,
+            endpoint,
+            self._settings,
+            self._worker,
+            self._collector,
+            self._now,
+            self._pace,
+            self._callers if endpoint.unit else None,
+        )
+        self._readers[target] = reader, asyncio.create_task(reader.run())
 
     async def _sleep(self) -> None:
         tasks = [task for _, task in self._readers.values()]
@@ -134,13 +167,17 @@ class _Reader:
     def __init__(
         self,
         target: Target,
+        endpoint: Endpoint,
         settings: Settings,
         worker: Worker,
         collector: str,
         now: Callable[[], datetime],
         pace: StreamPace,
+        callers: Callers | None,
     ) -> None:
         self._target = target
+        self._unit = endpoint.unit
+        self._callers = callers
         self._settings = settings
         self._worker = worker
         self._collector = collector
@@ -150,12 +187,13 @@ class _Reader:
         # It only tells when an interval has ended and how good the line is: readings come from stored rows.
         self._decoder: StreamDecoder = new_decoder(profile, target.interval_s, target.serial)
         self._line = LineKeeper(
-            parse_url(target.url or ""),
+            endpoint,
             profile,
             self._heard,
             lambda: self._decoder.quality.good,
             now,
             pace.line,
+            open_stream if callers is None else callers.follow,
         )
         self._pending: list[Chunk] = []
         self._pending_octets = 0
@@ -165,6 +203,8 @@ class _Reader:
         self._octets = self._opened = self._good = 0
         self._kept: list[tuple[datetime, bytes]] = []
         self._closed_at: datetime | None = None
+        self._has_begun = False
+        self._open_at = now()
 
     def status(self) -> StreamStatus:
         return StreamStatus(
@@ -174,9 +214,11 @@ class _Reader:
     async def run(self) -> None:
         """Until cancelled; the line is opened only by the collector that has the session."""
         line: asyncio.Task[None] | None = None
+        if self._callers is not None:
+            self._callers.begin(self._unit)
         try:
             while True:
-                if self._session is None and not await self._open():
+                if self._session is None and not await self._begin(line):
                     await self._hang_up(line)
                     line = None
                     await asyncio.sleep(self._pace.look_s)
@@ -188,11 +230,32 @@ class _Reader:
                     # It never ends by itself: what broke it is not a silent line.
                     line.result()
                 await self._store()
+                if self._is_away():
+                    await self._hang_up(line)
+                    line = None
+                    await self._close()
         finally:
             await self._hang_up(line)
+            if self._callers is not None:
+                self._callers.end(self._unit)
             if self._session is not None:
                 await self._store()
                 await self._close()
+
+    async def _begin(self, line: asyncio.Task[None] | None) -> bool:
+        """Open a session; that of a unit which has been away once its call has come."""
+        if self._callers is not None and self._has_begun and line is None:
+            await self._callers.called(self._unit)
+        self._has_begun = True
+        self._open_at = self._now()
+        return await self._open()
+
+    def _is_away(self) -> bool:
+        if self._callers is None or self._session is None:
+            return False
+        if self._line.state.is_open:
+            self._open_at = self._now()
+        return (self._now() - self._open_at).total_seconds() > self._pace.away_s
 
     async def _hang_up(self, line: asyncio.Task[None] | None) -> None:
         if line is not None:
@@ -280,6 +343,9 @@ class _Reader:
     def _silence(self) -> Fault:
         if self._line.state.fault is not None and not self._octets:
             return self._line.state.fault
+        if self._unit and self._line.state.opened == self._opened:
+            what = f"unit {self._unit} is not connected"
+            return RetryFault(what, where=self._target.url or "", remedy=NOT_CONNECTED_REMEDY)
         what = f"{self._octets} octets and no valid record" if self._octets else "nothing was heard"
         return RetryFault(
             what,

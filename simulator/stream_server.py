@@ -1,18 +1,20 @@
-"""Meters that speak by themselves on TCP ports and pseudo terminals (asyncio)."""
+"""Meters that speak by themselves: on TCP ports, on ptys, and behind units that call (asyncio)."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from faults import OperatorFault
+from simulator.dialer import DialPlan
 from simulator.grid import local_seconds
 from simulator.server import LOOPBACK
 from simulator.stream_output import BadLine, StreamOutput
@@ -141,3 +143,80 @@ class StreamPty(StreamServer):
         except BlockingIOError:
             # Nobody reads: a serial line keeps nothing.
             termios.tcflush(self._slave, termios.TCIFLUSH)
+
+
+class StreamCaller(StreamServer):
+    """The same behind a unit that dials in: it calls, says its hello, and passes on what the meter says.
+
+    Args:
+        plan: of the calls; between them it always waits `back_off_s`.
+    """
+
+    def __init__(
+        self,
+        output: StreamOutput,
+        clock: Callable[[], datetime],
+        plan: DialPlan,
+        line: BadLine | None = None,
+        tick_s: float = 0.2,
+    ) -> None:
+        super().__init__(output, clock, line, plan.host, plan.port, tick_s)
+        self._plan = plan
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dead: set[asyncio.StreamWriter] = set()
+        self.calls = 0
+        self.is_mute = False
+        """It stays connected and passes nothing on."""
+
+    @property
+    def url(self) -> str:
+        return f"calls {self.host}:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """Connections that the unit believes in."""
+        return len(self._writers)
+
+    async def duplicate(self) -> None:
+        """Call once more, as a unit that restarted: what was there before stays open and says no more.
+
+        Raises:
+            OSError: the call does not get through.
+        """
+        self._dead |= self._writers
+        self._writers.clear()
+        await self._call()
+
+    async def _open(self) -> None:
+        self._start(self._keep_calling())
+
+    async def _close(self) -> None:
+        for writer in (*self._writers, *self._dead):
+            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_calling(self) -> None:
+        await asyncio.sleep(self._plan.first_after_s)
+        while True:
+            if not self._writers:
+                with contextlib.suppress(OSError):  # nobody listens, or the network is away
+                    await self._call()
+            await asyncio.sleep(self._plan.back_off_s)
+
+    async def _call(self) -> None:
+        self.calls += 1
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        writer.write(self._plan.hello)
+        self._writers.add(writer)
+        self._start(self._connected(reader, writer))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _say(self, octets: bytes) -> None:
+        if not self.is_mute:
+            super()._say(octets)

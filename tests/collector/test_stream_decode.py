@@ -96,8 +96,8 @@ def test_ssu_through_noise_is_right_or_missing(
     chunks = heard(SsuOutput(SOURCE, block_format), FIRST - 40, 3700, line)
     active = by_channel(slots(profile, chunks), 1)
     assert all(pulses == truth(number)[0] for number, pulses in active.items())
-    # At one error in a hundred octets four in ten of the long blocks are lost. Of three that close an interval
-    # one is enough, but of normal blocks two must agree.
+    # At one error in a hundred octets four in ten of the long blocks are lost. Of three that close an
+    # interval one is enough, but of normal blocks two must agree.
     if error_rate <= 0.01:
         assert len(active) >= (11 if block_format is Format.EXTENDED else 10)
 
