@@ -31,7 +31,7 @@ from simulator.dlms_server import DlmsServer
 from simulator.meter import MeterSpec, SimulatedMeter
 from storage import audit
 from tests.collector.test_dlms import AUTHENTICATION, ENCRYPTION, PASSWORD, SPEC
-from tests.collector.world import DAY, add_meter, query, quick
+from tests.collector.world import DAY, add_meter, query, quick, stored
 
 pytestmark = pytest.mark.req("TR-5.6d", "TR-5.12a")
 
@@ -44,6 +44,7 @@ SHIFT, SET = (
 MODELS = """
 [models.dlms-clock]
 extends = "dlms-generic"
+pulse_wh = "7.2"
 answer_s = 2
 [models.dlms-clock-hdlc]
 extends = "dlms-clock"
@@ -237,6 +238,20 @@ def test_a_clock_between_the_limits_is_shifted_inside_one_interval(db, tmp_path,
     assert len(case.sent(SHIFT)) == len(case.sent(frames[0])) == 1
     with case.db.connect() as conn:
         assert audit.verify(conn).is_whole
+
+
+@pytest.mark.parametrize("drift_s", [-95, 95])
+def test_after_a_correction_the_day_goes_on_without_a_hole_or_a_doubled_row(embedded_db, tmp_path, drift_s):
+    case = Case(embedded_db, tmp_path, drift_s, 150 if drift_s < 0 else 200, "dlms-clock-hdlc").read()
+    assert len(case.dlms.clock_moves) == 1
+    case.clock.set(case.now + timedelta(hours=3))
+    today = datetime(2026, 11, 21).date()
+    case.serve(*request_missing(case.db, [today], case.clock(), "test"))
+    got = stored(case.db, case.meter_id, today)
+    # 03:05 and three hours are 73 intervals; 37 is longer or shorter than it says, and flagged for it.
+    assert [slot for slot, value in enumerate(got) if value is not None] == list(range(73))
+    assert [flag for *_, flag in case.flags()] == ["clock_set"]
+    assert query(case.db, "SELECT reason FROM quarantine") == []
 
 
 @pytest.mark.parametrize(
