@@ -93,7 +93,8 @@ def test_a_policy_that_does_not_fit_is_refused(text):
 def test_the_shipped_policy_asks_a_second_person_for_what_bills():
     policy = load_policy()
     assert all(
-        policy.rule(command).second_person for command in ("20", "29", "30", "31", "33", "35", "63", "73", "set-clock")
+        policy.rule(command).second_person
+        for command in ("20", "29", "30", "31", "33", "35", "63", "73", "set-clock")
     )
     assert not policy.people, "the shipped file knows nobody"
     assert policy.clock == ClockPolicy()
