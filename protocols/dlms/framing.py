@@ -260,8 +260,9 @@ class HdlcDecoder:
         return None if len(self._buffer) < length + 2 else length
 
     def _whole(self, length: int) -> HdlcFrame | None:
-        frame = self._parse(bytes(self._buffer[1 : 1 + length])) if length else None
-        if frame is None or self._buffer[length + 1] != FLAG:
+        has_end = length and self._buffer[length + 1] == FLAG
+        frame = self._parse(bytes(self._buffer[1 : 1 + length])) if has_end else None
+        if frame is None:
             self._skip(1)
             return None
         self._noise = 0
@@ -280,8 +281,6 @@ class HdlcDecoder:
 
     @staticmethod
     def _parse(body: bytes) -> HdlcFrame | None:
-        if crc16_x25(body[:-2]) != int.from_bytes(body[-2:], "little"):
-            return None
         place = 2
         addresses = []
         for _ in range(2):
@@ -293,9 +292,12 @@ class HdlcDecoder:
         control, place = body[place], place + 1
         information = b""
         if place < len(body) - 2:
+            # First, for it is short: noise that looks like the start of long frames costs no more than that.
             if crc16_x25(body[:place]) != int.from_bytes(body[place : place + 2], "little"):
                 return None
             information = body[place + 2 : -2]
+        if crc16_x25(body[:-2]) != int.from_bytes(body[-2:], "little"):
+            return None
         is_segmented = bool(int.from_bytes(body[:2], "big") & _SEGMENTED)
         return HdlcFrame(addresses[0], addresses[1], control, information, is_segmented)
 
@@ -431,10 +433,12 @@ class HdlcFraming:
             raise RemoteProtocolError(f"the meter answers {name}: link refused or lost", where="HDLC")
         if self._link is not _Link.OPEN:
             return None  # of a conversation that somebody else left open
-        if frame.control & 1:
-            self._take_supervisory(frame.control & 0x0F, frame.control >> 5)
-            return None
-        return self._take_information(frame)
+        if not frame.control & 1:
+            return self._take_information(frame)
+        kind = frame.control & 0x0F
+        if kind in (RR, RNR, REJ):
+            self._take_supervisory(kind, frame.control >> 5)
+        return None
 
     def _agreed(self, information: bytes) -> bytes | None:
         """UA: to what we asked last, or once more to what is long since done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -15,7 +16,7 @@ from protocols.dlms.apdu import Attribute, Mechanism
 from protocols.dlms.axdr import Data, Tag, octets
 from protocols.dlms.client import Credentials, DlmsClient
 from protocols.dlms.clock import encode_date_time
-from protocols.dlms.errors import NoAnswer, RemoteProtocolError
+from protocols.dlms.errors import LimitExceeded, NoAnswer, RemoteProtocolError
 from protocols.dlms.framing import (
     DISC,
     DM,
@@ -277,6 +278,14 @@ class TestAnswersToAPoll:
         with pytest.raises(NoAnswer):
             heard(framing, ready(0, REJ))
 
+    @pytest.mark.parametrize("control", [0x13, 0x0D, 0x1D, 0xEF])
+    def test_a_push_and_unknown_frames_say_nothing_about_ours(self, control):
+        framing = opened()
+        request = framing.wrap(b"\xc0\x01")
+        framing.timed_out()
+        assert heard(framing, frame(control)) == (None, b"")
+        assert heard(framing, ready(0)) == (None, request)
+
     def test_a_busy_meter_is_polled_until_it_is_ready(self):
         framing = opened()
         first = framing.wrap(bytes(200))
@@ -315,6 +324,16 @@ class TestAnswersToAPoll:
         assert heard(framing, bytes(cut) + information(0, 1, b"answer")) == (None, b"")
         assert framing.timed_out() == b""
         assert framing.next_apdu() == b"answer"
+
+
+def test_noise_that_looks_like_long_frames_is_passed_over_quickly():
+    decoder = HdlcDecoder()
+    # Each third octet begins a frame of 2045 octets, at the end of which there is a flag.
+    decoder.receive(b"\x7e\xa7\xfd" * 80_000)
+    began = time.process_time()
+    with pytest.raises(LimitExceeded):
+        decoder.next_frame()
+    assert time.process_time() - began < 0.5
 
 
 class TestTheLinkItself:
