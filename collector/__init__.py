@@ -10,10 +10,10 @@ judging a value (`vee`).
 technician's file is a session, too: `public_files` (pure) decodes it, `public_import` brings it in.
 
 `planning`, `sequences`, `decode`, `decoded`, `clocks`, `command_policy`, `preview`, `readback`, `gates`,
-`dial_in_kinds`, `clock_steps` and the scripts of `commands`, `clock_commands` are pure; `transports`, `dial_in`,
-`callers`, `session`, `store`, `command_store`, `clock_store`, `settling` and `service` are adapters. Of
-DLMS, `dlms_script` and `dlms_decode` are pure; `dlms_clock` waits between its questions and has time, record
-and line as arguments; `dlms_session`, `dlms_secrets` and `dlms_counters` are adapters.
+`dial_in_kinds`, `clock_steps` and the scripts of `commands` and `clock_commands` are pure; `transports`,
+`dial_in`, `callers`, `session`, `store`, `command_store`, `clock_store`, `settling` and `service` are
+adapters. Of DLMS, `dlms_script` and `dlms_decode` are pure; `dlms_clock` waits between its questions and has
+time, record and line as arguments; `dlms_session`, `dlms_secrets` and `dlms_counters` are adapters.
 
 Of meters that speak by themselves, `stream_profiles`, `stream_frames` and `stream_decode` are pure,
 `stream_line`, `streams` and `line_recording` adapters.
