@@ -2,7 +2,8 @@
 
 What a line says is stored every few seconds as it came, in sessions of about an hour. Closing a session
 decodes its stored rows and merges the readings, by the same way as any other session; a session whose
-collector died is closed so by the next one. Sessions change right after an interval's end, and begin with
+collector died is closed so by the next one. Sessions change right after an interval's end, also after the
+market day's last one, so that the daily run finds the whole day, and begin with
 the rows around it, so that each is decoded alone and no interval falls between two.
 
 The line of a unit that dials in is its call: the reader takes each as it comes, the newest before all.
@@ -28,7 +29,7 @@ from collector.stream_frames import head_row, pack_rows
 from collector.stream_line import LineKeeper, LinePace, LineState
 from collector.stream_profiles import STREAM_PROFILES
 from collector.transports import Endpoint, open_stream, parse_url
-from collector.worklist import Target
+from collector.worklist import Target, market_zone
 from faults import Fault, OperatorFault, RetryFault
 from protocols.captures import Chunk
 from storage.settings import Settings
@@ -280,10 +281,22 @@ class _Reader:
         self._kept = [row for row in (*self._kept, *rows) if row[0] >= horizon]
         age_s = (self._now() - self._session_began).total_seconds()
         just_closed = self._closed_at is not None and self._closed_at >= self._session_began
-        if age_s >= self._pace.session_s and (just_closed or age_s >= 2 * self._pace.session_s):
+        is_due = age_s >= self._pace.session_s or self._is_day_over()
+        if is_due and (just_closed or age_s >= 2 * self._pace.session_s):
             await self._close()
             self._closed_at = None
             await self._open()
+
+    def _is_day_over(self) -> bool:
+        """Whether the market day's last interval has ended: the daily run, soon after midnight, wants it.
+
+        Half an interval of allowance: an end that comes at 23:59:58 of a fast clock is that of midnight.
+        """
+        if self._closed_at is None:
+            return False
+        zone = market_zone(self._settings)
+        end = (self._closed_at + timedelta(seconds=self._target.interval_s / 2)).astimezone(zone)
+        return end.date() > self._session_began.astimezone(zone).date()
 
     async def _open(self) -> bool:
         now = self._now()

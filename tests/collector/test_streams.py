@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -37,9 +38,9 @@ LINE = LinePace(connect_s=2, silence_s=2, backoff_s=0.05, backoff_max_s=0.1, dwe
 PACE = StreamPace(store_s=0.15, session_s=600, overlap_s=120, look_s=0.1, line=LINE)
 
 
-def fast_clock() -> Callable[[], datetime]:
+def fast_clock(begin: datetime = BEGIN) -> Callable[[], datetime]:
     started = time.monotonic()
-    return lambda: BEGIN + timedelta(seconds=SPEED * (time.monotonic() - started))
+    return lambda: begin + timedelta(seconds=SPEED * (time.monotonic() - started))
 
 
 def add(db: Database, url: str, profile: str, serial: str = "77") -> int:
@@ -53,11 +54,15 @@ def add(db: Database, url: str, profile: str, serial: str = "77") -> int:
 
 
 async def follow(
-    db: Database, clock: Callable[[], datetime], seconds: float, during: object = None
+    db: Database,
+    clock: Callable[[], datetime],
+    seconds: float,
+    during: object = None,
+    pace: StreamPace = PACE,
 ) -> StreamReaders:
     """Run the readers for so many simulated seconds."""
     worker = Worker(db, "test-streams")
-    readers = StreamReaders(db.settings, worker, "test", clock, PACE)
+    readers = StreamReaders(db.settings, worker, "test", clock, pace)
     running = asyncio.create_task(readers.run())
     seen = readers
     try:
@@ -117,6 +122,21 @@ def test_ssu_over_tcp_survives_unplugging_and_sessions_follow_each_other(db: Dat
         assert line["serial"] == "77"
         assert line["good"] > 100
         assert abs(line["drift_s"]) < 5
+
+
+@pytest.mark.req("TR-2a")
+def test_the_days_last_interval_is_there_for_the_daily_run(embedded_db: Database) -> None:
+    db, clock = quick(embedded_db), fast_clock(datetime(2026, 11, 21, 2, 53, tzinfo=UTC))
+    found: list[int] = []
+
+    async def main() -> None:
+        async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
+            add(db, server.url, "ssu-extended")
+            # Half of it is until 00:03 of market time; a session lasts an hour.
+            await follow(db, clock, 1200, lambda: found.extend(stored(db)), replace(PACE, session_s=3600))
+
+    asyncio.run(main())
+    assert found == [287]
 
 
 @pytest.mark.req("CE-A", "X-sim")
