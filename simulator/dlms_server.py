@@ -191,22 +191,29 @@ class DlmsPty(DlmsServer):
             return
         # The terminal knows at what speed its reader has opened it.
         baud = _BAUDS.get(termios.tcgetattr(self._master)[5], 0)
-        self._say(lambda: _hear(self._end, data, baud, self.now()))
-        self._cancel()
+        has_answered = self._say(lambda: _hear(self._end, data, baud, self.now()))
         loop = asyncio.get_running_loop()
+        if self._quiet is not None:
+            self._quiet.cancel()
         self._quiet = loop.call_later(_QUIET_S, self._say, lambda: self._end.silence(self.now()))
-        self._gone = loop.call_later(_FALL_BACK_S, self._fall_back)
+        # What it does not understand does not keep it waiting.
+        if self._gone is None or has_answered:
+            if self._gone is not None:
+                self._gone.cancel()
+            self._gone = loop.call_later(_FALL_BACK_S, self._fall_back)
 
-    def _say(self, answer: Callable[[], bytes]) -> None:
+    def _say(self, answer: Callable[[], bytes]) -> bool:
         try:
-            os.write(self._master, answer())
+            return os.write(self._master, answer()) > 0
         except BlockingIOError:
             # Nobody reads: a serial line keeps nothing.
             termios.tcflush(self._slave, termios.TCIFLUSH)
         except Fault:
             self._end = self.new_end()
+        return False
 
     def _fall_back(self) -> None:
+        self._gone = None
         if isinstance(self._end, OpticalEnd):
             self._end.fall_back()
 

@@ -18,7 +18,8 @@ from collector.worklist import request_missing
 from faults import OperatorFault, RetryFault
 from protocols.dlms import models
 from protocols.dlms.framing import HdlcAddress
-from protocols.dlms.mode_e import SPEEDS
+from protocols.dlms.mode_e import SPEEDS, with_parity
+from simulator import dlms_server
 from simulator.dlms import DlmsMeter
 from simulator.dlms_end import Bus, HdlcEnd
 from simulator.dlms_optical import OpticalEnd
@@ -215,6 +216,26 @@ def test_a_session_that_fails_leaves_the_port_as_it_was():
 
     assert asyncio.run(scenario()).outcome == "partial"
     assert ports[0].baud == 300
+
+
+def test_a_port_that_a_reader_left_open_is_signed_on_to_until_the_meter_gives_up(monkeypatch):
+    monkeypatch.setattr(dlms_server, "_FALL_BACK_S", 0.6)
+    server, ports = optical(DlmsPty)
+
+    async def work():
+        async with server as way:
+            port = ports[0]
+            # A reader that agreed on 9600 and was never heard of again.
+            port.receive(with_parity(b"/?!\r\n\x06252\r\n"), NOW)
+            assert port.baud == 9600
+            model = replace(models.model_named("dlms-lines-optical"), repeat_s=0.25)
+            coroutine, frames = visit(way.url, model)
+            return await coroutine, frames
+
+    result, frames = asyncio.run(work())
+    assert result.outcome == "complete", result.fault
+    assert 1 <= result.retries <= 5
+    assert [frame[4] for frame in frames[: result.retries + 1]] == [b"/?!\r\n"] * (result.retries + 1)
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:{port}", "dialin://u7"])

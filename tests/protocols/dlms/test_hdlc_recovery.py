@@ -178,7 +178,7 @@ def test_a_good_line_needs_no_repetition(client):
 def test_moderate_losses_are_made_good(client):
     truth = session(0, LinkQuality(), 0.0, client)[0]
     troubles, retries = Counter(), 0
-    for seed in range(60):
+    for seed in range(100):
         values, fault, done, framing, met = session(seed, MODERATE, 0.03, client)
         assert fault is None, (seed, fault)
         assert values == truth, seed
@@ -193,7 +193,7 @@ def test_moderate_losses_are_made_good(client):
 def test_a_bad_line_gives_the_exact_data_or_a_fault(quality, frame_trouble):
     truth = session(0, LinkQuality(), 0.0)[0]
     failed = 0
-    for seed in range(100):
+    for seed in range(400):
         values, fault, done, _, _ = session(seed, quality, frame_trouble)
         assert done == EXPECTED[: len(done)], seed
         if fault is None:
@@ -201,7 +201,7 @@ def test_a_bad_line_gives_the_exact_data_or_a_fault(quality, frame_trouble):
         else:
             assert isinstance(fault, NoAnswer | RemoteProtocolError), seed
             failed += 1
-    assert failed < 100 if quality is BAD else failed > 0
+    assert failed < 100 if quality is BAD else failed > 300
 
 
 @given(st.binary(max_size=600))
