@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from faults import OperatorFault
 from pipelines.cli import decode_dlms, decode_public, decode_serial
-from pipelines.cli.output import EXIT_ATTENTION, emit_json, faults_to_exit
+from pipelines.cli.decode_input import HexFileOption, HexOption, JsonOption, emit, error_record, hex_octets
+from pipelines.cli.output import faults_to_exit
 from protocols.nbr14522.commands import info_of
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import (
@@ -36,37 +33,8 @@ decode_serial.register(app)
 decode_public.register(app)
 decode_dlms.register(app)
 
-HexOption = Annotated[str | None, typer.Option("--hex", help="The octets; blanks and line ends are ignored.")]
-FileOption = Annotated[Path | None, typer.Option("--file", help="A text file of hexadecimal; '-' is stdin.")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="The meter profile: addressing and packing.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One line a record.")]
-
 Decoder = Callable[[bytes, MeterProfile], dict[str, Any]]
-
-
-def _octets(hex_text: str | None, file: Path | None) -> bytes:
-    if hex_text is not None and file is not None:
-        raise OperatorFault("both --hex and --file", where="smf decode", remedy="give one of them")
-    where = "--hex"
-    if hex_text is None:
-        where = "stdin" if file is None or str(file) == "-" else str(file)
-        try:
-            hex_text = sys.stdin.read() if where == "stdin" else Path(where).read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise OperatorFault(str(error), where=where, remedy="name a text file of hexadecimal") from error
-    digits = "".join(hex_text.split())
-    for position, digit in enumerate(digits):
-        if digit not in "0123456789abcdefABCDEF":
-            raise OperatorFault(
-                f"{digit!r} is no hexadecimal digit (digit {position + 1})", where=where, remedy="remove it"
-            )
-    if not digits or len(digits) % 2:
-        raise OperatorFault(
-            f"{len(digits)} hexadecimal digits make no whole octets",
-            where=where,
-            remedy="check for a lost digit",
-        )
-    return bytes.fromhex(digits)
 
 
 def _response(wire: bytes, profile: MeterProfile) -> dict[str, Any]:
@@ -98,31 +66,12 @@ def _records(octets: bytes, size: int, decode: Decoder, profile: MeterProfile) -
             offset += 1
             continue
         if bad_from is not None:
-            yield _error(octets, bad_from, offset, reason)
+            yield error_record(bad_from, reason, offset - bad_from, octets[bad_from:offset])
             bad_from = None
         yield {"offset": offset} | record
         offset += size
     if bad_from is not None:
-        yield _error(octets, bad_from, len(octets), reason)
-
-
-def _error(octets: bytes, start: int, end: int, reason: str) -> dict[str, Any]:
-    return {
-        "offset": start,
-        "error": {"reason": reason, "count": end - start, "octets": octets[start:end].hex()},
-    }
-
-
-def _run(octets: bytes, size: int, decode: Decoder, profile: MeterProfile, as_json: bool) -> None:
-    has_errors = False
-    for record in _records(octets, size, decode, profile):
-        has_errors |= "error" in record
-        if as_json:
-            typer.echo(orjson.dumps(record).decode())
-        else:
-            emit_json(record)
-    if has_errors:
-        raise typer.Exit(EXIT_ATTENTION)
+        yield error_record(bad_from, reason, len(octets) - bad_from, octets[bad_from:])
 
 
 def _command_addressing(octets: bytes, profile: MeterProfile) -> Addressing:
@@ -137,7 +86,7 @@ def _command_addressing(octets: bytes, profile: MeterProfile) -> Addressing:
 @app.command("nbr14522-response")
 def nbr14522_response(
     hex_text: HexOption = None,
-    file: FileOption = None,
+    file: HexFileOption = None,
     profile: ProfileOption = "default",
     as_json: JsonOption = False,
 ) -> None:
@@ -147,14 +96,14 @@ def nbr14522_response(
     """
     with faults_to_exit(as_json):
         meter = profile_named(profile)
-        octets = _octets(hex_text, file)
-        _run(octets, RESPONSE_WIRE_SIZE[meter.addressing], _response, meter, as_json)
+        octets = hex_octets(hex_text, file)
+        emit(_records(octets, RESPONSE_WIRE_SIZE[meter.addressing], _response, meter), as_json)
 
 
 @app.command("nbr14522-command")
 def nbr14522_command(
     hex_text: HexOption = None,
-    file: FileOption = None,
+    file: HexFileOption = None,
     profile: ProfileOption = "default",
     as_json: JsonOption = False,
 ) -> None:
@@ -163,7 +112,7 @@ def nbr14522_command(
     Exit code 1 if any octets were no good frame.
     """
     with faults_to_exit(as_json):
-        octets = _octets(hex_text, file)
+        octets = hex_octets(hex_text, file)
         meter = profile_named(profile)
         meter = replace(meter, addressing=_command_addressing(octets, meter))
-        _run(octets, COMMAND_WIRE_SIZE[meter.addressing], _command, meter, as_json)
+        emit(_records(octets, COMMAND_WIRE_SIZE[meter.addressing], _command, meter), as_json)
