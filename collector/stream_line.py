@@ -12,7 +12,7 @@ import structlog
 
 from collector.stream_profiles import CELESC, StreamProfile
 from collector.transports import Endpoint, Receiver, Stream, Timeouts, open_stream
-from faults import Fault, OperatorFault
+from faults import Fault, OperatorFault, RetryFault
 from protocols.captures import Chunk
 from protocols.celesc.timing import BITS_PER_OCTET, DWELL_S, RATES_BIT_S
 
@@ -29,6 +29,9 @@ class LinePace:
         silence_s: both outputs speak at least every five seconds; a gateway that says nothing for so long is
             taken for dead and called again.
         dwell_s: how long a rate is tried (celesc_serial.md 2).
+        most_octets_s: four times what the fastest of these outputs can say; what brings more is none, and is
+            hung up on.
+        burst_octets: what a converter may have kept for us.
     """
 
     connect_s: float = 20.0
@@ -37,6 +40,8 @@ class LinePace:
     backoff_max_s: float = 60.0
     dwell_s: float = DWELL_S
     look_s: float = 0.5
+    most_octets_s: float = 4 * max(RATES_BIT_S) / BITS_PER_OCTET
+    burst_octets: int = 1 << 16
 
 
 @dataclass
@@ -82,12 +87,17 @@ class LineKeeper:
         self._searches = is_port and not is_given and profile.protocol == CELESC
         self.state = LineState(rate, good=good)
 
+    @property
+    def url(self) -> str:
+        """Where the line is."""
+        return self._endpoint.url
+
     async def run(self) -> None:
         """Keep the line until cancelled; raises nothing that a line can cause."""
         pace, state = self._pace, self.state
         wait_s = pace.backoff_s
         while True:
-            ear = _Ear(self)
+            ear = _Ear(self, pace, self._now)
             heard_before = state.octets
             timeouts = self._endpoint.timeouts(Timeouts(connect_s=pace.connect_s))
             try:
@@ -106,6 +116,8 @@ class LineKeeper:
                 finally:
                     state.is_open = False
                     stream.close()
+                if isinstance(ear.error, Fault):
+                    state.fault, heard_before = ear.error, state.octets
                 log.info("line.lost", url=self._endpoint.url, reason=reason, rate=state.rate_bit_s)
             if self._endpoint.unit and not isinstance(state.fault, OperatorFault):
                 continue  # it is the unit that pauses between its calls; what it says meanwhile would be lost
@@ -147,14 +159,36 @@ class LineKeeper:
 
 
 class _Ear:
-    def __init__(self, keeper: LineKeeper) -> None:
+    """What a connection says, until it is lost or says more than a meter's output can."""
+
+    def __init__(self, keeper: LineKeeper, pace: LinePace, now: Callable[[], datetime]) -> None:
         self._keeper = keeper
+        self._pace = pace
+        self._now = now
+        self._spare = float(pace.burst_octets)
+        self._last = now()
         self.lost = asyncio.Event()
         self.error: Exception | None = None
 
     def data_received(self, data: bytes) -> None:
-        self._keeper.received(data)
+        if self.lost.is_set():
+            return
+        now = self._now()
+        earned = self._pace.most_octets_s * (now - self._last).total_seconds()
+        self._spare = min(self._pace.burst_octets, self._spare + earned) - len(data)
+        self._last = now
+        if self._spare < 0:
+            self.connection_lost(
+                RetryFault(
+                    "far more octets than a meter's output can say",
+                    where=self._keeper.url,
+                    remedy="check the unit's address: something else answers there",
+                )
+            )
+        else:
+            self._keeper.received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.error = error
-        self.lost.set()
+        if not self.lost.is_set():
+            self.error = error
+            self.lost.set()

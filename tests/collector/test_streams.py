@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -245,3 +246,42 @@ def test_the_rate_is_searched_on_a_port_whose_url_names_none() -> None:
     tried = asyncio.run(main())
     assert tried[:4] == [2400, 300, 600, 1200]
     assert chunks
+
+
+@pytest.mark.req("TR-5.5e")
+def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
+    heard: list[Chunk] = []
+    calls = 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        with suppress(ConnectionError):
+            while True:
+                writer.write(bytes(50_000))
+                await writer.drain()
+
+    async def main() -> LineKeeper:
+        server = await asyncio.start_server(pour, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        keeper = LineKeeper(
+            parse_url(f"tcp://127.0.0.1:{port}"),
+            STREAM_PROFILES["ssu"],
+            heard.append,
+            lambda: 0,
+            lambda: datetime.now(UTC),
+            LINE,
+        )
+        running = asyncio.create_task(keeper.run())
+        await asyncio.sleep(1.0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        server.close()
+        return keeper
+
+    keeper = asyncio.run(main())
+    assert keeper.state.fault is not None
+    assert "more octets than a meter's output can say" in keeper.state.fault.message
+    # Opened again with growing pauses, and no more taken than a converter may have kept.
+    assert 2 <= calls <= 20
+    assert sum(len(chunk.octets) for chunk in heard) <= calls * (LINE.burst_octets + 2 * LINE.most_octets_s)
