@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from faults import OperatorFault
-from protocols.catalogues import Entry, layered, wrong
+from protocols.catalogues import Catalogue, Entry, layered, wrong
 from protocols.celesc.timing import RATES_BIT_S
 
 OWN_SOURCE = "meters.toml"
@@ -110,33 +108,6 @@ _CHOICES = {
 _REGISTERS = {"active", "active_reverse", "inductive", "capacitive"}
 
 
-_EXTRA: dict[str, str] = {}
-
-
-def add_catalogue(source: str, text: str) -> None:
-    """Lay a utility's own catalogue over the product's, for this process; the same source replaces itself.
-
-    Raises:
-        OperatorFault: as `load_meters`; nothing has then changed.
-    """
-    extra = {**_EXTRA, source: text}
-    load_meters((OWN_SOURCE, _own_text()), *extra.items())
-    _EXTRA.update(extra)
-    meters.cache_clear()
-
-
-def remove_catalogue(source: str) -> None:
-    """Take a catalogue out again."""
-    _EXTRA.pop(source, None)
-    meters.cache_clear()
-
-
-@cache
-def meters() -> Mapping[str, CelescMeter]:
-    """The catalogue in force, by material code: the product's own, and what was added."""
-    return load_meters((OWN_SOURCE, _own_text()), *_EXTRA.items())
-
-
 def meter_named(code: str) -> CelescMeter:
     """A model by material code, or by its profile's name.
 
@@ -165,8 +136,8 @@ def load_meters(*sources: tuple[str, str]) -> Mapping[str, CelescMeter]:
     return {code: _meter(code, entry) for code, entry in layered("meters", sources, _MANUAL).items()}
 
 
-def _own_text() -> str:
-    return resources.files("protocols.celesc").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
+_IN_FORCE = Catalogue("protocols.celesc", OWN_SOURCE, load_meters)
+meters, add_catalogue, remove_catalogue = _IN_FORCE.in_force, _IN_FORCE.add, _IN_FORCE.remove
 
 
 def _meter(code: str, entry: Entry) -> CelescMeter:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from faults import OperatorFault
-from protocols.catalogues import Entry, layered, wrong
+from protocols.catalogues import Catalogue, Entry, layered, wrong
 from protocols.ssu.blocks import Format
 from protocols.ssu.settings import HOUR_POSTS, SsuSettings
 
@@ -53,31 +51,8 @@ def load_models(*sources: tuple[str, str]) -> Mapping[str, SsuModel]:
     return {name: _model(name, entry) for name, entry in layered("models", sources, _MANUAL).items()}
 
 
-_EXTRA: dict[str, str] = {}
-
-
-def add_catalogue(source: str, text: str) -> None:
-    """Lay a utility's own catalogue over the product's, for this process; the same source replaces itself.
-
-    Raises:
-        OperatorFault: as `load_models`; nothing has then changed.
-    """
-    extra = {**_EXTRA, source: text}
-    load_models((OWN_SOURCE, _own_text()), *extra.items())
-    _EXTRA.update(extra)
-    models.cache_clear()
-
-
-def remove_catalogue(source: str) -> None:
-    """Take a catalogue out again."""
-    _EXTRA.pop(source, None)
-    models.cache_clear()
-
-
-@cache
-def models() -> Mapping[str, SsuModel]:
-    """The models in force, by name."""
-    return load_models((OWN_SOURCE, _own_text()), *_EXTRA.items())
+_IN_FORCE = Catalogue("protocols.ssu", OWN_SOURCE, load_models)
+models, add_catalogue, remove_catalogue = _IN_FORCE.in_force, _IN_FORCE.add, _IN_FORCE.remove
 
 
 def model_named(name: str) -> SsuModel:
@@ -94,10 +69,6 @@ def model_named(name: str) -> SsuModel:
             remedy=f"use one of: {', '.join(models())}; or add an entry, see {_MANUAL}",
         )
     return models()[full]
-
-
-def _own_text() -> str:
-    return resources.files("protocols.ssu").joinpath(OWN_SOURCE).read_text(encoding="utf-8")
 
 
 def _model(name: str, entry: Entry) -> SsuModel:
