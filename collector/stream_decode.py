@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,10 +23,11 @@ from collector.decoded import (
 from collector.stream_frames import unpack_frames
 from collector.stream_profiles import CELESC, SSU, StreamProfile, stream_profile
 from faults import DeveloperFault
-from protocols.captures import Chunk
-from protocols.celesc import CelescStream, Packet, Register, StepKind
+from protocols.captures import Capture, Chunk
+from protocols.celesc import CelescStream, Packet, Register, StepKind, encode_packet
+from protocols.celesc.packets import HEAD
 from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, Skipped, SsuStream
-from protocols.ssu.blocks import Format
+from protocols.ssu.blocks import Format, counter_place
 
 # Channels and quantity codes as NBR 14522 numbers them (nbr14522.md 9.1), so that a meter that is read in
 # another way later continues the same series.
@@ -54,13 +55,36 @@ STREAM_COMMAND = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A block or a packet as it came.
+
+    Attributes:
+        offset: of its first octet in the stream; at_s: arrival of that octet.
+        first, count: the octets that carry the value, from 0.
+    """
+
+    offset: int
+    at_s: float
+    octets: bytes
+    first: int
+    count: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
-    """One interval of one channel: its end in seconds since 1970, and its pulses."""
+    """One interval of one channel: its end in seconds since 1970, and its pulses.
+
+    Attributes:
+        told_by: the record that carries the count, or those of the register at its start and end; none where
+            a register has not shown, and so has counted nothing.
+    """
 
     end_s: float
     channel: int
     quantity_code: int
     pulses: int
+    told_by: tuple[Record, ...] = field(default=(), compare=False)
 
 
 @dataclass
@@ -156,7 +180,10 @@ class SsuDecoder:
             # Present since the rollover: a register that showed in no block has counted nothing. R1 is always
             # there, or a site that only feeds in would have no active energy.
             pulses = dict.fromkeys(self._known | {"R1"}, 0) | pulses
-        return [Slot(reading.end_s, *SSU_CHANNELS[name], count) for name, count in sorted(pulses.items())]
+        return [
+            Slot(reading.end_s, *SSU_CHANNELS[name], count, _block_record(reading, name))
+            for name, count in sorted(pulses.items())
+        ]
 
     def registers(self) -> dict[int, tuple[int, float]]:
         return {}
@@ -174,17 +201,31 @@ class SsuDecoder:
         }
 
 
+def _block_record(reading: IntervalReading, name: str) -> tuple[Record, ...]:
+    found = reading.told_by.get(name)
+    if found is None or found.arrived_at_s is None:
+        return ()
+    first, count = counter_place(found.block, name)
+    value = found.block.registers[name]
+    return (Record(found.offset, found.arrived_at_s, found.octets, first, count, value),)
+
+
 @dataclass
 class _Total:
-    """A register followed: energy since the first value, and where it stood at interval ends."""
+    """A register followed: energy since the first value, and where it stood at the last interval's end."""
 
     register: Register
     channel: int
     quantity_code: int
     total: int = 0
-    value: int = 0
-    at_s: float | None = None
-    at_end: tuple[float, int] | None = None
+    last: Record | None = None
+    at_end: _AtEnd | None = None
+
+
+class _AtEnd(NamedTuple):
+    end_s: float
+    total: int
+    record: Record
 
 
 class CelescDecoder:
@@ -245,43 +286,52 @@ class CelescDecoder:
             register = Register(self._meter.register_digits, self._meter.phases, self._meter.max_current_a)
             known = _Total(register, *CELESC_CHANNELS[name])
             self._totals[packet.scope, packet.index] = known
-        return self._advance(known, packet.meter_number, packet.value, at_s)
+        octets = encode_packet(packet.meter_number, packet.scope, packet.index, packet.data)
+        record = Record(packet.offset, at_s, octets, HEAD + 2, len(packet.data), packet.value)
+        return self._advance(known, packet.meter_number, record)
 
     @property
     def is_stranger(self) -> bool:
         return bool(self._strangers) and not self._heard_ours
 
-    def _advance(self, known: _Total, number: str, value: int, at_s: float) -> list[Slot]:
-        if value >= known.register.modulus:
+    def _advance(self, known: _Total, number: str, record: Record) -> list[Slot]:
+        if record.value >= known.register.modulus:
             # Beyond five digits: the sixth, which the model may send, is there.
             known.register.modulus = 10**6
-        slots = self._close(known, at_s)
-        step = known.register.feed(number, value, at_s)
+        slots = self._close(known, record.at_s)
+        step = known.register.feed(number, record.value, record.at_s)
         if step.kind is StepKind.IMPOSSIBLE or step.kind is StepKind.EXCHANGE:
-            detail = {"channel": known.channel, "from": known.value, "to": value, "at_s": at_s}
+            before = None if known.last is None else known.last.value
+            detail = {"channel": known.channel, "from": before, "to": record.value, "at_s": record.at_s}
             self.issues.append(Issue("decode", f"a register's step is {step.kind.value}", detail))
             known.at_end = None
         known.total += step.energy or 0
-        known.value, known.at_s = value, at_s
+        known.last = record
         return slots
 
     def _close(self, known: _Total, at_s: float) -> list[Slot]:
         """Interval ends between the last value and this one; the newest of them is the last value's."""
-        if known.at_s is None:
+        last = known.last
+        if last is None:
             return []
-        end = known.at_s // self._interval_s * self._interval_s + self._interval_s
+        end = last.at_s // self._interval_s * self._interval_s + self._interval_s
         if end > at_s:
             return []
         before, known.at_end = known.at_end, None
-        if end - known.at_s > FRESH_S:
+        if end - last.at_s > FRESH_S:
             return []
-        known.at_end = (end, known.total)
-        if before is None or before[0] != end - self._interval_s:
+        known.at_end = _AtEnd(end, known.total, last)
+        if before is None or before.end_s != end - self._interval_s:
             return []
-        return [Slot(end, known.channel, known.quantity_code, known.total - before[1])]
+        energy = known.total - before.total
+        return [Slot(end, known.channel, known.quantity_code, energy, (before.record, last))]
 
     def registers(self) -> dict[int, tuple[int, float]]:
-        return {one.channel: (one.value, one.at_s) for one in self._totals.values() if one.at_s is not None}
+        return {
+            one.channel: (one.last.value, one.last.at_s)
+            for one in self._totals.values()
+            if one.last is not None
+        }
 
     def shown(self) -> dict[str, object]:
         values = {f"channel {channel}": value for channel, (value, _) in sorted(self.registers().items())}
@@ -293,6 +343,18 @@ def new_decoder(profile: StreamProfile, interval_s: int, serial: str | None = No
     if profile.protocol == SSU:
         return SsuDecoder(profile, interval_s)
     return CelescDecoder(profile, interval_s, serial)
+
+
+def listen(capture: Capture, profile: str, context: MeterContext) -> tuple[StreamDecoder, list[Slot], int]:
+    """A stored session heard again: the decoder, the intervals that it closed, and their length in seconds.
+
+    Args:
+        profile: where the session's head names none.
+    """
+    interval_s = round(capture.number("interval_s", 900))
+    name = capture.facts.get("profile", profile)
+    decoder = new_decoder(stream_profile(name), interval_s, context.serial)
+    return decoder, [slot for chunk in capture.chunks for slot in decoder.feed(chunk)], interval_s
 
 
 @dataclass(frozen=True)
@@ -307,12 +369,7 @@ class StreamSessionDecoder:
         The profile and interval are those of the session's own head: the registry may have changed since.
         """
         capture = unpack_frames(frames)
-        name = capture.facts.get("profile", profile)
-        interval_s = round(capture.number("interval_s", 900))
-        decoder = new_decoder(stream_profile(name), interval_s, context.serial)
-        slots: list[Slot] = []
-        for chunk in capture.chunks:
-            slots += decoder.feed(chunk)
+        decoder, slots, interval_s = listen(capture, profile, context)
         last_s = capture.chunks[-1].at_s if capture.chunks else None
         at = None if last_s is None else datetime.fromtimestamp(last_s, context.zone)
         drift_s = decoder.clock_error_s

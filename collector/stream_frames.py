@@ -9,7 +9,7 @@ the session before.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from collector.decoded import Frame
@@ -40,26 +40,37 @@ def head_row(facts: dict[str, object]) -> bytes:
     return format_head(facts).encode("utf-8")
 
 
+def is_head(frame: Frame) -> bool:
+    """Whether a row is the head of its session, and not octets."""
+    return frame.seq == 1 and is_capture(frame.payload[:64].decode("latin-1"))
+
+
 def unpack_frames(frames: Iterable[Frame]) -> Capture:
     """The capture that a session's stored rows hold; a row cut short gives what is whole of it."""
     facts: dict[str, str] = {}
     chunks: list[Chunk] = []
     for frame in frames:
-        if frame.seq == 1 and is_capture(frame.payload[:64].decode("latin-1")):
+        if is_head(frame):
             facts = dict(parse_capture(frame.payload.decode("utf-8")).facts)
             continue
         chunks += _unpack(frame.at, frame.payload)
     return Capture(tuple(chunks), facts)
 
 
-def _unpack(at: datetime, payload: bytes) -> list[Chunk]:
-    found = []
+def portions(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Of each portion of a row: milliseconds since its time, place of its first octet from 0, and octets."""
     place = 0
     while place + _PORTION.size <= len(payload):
         milliseconds, length = _PORTION.unpack_from(payload, place)
         place += _PORTION.size
         octets = payload[place : place + length]
-        place += length
         if octets:
-            found.append(Chunk((at + milliseconds * _MILLISECOND).timestamp(), octets))
-    return found
+            yield milliseconds, place, octets
+        place += length
+
+
+def _unpack(at: datetime, payload: bytes) -> list[Chunk]:
+    return [
+        Chunk((at + milliseconds * _MILLISECOND).timestamp(), octets)
+        for milliseconds, _, octets in portions(payload)
+    ]

@@ -26,9 +26,11 @@ from ccee.profile import Profile
 from collector.decoded import MeterContext
 from collector.drivers import NBR14522
 from collector.public_files import FILE_DECODERS, file_of, file_profile
+from collector.stream_decode import STREAM_DECODERS
 from faults import OperatorFault
 from pipelines.dlms_evidence import DlmsPlace, locate_row
 from pipelines.evidence import Evidence, FilePlace, Word, locate_in_file, locate_word
+from pipelines.stream_evidence import StreamPlace, locate_record
 from protocols.dlms.models import model_named
 from protocols.nbr14522.profiles import profile_named
 from storage.database import Database
@@ -92,6 +94,8 @@ class Reading:
     """Instead of `word` where the session is an imported file."""
     dlms: DlmsPlace | None = None
     """Instead of `word` where the meter was read by DLMS."""
+    stream: StreamPlace | None = None
+    """Instead of `word` where the meter speaks by itself."""
 
 
 @dataclass(frozen=True)
@@ -302,10 +306,10 @@ def _checks(
     checks = []
     if reading is not None and reading.session is not None:
         is_file = reading.session["protocol"] in FILE_DECODERS
-        place = reading.file or reading.word or reading.dlms
+        place = reading.file or reading.word or reading.dlms or reading.stream
         word = "no word found" if place is None else str(place.pulses)
         source = "file" if is_file else "frame"
-        if is_file or reading.session["protocol"] in (NBR14522.name, _DLMS):
+        if is_file or reading.session["protocol"] in (NBR14522.name, _DLMS, *STREAM_DECODERS):
             checks.append(Check(f"count in the {source}'s octets", str(reading.pulses), word))
         decoded = str(reading.decoded_pulses)
         source = "file" if is_file else "session's frames"
@@ -528,7 +532,7 @@ def _reading(
         meter["meter_id"], meter["serial"], channel, timezone(at.utcoffset() or timedelta())
     )
     frames = evidence.frames(session_id)
-    word = file = dlms = None
+    word = file = dlms = stream = None
     if session["protocol"] in FILE_DECODERS:
         profile = file_profile(meter["profile"])
         file = locate_in_file(session["protocol"], session["url"], file_of(frames), profile, end, channel)
@@ -536,11 +540,14 @@ def _reading(
         word = locate_word(frames, profile_named(meter["profile"]), end, channel)
     elif session["protocol"] == _DLMS:
         dlms = locate_row(frames, model_named(meter["profile"]), context.zone, end, channel)
+    elif session["protocol"] in STREAM_DECODERS:
+        stream = locate_record(session["protocol"], frames, meter["profile"], context, end)
     return replace(
         reading,
         session=session,
         word=word,
         file=file,
         dlms=dlms,
+        stream=stream,
         decoded_pulses=evidence.pulses(session, meter["profile"], context, day, index),
     )

@@ -18,6 +18,7 @@ from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_e
 if TYPE_CHECKING:
     from pipelines.dlms_evidence import Cell, DlmsPlace, FramePart
     from pipelines.evidence import FilePlace
+    from pipelines.stream_evidence import StreamPlace
     from pipelines.trace import Reading, Trace
 
 app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
@@ -178,6 +179,9 @@ def _where(reading: Reading | None) -> str:
         rows = " and ".join(str(cell.row) for cell in cells)
         frames = sorted({part.frame_seq for cell in cells for part in (*cell.octets, *cell.told_by)})
         return f"{session}, {_frames(frames)}, row {rows}, column {cells[-1].column}"
+    if reading.stream is not None:
+        frames = sorted({part.frame_seq for one in reading.stream.records for part in one.parts})
+        return f"{session}, {_frames(frames)}" if frames else f"{session}, the register showed in no block"
     return "no frame"
 
 
@@ -236,6 +240,8 @@ def _reading(root: Tree, found: Trace) -> None:
         _file(node, reading.file)
     if reading.dlms is not None:
         _dlms(node, reading.dlms)
+    if reading.stream is not None:
+        _stream(node, reading.stream)
     word = reading.word
     if word is None:
         return
@@ -288,6 +294,20 @@ def _dlms(node: Tree, place: DlmsPlace) -> None:
         frame = found.add(f"frame {number} at {parts[0].frame_at:%H:%M:%S}{plain}")
         for part in parts:
             frame.add(_hex(part.payload, part.first_octet - 1, len(part.octets)))
+
+
+def _stream(node: Tree, place: StreamPlace) -> None:
+    values = " - ".join(str(one.value) for one in reversed(place.records)) or "showed in no block"
+    found = node.add(f"{place.what}: {values} = [bold]{place.pulses} pulses[/]")
+    for one in place.records:
+        last = one.first_octet + len(one.value_octets) - 1
+        record = found.add(
+            f"heard at {one.at:%Y-%m-%d %H:%M:%S.%f}, octets {one.first_octet} to {last} "
+            f"[bold]{one.value_octets.hex(' ').upper()}[/] = {one.value}; its check is good"
+        )
+        record.add(_hex(one.octets, one.first_octet - 1, len(one.value_octets)))
+        for part in one.parts:
+            record.add(_octets(part))
 
 
 def _cell(node: Tree, what: str, cell: Cell) -> Tree:

@@ -37,6 +37,8 @@ QUADRANTS = {0: 1, 1: 4, 2: 2, 3: 3}
 WIRINGS = {0: "star", 1: "undefined", 2: "delta", 3: "two_phase_120", 4: "single_phase", 5: "series_parallel",
            6: "grounded_delta"}  # fmt: skip
 MIXED_CODE = 0x01
+# Section 4, octets 42-53: Wh+, its +varh and -varh, Wh-, its +varh and -varh.
+MIXED_REGISTERS = ("R1", "R3", "R6", "R2", "R4", "R5")
 # What octets 6-9 of a mixed block hold, by the second of the meter's clock modulo six.
 MIXED_ROTATION = (
     "serial_number",
@@ -168,8 +170,7 @@ class MixedBlock:
     @property
     def registers(self) -> dict[str, int]:
         """Counters by register: octets 42-53 in the order of section 4."""
-        wh, q1, q4, wh_reverse, q2, q3 = self.counters
-        return {"R1": wh, "R2": wh_reverse, "R3": q1, "R4": q2, "R5": q3, "R6": q4}
+        return dict(sorted(zip(MIXED_REGISTERS, self.counters, strict=True)))
 
     def encode(self, hour_post: str = "own") -> bytes:
         """The fifty-six octets on the line; `hour_post`: see `SsuSettings.mixed_hour_post`."""
@@ -195,6 +196,13 @@ class MixedBlock:
 
 
 Block = NormalBlock | ExtendedBlock | MixedBlock
+
+
+def counter_place(block: Block, register: str) -> tuple[int, int]:
+    """First octet, from 0, and number of octets of a register's counter; low octet first."""
+    if isinstance(block, MixedBlock):
+        return 42 + 2 * MIXED_REGISTERS.index(register), 2
+    return (3 if register in ("active", "R1", "R2") else 5), 2
 
 
 def mixed_segments(hour_post: str) -> Mapping[int, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocols.ssu.blocks import Format
@@ -28,12 +29,14 @@ class IntervalReading:
         pulses: last value of each register seen; absent registers were not seen in it.
         is_complete: seen from its start to its end; otherwise the values are a lower bound.
         clock_error_s: median of receiver's grid minus the meter's countdown, or None without stamps.
+        told_by: the block that carried each value.
     """
 
     end_s: float
     pulses: dict[str, int]
     is_complete: bool
     clock_error_s: float | None
+    told_by: Mapping[str, BlockFound]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class IntervalAssembler:
     def __init__(self, settings: SsuSettings | None = None) -> None:
         self.settings = settings or SsuSettings()
         self._last: dict[str, int] = {}
+        self._told_by: dict[str, BlockFound] = {}
         self._proven: dict[str, int] = {}
         self._wraps: dict[str, int] = {}
         self._closings = 0
@@ -75,7 +79,8 @@ class IntervalAssembler:
             out += self._events(previous, found)
             if self._is_new_interval(previous, found):
                 out += self._close(previous)
-                self._last, self._proven, self._wraps, self._closings = {}, {}, {}, 0
+                self._last, self._told_by, self._proven, self._wraps = {}, {}, {}, {}
+                self._closings = 0
                 self._seen_from_start, self._restarted = True, False
         self._note(found)
         self._previous = found
@@ -110,6 +115,7 @@ class IntervalAssembler:
                     self._restarted = True
             self._proven[name] = before
             self._last[name] = self._wraps.get(name, 0) * modulus + value
+            self._told_by[name] = found
         interval = self.settings.interval_s
         offset = (found.arrived_at_s + found.block.seconds_left) % interval
         self._offsets.append(offset - interval if offset > interval / 2 else offset)
@@ -123,7 +129,11 @@ class IntervalAssembler:
         end = round((last.arrived_at_s + last.block.seconds_left) / interval) * interval
         is_sure = last.block.format is not Format.NORMAL or self._closings >= self.settings.normal_closings
         is_whole = last.block.seconds_left <= self.settings.complete_within_s and not self._restarted
-        return [IntervalReading(float(end), dict(self._last), is_whole and is_sure, self.clock_error_s)]
+        return [
+            IntervalReading(
+                float(end), dict(self._last), is_whole and is_sure, self.clock_error_s, dict(self._told_by)
+            )
+        ]
 
     def _events(self, previous: BlockFound, found: BlockFound) -> list[OutputEvent]:
         assert found.arrived_at_s is not None
