@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from protocols.dlms.mode_e import SIGN_ON_BAUD, SPEEDS, with_parity
+from protocols.dlms.mode_e import SIGN_ON_BAUD, SPEEDS, with_parity, without_parity
 from simulator.dlms_end import HdlcEnd
 
 _MAX_LINE = 64
+_END = 0x0A
 
 
 @dataclass
@@ -47,7 +48,7 @@ class OpticalEnd:
         said = b""
         for octet in data:
             said += self._take(octet)
-        return echo + with_parity(said)
+        return echo + said
 
     def silence(self, now: datetime) -> bytes:
         self._line = b""
@@ -64,17 +65,25 @@ class OpticalEnd:
         return answer
 
     def _take(self, octet: int) -> bytes:
-        if octet.bit_count() & 1:
-            self._line = b""  # wrong parity
-            return b""
-        self._line = (self._line + bytes([octet & 0x7F]))[-_MAX_LINE:]
-        if not self._line.endswith(b"\r\n"):
+        self._line = (self._line + bytes([octet]))[-_MAX_LINE:]
+        # 0A has two ones, so that parity leaves it as it is.
+        if octet != _END:
             return b""
         line, self._line = self._line, b""
-        if line.endswith((b"/?!\r\n", f"/?{self.address}!\r\n".encode())):
-            return f"/{self.identification}{self.speed}\\2Simulated\r\n".encode()
-        agreed = line[-6:]
-        if agreed[:2] == b"\x062" and agreed[3:] == b"2\r\n" and agreed[2:3] in SPEEDS:
-            self._is_open, self.baud = True, SPEEDS[agreed[2:3]]
-            return agreed if self.says_twice else b""
+        # Noise may stand before; both lines have six octets at least.
+        for place in range(len(line)):
+            plain = without_parity(line[place:])
+            answer = None if plain is None else self._answer(plain)
+            if answer is not None:
+                return answer if plain == line[place:] else with_parity(answer)
         return b""
+
+    def _answer(self, line: bytes) -> bytes | None:
+        """What it says to a line, in the form in which it came: a pseudo terminal has no parity for those who
+        leave it to their driver. None: nothing that it knows."""
+        if line in (b"/?!\r\n", f"/?{self.address}!\r\n".encode()):
+            return f"/{self.identification}{self.speed}\\2Simulated\r\n".encode()
+        if line[:2] == b"\x062" and line[3:] == b"2\r\n" and line[2:3] in SPEEDS:
+            self._is_open, self.baud = True, SPEEDS[line[2:3]]
+            return line if self.says_twice else b""
+        return None

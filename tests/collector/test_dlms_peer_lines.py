@@ -23,6 +23,10 @@ from collector.transports import Timeouts, open_stream, parse_url
 from protocols.dlms import models
 from protocols.dlms.security import Keys
 from protocols.dlms.transcript import label
+from simulator.dlms import DlmsMeter, DlmsSpec
+from simulator.dlms_end import HdlcEnd
+from simulator.dlms_optical import OpticalEnd
+from simulator.dlms_server import DlmsPty
 from tests.collector import test_dlms_peer as peer
 from tests.collector.test_dlms_peer import (
     AUTHENTICATION,
@@ -34,6 +38,7 @@ from tests.collector.test_dlms_peer import (
     simulate,
     visit,
 )
+from tests.collector.world import NOW, meter
 
 __all__ = ["pydlms", "simulate"]  # fixtures
 
@@ -209,3 +214,28 @@ def test_the_peer_on_a_serial_line(simulate):
 def with_objects(client, model):
     yield from everything(client, model)
     yield from discovery(client)
+
+
+def test_the_third_partys_client_opens_our_simulated_port(pydlms):
+    """What our own reader and our own port agree on might be wrong on both sides."""
+    one = DlmsMeter(meter().meter, DlmsSpec())
+
+    async def ask(way, *words):
+        process = await asyncio.create_subprocess_exec(
+            pydlms, *words, "--timeout", "8", f"optical://{way.path}", stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await process.communicate()
+        return process.returncode, said.decode()
+
+    async def work():
+        port = OpticalEnd(HdlcEnd(one))
+        async with DlmsPty(one, lambda: NOW, make_end=lambda: port) as way:
+            serial = await ask(way, "read", "--obis", "0.0.96.1.0.255", "--class", "1")
+            rows = await ask(way, "profile", "--obis", "1.0.99.1.0.255", "--last", "3")
+            return serial, rows, port.baud
+
+    serial, rows, baud = asyncio.run(work())
+    assert serial[0] == rows[0] == 0
+    assert "10000001" in serial[1]
+    assert len(rows[1].splitlines()) >= 3
+    assert baud == 300

@@ -359,6 +359,11 @@ class TestTheLinkItself:
         framing.connect()
         assert heard(framing, information(5, 3, b"old") + frame(UA)) == (b"", b"")
 
+    def test_a_confirmation_of_mode_e_after_the_change_of_speed_is_noise(self):
+        framing = HdlcFraming(16)
+        framing.connect()
+        assert heard(framing, b"\x06252\r\n" + frame(UA)) == (b"", b"")
+
     @pytest.mark.parametrize("control", [DM, FRMR])
     def test_a_link_lost_is_a_fault(self, control):
         framing = opened()
