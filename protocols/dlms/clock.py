@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta, timezone, tzinfo
 
 from protocols.dlms.errors import RemoteProtocolError
 
@@ -38,12 +38,17 @@ def decode_date_time(octets: bytes, zone: tzinfo) -> ClockReading:
         zone: zone of the site, used where the deviation is unspecified (8000).
 
     The deviation is minutes from local time to UTC: UTC-3 is +180, and 0 is UTC, not "unknown".
+
+    Raises:
+        RemoteProtocolError: these are no moment.
     """
     if len(octets) != _SHAPE.size:
         raise RemoteProtocolError(f"a date-time of {len(octets)} octets, not 12", where="clock")
     year, month, day, _, hour, minute, second, hundredths, deviation, status = _SHAPE.unpack(octets)
-    own = zone if deviation == _UNSPECIFIED_DEVIATION else timezone(timedelta(minutes=-deviation))
     try:
+        if not MINYEAR < year < MAXYEAR:
+            raise ValueError(f"year {year}")  # no other zone or next period could be told of it
+        own = zone if deviation == _UNSPECIFIED_DEVIATION else timezone(timedelta(minutes=-deviation))
         at = datetime(
             year,
             month,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import MAXYEAR, datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from protocols.dlms.apdu import obis_octets, obis_text
@@ -134,8 +134,8 @@ def decode_rows(
     """Rows of attribute 2, nulls filled.
 
     Raises:
-        RemoteProtocolError: the first row has a null, a row has another number of columns, or there is no
-            clock column.
+        RemoteProtocolError: the first row has a null, a row has another number of columns, there is no clock
+            column, or the clock runs out of the calendar.
     """
     places = [place for place, column in enumerate(columns) if column.is_clock]
     if not places:
@@ -157,13 +157,23 @@ def decode_rows(
                 raise RemoteProtocolError("the clock column is no date-time", where=f"profile row {number}")
             clock = decode_date_time(raw, zone)
         else:
-            clock = ClockReading(before.clock.at + timedelta(seconds=period_s))
+            clock = ClockReading(_later(before.clock.at, period_s, number))
         filled = tuple(
             before.values[place] if value == NULL and place != clock_place and before else value
             for place, value in enumerate(values)
         )
         before = ProfileRow(clock, filled, bool(nulls))
         yield before
+
+
+def _later(at: datetime, period_s: int, row: int) -> datetime:
+    try:
+        later = at + timedelta(seconds=period_s)
+    except OverflowError:
+        later = None
+    if later is None or later.year == MAXYEAR:
+        raise RemoteProtocolError("the clock runs out of the calendar", where=f"profile row {row}")
+    return later
 
 
 def _elements(data: Data, what: str) -> tuple[Data, ...]:
