@@ -195,7 +195,7 @@ class _Record:
         if not found or any(row.values != found[0].values for row in found):
             return None
         row, raw = found[0], found[0].values[column].value
-        if not isinstance(raw, int):
+        if not isinstance(raw, int) or isinstance(raw, bool):
             return None
         clock = next(place for place, one in enumerate(self.columns) if one.is_clock)
         return RowPlace(end, self._cell(row, clock), self._cell(row, column), raw)
