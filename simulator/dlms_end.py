@@ -143,7 +143,7 @@ class Association:
     def _service(self, request: bytes, now: datetime) -> bytes:
         kind = request[:2]
         if kind == b"\xc0\x02":
-            return self._next_block(int.from_bytes(request[3:7], "big"))
+            return self._next_block(request[2], int.from_bytes(request[3:7], "big"))
         if kind not in (b"\xc0\x01", b"\xc1\x01", b"\xc3\x01") or len(request) <= _HEAD_OCTETS:
             return _EXCEPTION
         head, rest = request[:3], request[_HEAD_OCTETS:]
@@ -170,14 +170,14 @@ class Association:
             return head + b"\0" + raw
         self._rest = [raw[place : place + size] for place in range(0, len(raw), size)]
         self._block = 0
-        return self._next_block(0)
+        return self._next_block(head[2], 0)
 
-    def _next_block(self, received: int) -> bytes:
+    def _next_block(self, invoke: int, received: int) -> bytes:
         if not self._rest or received != self._block:
-            return bytes([0xC4, 0x02, pdu.INVOKE, 1]) + received.to_bytes(4, "big") + bytes([1, 19])
+            return bytes([0xC4, 0x02, invoke, 1]) + received.to_bytes(4, "big") + bytes([1, 19])
         piece = self._rest.pop(0)
         self._block += 1
-        head = bytes([0xC4, 0x02, pdu.INVOKE, not self._rest]) + self._block.to_bytes(4, "big") + b"\0"
+        head = bytes([0xC4, 0x02, invoke, not self._rest]) + self._block.to_bytes(4, "big") + b"\0"
         return head + encode_length(len(piece)) + piece
 
     def _set(self, attribute: pdu.Attribute, value: Data, now: datetime) -> None:

@@ -26,7 +26,7 @@ from protocols.dlms.transcript import label
 from simulator.dlms import DlmsMeter, DlmsSpec
 from simulator.dlms_end import HdlcEnd
 from simulator.dlms_optical import OpticalEnd
-from simulator.dlms_server import DlmsPty
+from simulator.dlms_server import DlmsPty, DlmsServer
 from tests.collector import test_dlms_peer as peer
 from tests.collector.test_dlms_peer import (
     AUTHENTICATION,
@@ -216,22 +216,27 @@ def with_objects(client, model):
     yield from discovery(client)
 
 
-def test_the_third_partys_client_opens_our_simulated_port(pydlms):
-    """What our own reader and our own port agree on might be wrong on both sides."""
-    one = DlmsMeter(meter().meter, DlmsSpec())
+# What our own reader and our own meter agree on might be wrong on both sides: the third party's client asks.
 
-    async def ask(way, *words):
-        process = await asyncio.create_subprocess_exec(
-            pydlms, *words, "--timeout", "8", f"optical://{way.path}", stdout=asyncio.subprocess.PIPE
-        )
-        said, _ = await process.communicate()
-        return process.returncode, said.decode()
+
+async def asked(pydlms, url, *words, timeout_s=8):
+    """(exit code, what it printed)."""
+    process = await asyncio.create_subprocess_exec(
+        pydlms, *words, "--timeout", str(timeout_s), url, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+def test_the_third_partys_client_opens_our_simulated_port(pydlms):
+    one = DlmsMeter(meter().meter, DlmsSpec())
 
     async def work():
         port = OpticalEnd(HdlcEnd(one))
         async with DlmsPty(one, lambda: NOW, make_end=lambda: port) as way:
-            serial = await ask(way, "read", "--obis", "0.0.96.1.0.255", "--class", "1")
-            rows = await ask(way, "profile", "--obis", "1.0.99.1.0.255", "--last", "3")
+            url = f"optical://{way.path}"
+            serial = await asked(pydlms, url, "read", "--obis", "0.0.96.1.0.255", "--class", "1")
+            rows = await asked(pydlms, url, "profile", "--obis", "1.0.99.1.0.255", "--last", "3")
             return serial, rows, port.baud
 
     serial, rows, baud = asyncio.run(work())
@@ -239,3 +244,25 @@ def test_the_third_partys_client_opens_our_simulated_port(pydlms):
     assert "10000001" in serial[1]
     assert len(rows[1].splitlines()) >= 3
     assert baud == 300
+
+
+@pytest.mark.parametrize("lost", range(2, 9))
+def test_the_third_partys_client_gets_a_lost_answer_of_our_meter_by_a_poll(pydlms, lost):
+    class Losing(HdlcEnd):
+        answers = 0
+
+        def receive(self, data, now):
+            answer = super().receive(data, now)
+            self.answers += bool(answer)
+            return b"" if self.answers == lost else answer
+
+    async def work():
+        one = DlmsMeter(meter().meter, DlmsSpec())
+        async with DlmsServer(one, lambda: NOW, make_end=lambda: Losing(one)) as way:
+            url = way.url.replace("tcp://", "tcp+hdlc://")
+            words = ("profile", "--obis", "1.0.99.1.0.255", "--last", "40")
+            return await asked(pydlms, url, *words, timeout_s=1)
+
+    code, said = asyncio.run(work())
+    assert code == 0
+    assert len(said.splitlines()) >= 40
