@@ -1,4 +1,4 @@
-"""Meters that speak by themselves: on TCP ports, on ptys, and behind units that call (asyncio)."""
+"""Meters that speak by themselves: on TCP ports, ptys and gateways, and behind units that call (asyncio)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from simulator.dialer import DialPlan
 from simulator.grid import local_seconds
 from simulator.server import LOOPBACK
 from simulator.stream_output import BadLine, StreamOutput
+from simulator.telnet import Rfc2217Codec
 
 # A clock that runs fast makes several seconds due at once; those of a longer pause are not made up for.
 _MOST_SECONDS_AT_ONCE = 60
@@ -143,6 +144,50 @@ class StreamPty(StreamServer):
         except BlockingIOError:
             # Nobody reads: a serial line keeps nothing.
             termios.tcflush(self._slave, termios.TCIFLUSH)
+
+
+class StreamGateway(StreamServer):
+    """The same behind a serial gateway that speaks telnet with port control (RFC 2217).
+
+    A client that sets another rate than the meter's hears octets, but others.
+    """
+
+    def __init__(
+        self,
+        output: StreamOutput,
+        clock: Callable[[], datetime],
+        line: BadLine | None = None,
+        host: str = LOOPBACK,
+        port: int = 0,
+        tick_s: float = 0.2,
+    ) -> None:
+        super().__init__(output, clock, line, host, port, tick_s)
+        self._codecs: dict[asyncio.StreamWriter, Rfc2217Codec] = {}
+
+    @property
+    def url(self) -> str:
+        return f"rfc2217://{self.host}:{self.port}"
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        codec = Rfc2217Codec()
+        self._writers.add(writer)
+        self._codecs[writer] = codec
+        try:
+            while data := await reader.read(1024):
+                _, reply = codec.receive(data)
+                writer.write(reply)
+        except ConnectionError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            del self._codecs[writer]
+            writer.close()
+
+    def _say(self, octets: bytes) -> None:
+        for writer, codec in self._codecs.items():
+            is_right = codec.baud in (None, self._output.rate_bit_s)
+            heard = octets if is_right else bytes(~octet & 0xFE for octet in octets)
+            writer.write(codec.encode(heard))
 
 
 class StreamCaller(StreamServer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import orjson
 import typer
@@ -16,16 +16,24 @@ from protocols.celesc.catalogue import meter_named
 from protocols.ssu.catalogue import model_named
 from simulator.clock import SettableClock
 from simulator.curves import GeneratedLoad
+from simulator.dialer import DialPlan
 from simulator.grid import MARKET_ZONE, local_seconds
 from simulator.running import parse_instant, serve_until_stopped
 from simulator.server import LOOPBACK
 from simulator.shapes import SHAPES
 from simulator.stream_output import BadLine, CelescOutput, SsuOutput, StreamOutput
-from simulator.stream_server import StreamPty, StreamServer
+from simulator.stream_server import StreamCaller, StreamGateway, StreamPty, StreamServer
 
 PortOption = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")]
 HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
 PtyOption = Annotated[bool, typer.Option("--pty", help="A pseudo terminal in place of TCP.")]
+GatewayOption = Annotated[
+    bool, typer.Option("--rfc2217", help="Behind a serial gateway with port control in place of TCP.")
+]
+CallOption = Annotated[
+    str | None, typer.Option(help="HOST:PORT of a collector that is called, as by a unit behind CGNAT.")
+]
+HelloOption = Annotated[str, typer.Option(help="With --call: what the unit says first.")]
 LoadOption = Annotated[str, typer.Option(help=f"One of: {', '.join(sorted(SHAPES))}.")]
 PeakOption = Annotated[float, typer.Option(help="Peak of the load, kW.", min=0.1)]
 NowOption = Annotated[str | None, typer.Option(help="The meter's instant. Default: the time it is.")]
@@ -48,6 +56,9 @@ def ssu(
     port: PortOption = 0,
     host: HostOption = LOOPBACK,
     pty: PtyOption = False,
+    rfc2217: GatewayOption = False,
+    call: CallOption = None,
+    hello: HelloOption = "",
     block_format: Annotated[
         str, typer.Option("--format", help="normal, extended, mixed, or a model of one's own.")
     ] = "extended",
@@ -73,13 +84,22 @@ def ssu(
             mixed_hour_post=model.settings.mixed_hour_post,
             rate_bit_s=model.rate_bit_s,
         )
-        _serve(output, host, port, pty, BadLine(error_rate, cut_rate, seed), _clock(now), as_json)
+        line, clock = BadLine(error_rate, cut_rate, seed), _clock(now)
+        _serve(
+            _server(output, clock, line, _Place(host, port, pty, rfc2217, call, hello)),
+            output,
+            clock,
+            as_json,
+        )
 
 
 def celesc(
     port: PortOption = 0,
     host: HostOption = LOOPBACK,
     pty: PtyOption = False,
+    rfc2217: GatewayOption = False,
+    call: CallOption = None,
+    hello: HelloOption = "",
     model: Annotated[str, typer.Option(help="Material code: which packets are sent.")] = "27182",
     number: Annotated[str, typer.Option(help="Meter number, up to ten digits.")] = "0123456789",
     start_kwh: Annotated[int, typer.Option(help="Active register now.", min=0, max=999_999)] = 13_579,
@@ -102,7 +122,13 @@ def celesc(
         output = CelescOutput(
             source, (1, 1000), meter, number.rjust(10, "0"), begun, start_kwh, digits, meter.rate_bit_s
         )
-        _serve(output, host, port, pty, BadLine(error_rate, cut_rate, seed), clock, as_json)
+        line = BadLine(error_rate, cut_rate, seed)
+        _serve(
+            _server(output, clock, line, _Place(host, port, pty, rfc2217, call, hello)),
+            output,
+            clock,
+            as_json,
+        )
 
 
 def _load(shape: str, peak_kw: float, kwh_per_pulse: float, seed: int, interval_s: int) -> GeneratedLoad:
@@ -122,17 +148,33 @@ def _line(value: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
-def _serve(
-    output: StreamOutput,
-    host: str,
-    port: int,
-    pty: bool,
-    line: BadLine,
-    clock: SettableClock,
-    as_json: bool,
-) -> None:
-    server = StreamPty(output, clock, line) if pty else StreamServer(output, clock, line, host, port)
+class _Place(NamedTuple):
+    """Where a meter is heard, by the options."""
 
+    host: str
+    port: int
+    pty: bool
+    rfc2217: bool
+    call: str | None
+    hello: str
+
+
+def _server(output: StreamOutput, clock: SettableClock, line: BadLine, place: _Place) -> StreamServer:
+    if place.pty + place.rfc2217 + (place.call is not None) > 1:
+        raise OperatorFault(
+            "several ways at once", where="smf simulate", remedy="give one of --pty, --rfc2217 and --call"
+        )
+    if place.call is not None:
+        host, _, port = place.call.rpartition(":")
+        if not host or not port.isdecimal():
+            raise OperatorFault(f"{place.call!r} is not HOST:PORT", where="--call", remedy="as 10.0.0.1:5000")
+        return StreamCaller(output, clock, DialPlan(host, int(port), place.hello.encode()), line)
+    if place.pty:
+        return StreamPty(output, clock, line)
+    return (StreamGateway if place.rfc2217 else StreamServer)(output, clock, line, place.host, place.port)
+
+
+def _serve(server: StreamServer, output: StreamOutput, clock: SettableClock, as_json: bool) -> None:
     def started(served: StreamServer) -> None:
         if as_json:
             _line({"url": served.url, "rate_bit_s": output.rate_bit_s, "now": clock().isoformat()})

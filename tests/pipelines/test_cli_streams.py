@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.read import app
+from storage.database import Database
+from tests.pipelines.test_cli_registry import smf
+from tests.storage.test_registry import SHEETS, as_folder
 
 runner = CliRunner()
 
@@ -36,8 +41,11 @@ def watch(*words: str, exit_code: int = 0) -> dict[str, object]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+WAYS = {"tcp": (), "serial": ("--pty",), "rfc2217": ("--rfc2217",)}
+
+
 @pytest.mark.req("CE-A", "X-sim")
-@pytest.mark.parametrize("options", [(), ("--pty",)])
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 def test_a_technician_watches_celesc(options: tuple[str, ...]) -> None:
     with simulated("celesc", *options, "--number", "77") as url:
         seen = watch("celesc", url, "--seconds", "4")
@@ -47,11 +55,110 @@ def test_a_technician_watches_celesc(options: tuple[str, ...]) -> None:
 
 
 @pytest.mark.req("TR-5.5e", "X-sim")
-def test_a_technician_watches_ssu() -> None:
-    with simulated("ssu", "--error-rate", "0.01") as url:
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
+def test_a_technician_watches_ssu(options: tuple[str, ...]) -> None:
+    with simulated("ssu", *options, "--error-rate", "0.01") as url:
         seen = watch("ssu", url, "--seconds", "4")
     assert seen["format"] == "extended"
     assert seen["good_records"] >= 2
+
+
+@pytest.mark.req("TR-5.5e", "X-sim")
+@pytest.mark.parametrize(
+    ("asked", "said"), [("normal", "normal"), ("mixed", "mixed"), ("ssu-mixed", "mixed")]
+)
+def test_other_formats_of_ssu(asked: str, said: str) -> None:
+    with simulated("ssu", "--format", asked, "--rfc2217") as url:
+        seen = watch("ssu", url, "--format", asked, "--seconds", "4")
+    assert (seen["format"], seen["rate_bit_s"]) == (said, 600 if said == "mixed" else 110)
+    assert seen["skipped_share"] == 0
+
+
+@pytest.mark.req("TR-5.5a", "X-sim")
+def test_a_simulated_unit_calls_and_passes_the_output_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with simulated("celesc", "--call", address, "--hello", "REMOTA u1;", "--number", "77") as url:
+            assert url == f"calls {address}"
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(20)
+                heard = b""
+                while len(heard) < 30:
+                    heard += connection.recv(100)
+    assert heard.startswith(b"REMOTA u1;\xaa\x55\x00\x00\x00\x00\x77\x05\x0a")
+
+
+@pytest.mark.parametrize("words", [("ssu", "dialin://u1"), ("celesc", "dialin://u1")])
+def test_a_unit_that_calls_cannot_be_called(words: tuple[str, ...]) -> None:
+    result = runner.invoke(app, [*words, "--json"])
+    assert result.exit_code != 0
+    assert "dials in" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("read", "ssu", "tcp://127.0.0.1:1", "--format", "odd"), "no SSU model 'odd'"),
+        (("read", "celesc", "tcp://127.0.0.1:1", "--model", "1"), "no meter model '1'"),
+        (("simulate", "ssu", "--format", "odd"), "no SSU model 'odd'"),
+        (("simulate", "ssu", "--pty", "--rfc2217"), "several ways"),
+        (("simulate", "celesc", "--call", "nowhere"), "not HOST:PORT"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    done = smf(*words, url=None, cwd=tmp_path)
+    assert done.returncode not in (0, 1)
+    assert told in done.stdout + done.stderr
+
+
+OWN_SSU = """
+[models.ssu-elo]
+extends = "ssu-mixed"
+rate_bit_s = 1200
+"""
+OWN_CELESC = """
+[meters.99001]
+extends = "35456"
+description_pt = "Medidor de outra compra"
+bought = 0
+rate_bit_s = 1200
+"""
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder whose smf.toml names catalogues of one's own."""
+    (tmp_path / "ssu.toml").write_text(OWN_SSU)
+    (tmp_path / "celesc.toml").write_text(OWN_CELESC)
+    (tmp_path / "smf.toml").write_text(
+        '[collector]\nssu_models_path = "ssu.toml"\ncelesc_meters_path = "celesc.toml"\n'
+    )
+    for name in [name for name in os.environ if name.startswith("SMF_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SMF_CONFIG", str(tmp_path / "smf.toml"))
+    return tmp_path
+
+
+@pytest.mark.req("TR-5.1", "CE-models", "X-sim")
+@pytest.mark.parametrize(
+    ("protocol", "option", "name", "record"),
+    [("ssu", "--format", "elo", "mixed"), ("celesc", "--model", "99001", None)],
+)
+def test_models_of_ones_own_are_simulated_read_and_registered(
+    configured: Path, embedded_db: Database, protocol: str, option: str, name: str, record: str | None
+) -> None:
+    with simulated(protocol, option, name, "--rfc2217") as url:
+        read = smf("read", protocol, url, option, name, "--seconds", "4", "--json", url=None, cwd=configured)
+    assert read.returncode == 0, read.stdout
+    seen = json.loads(read.stdout.splitlines()[-1])
+    assert (seen["rate_bit_s"], seen.get("format")) == (1200, record)
+    models = [["code", "maker", "profile"], ["M", "Fabricante", f"{protocol}-{name}"]]
+    as_folder(configured / "in", {**SHEETS, "meter_models": models})
+    checked = smf("registry", "import", "in", "--check", "--json", url=embedded_db.url, cwd=configured)
+    assert checked.returncode == 0, checked.stdout
+    assert {s["sheet"]: s["added"] for s in json.loads(checked.stdout)["sheets"]}["meter_models"] == 1
 
 
 def test_a_dead_line_says_so(unused_port_of_loopback: int) -> None:
