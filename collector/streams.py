@@ -56,7 +56,7 @@ class StreamPace:
             collector may get that call.
     """
 
-    store_s: float = 20.0
+    store_s: float = 5.0
     session_s: float = 3600.0
     overlap_s: float = 120.0
     look_s: float = 30.0
@@ -91,7 +91,9 @@ class StreamReaders:
         self._collector = collector
         self._now = now
         self._callers = callers
-        self._pace = pace or StreamPace(session_s=settings.collector.stream_session_s)
+        self._pace = pace or StreamPace(
+            store_s=settings.collector.stream_store_s, session_s=settings.collector.stream_session_s
+        )
         self._left_out: set[Target] = set()
         self._readers: dict[Target, tuple[_Reader, asyncio.Task[None]]] = {}
 

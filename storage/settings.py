@@ -96,6 +96,12 @@ class CollectorSettings:
         "how much of a stream (SSU, CELESC) is one session; its readings are merged when it ends",
         minimum=60,
     )
+    stream_store_s: float = setting(
+        5.0,
+        "what a stream said is stored so often: as much is lost when a collector is killed; 20 would save a "
+        "third of the rows' space",
+        minimum=1,
+    )
     listen_host: str = setting("0.0.0.0", "address on which units that dial in are awaited")
     listen_port: int | None = setting(
         None, "port on which units that dial in are awaited; without it none are", minimum=0
