@@ -122,11 +122,10 @@ class SsuStream:
         return True
 
     def _take_pair(self) -> bool:
-        """Out of step: look for one window that is expected, or two that follow each other."""
-        if self._take_alone():
-            return True
-        shortest = min(self._lengths())
-        for start in range(len(self._buffer) - 2 * shortest + 1):
+        """Out of step: look for one window that is expected, or for two before it that follow each other."""
+        alone, alone_at = self._alone()
+        starts = len(self._buffer) - 2 * min(self._lengths()) + 1
+        for start in range(starts if alone is None else min(starts, alone_at)):
             for length in self._lengths():
                 first = self._window(start, length)
                 if first is None:
@@ -139,6 +138,10 @@ class SsuStream:
                 self._accept(second, second_at - start - length)
                 self._in_step = True
                 return True
+        if alone is not None:
+            self._accept(alone, alone_at)
+            self._in_step = True
+            return True
         # Everything that can no longer be the first of a pair is noise.
         longest = max(self._lengths())
         surplus = len(self._buffer) - 2 * longest - 1
@@ -146,18 +149,15 @@ class SsuStream:
             self._refuse(surplus)
         return False
 
-    def _take_alone(self) -> bool:
+    def _alone(self) -> tuple[BlockFound | None, int]:
         """One block between damaged ones: where a burst begins, its countdown as far on as the clock."""
-        if self._previous is None or self._previous.arrived_at_s is None:
-            return False
-        length = LENGTH[self._previous.block.format]
-        for place in sorted(self._breaks):
-            found = self._window(place - self._base, length)
-            if found is not None and self._is_expected(self._previous, found):
-                self._accept(found, place - self._base)
-                self._in_step = True
-                return True
-        return False
+        if self._previous is not None and self._previous.arrived_at_s is not None:
+            length = LENGTH[self._previous.block.format]
+            for place in sorted(self._breaks):
+                found = self._window(place - self._base, length)
+                if found is not None and self._is_expected(self._previous, found):
+                    return found, place - self._base
+        return None, 0
 
     def _is_expected(self, previous: BlockFound, found: BlockFound) -> bool:
         """Of the same interval, and as far on in it as time has gone on; the closing block repeats."""
