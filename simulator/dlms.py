@@ -46,7 +46,7 @@ class DlmsSpec:
         pulse_wh: energy of one pulse of the load, Wh; the scaler is -3, so it may have three decimals.
         with_totals: the profile holds running totals instead of the increments of each period.
         with_null_clocks: rows after the first have a null clock, and a null where a column repeats itself.
-        block_octets: largest piece of an answer.
+        block_octets: largest piece of an answer. max_apdu: largest request that it takes.
         refuses_ranges, refuses_entries: selectors that are answered with "other reason".
         refuses_shift, refuses_set: what shift_time, and a SET of the clock, are answered with.
         statuses: status word by the end of a period, naive.
@@ -59,6 +59,7 @@ class DlmsSpec:
     with_totals: bool = False
     with_null_clocks: bool = True
     block_octets: int = 512
+    max_apdu: int = 0x0400
     refuses_ranges: bool = False
     refuses_entries: bool = False
     refuses_shift: AccessResult | None = None

@@ -29,12 +29,12 @@ from simulator.dlms import ASSOCIATION, CLOCK, DlmsMeter, Refusal
 from simulator.grid import MARKET_ZONE
 
 TITLE = b"SIM\0\0\0\0\1"
-_MAX_APDU = 0x0400
 _HDLC_INFORMATION = 128
 _SEALED = {0xC4: 0xCC, 0xC5: 0xCD, 0xC7: 0xCF}
 _OPEN = {0xC8, 0xC9, 0xCB}
 _EXCEPTION = bytes.fromhex("D80102")
 _HEAD_OCTETS = 12
+_PIECES = (b"\xc1\x02", b"\xc1\x03", b"\xc3\x04", b"\xc3\x06")
 
 
 class Association:
@@ -50,6 +50,7 @@ class Association:
         self._own_counter = 0
         self._rest: list[bytes] = []
         self._block = 0
+        self._long = (pdu.Attribute(0, "0-0:0.0.0.0", 0), bytearray())
 
     def answer(self, request: bytes, now: datetime) -> bytes:
         """The answer to an APDU."""
@@ -85,7 +86,8 @@ class Association:
         if not is_right:
             return self._aare(1, 0x0D, b"")
         self._is_open = self._mechanism is not Mechanism.GMAC
-        initiate = bytes.fromhex("0800065F1F0400") + pdu.CONFORMANCE + _MAX_APDU.to_bytes(2, "big") + b"\0\7"
+        initiate = bytes.fromhex("0800065F1F0400") + pdu.CONFORMANCE
+        initiate += spec.max_apdu.to_bytes(2, "big") + b"\0\7"
         if self._mechanism is Mechanism.GMAC:
             self._client_title, self._client_challenge = found[0xA6][2:], secret
             return self._aare(0, 0x0E, pdu.tlv(0x28, self._sealed(initiate)))
@@ -144,23 +146,53 @@ class Association:
         kind = request[:2]
         if kind == b"\xc0\x02":
             return self._next_block(request[2], int.from_bytes(request[3:7], "big"))
+        if kind in _PIECES:
+            return self._piece(request, now)
         if kind not in (b"\xc0\x01", b"\xc1\x01", b"\xc3\x01") or len(request) <= _HEAD_OCTETS:
             return _EXCEPTION
         head, rest = request[:3], request[_HEAD_OCTETS:]
         index = int.from_bytes(request[11:12], "big", signed=True)
         attribute = pdu.Attribute(int.from_bytes(request[3:5], "big"), obis_text(request[5:11]), index)
         answer = bytes([head[0] + 4, 0x01, head[2]])
-        try:
-            if head[0] == 0xC0:
+        if head[0] == 0xC0:
+            try:
                 return self._got(attribute, rest, now, answer)
-            if head[0] == 0xC1:
-                self._set(attribute, decode(rest[1:]), now)
-                return answer + b"\0"
-            made = self._acted(attribute, decode(rest[1:]) if rest[0] else None, now)
-            return answer + (b"\0\0" if made is None else b"\0\1\0" + encode(made))
+            except Refusal as refusal:
+                return answer + bytes([1, refusal.code])
+        value = decode(rest[1:]) if head[0] == 0xC1 or rest[0] else None
+        return answer + self._written(head[0], attribute, value, now)
+
+    def _written(self, tag: int, attribute: pdu.Attribute, value: Data | None, now: datetime) -> bytes:
+        """Result of a SET, or result and return value of an ACTION."""
+        try:
+            if tag == 0xC1:
+                assert value is not None
+                self._set(attribute, value, now)
+                return b"\0"
+            made = self._acted(attribute, value, now)
+            return b"\0\0" if made is None else b"\0\1\0" + encode(made)
         except Refusal as refusal:
-            code = bytes([refusal.code])
-            return answer + (b"\1" + code if head[0] == 0xC0 else code + b"\0"[: head[0] == 0xC3])
+            return bytes([refusal.code]) + b"\0"[: tag == 0xC3]
+
+    def _piece(self, request: bytes, now: datetime) -> bytes:
+        """A block of a long SET or ACTION: acknowledged by its number, carried out with the last."""
+        tag, kind = request[0], request[:2]
+        reader = Reader(request)
+        reader.take(3)
+        if kind in (b"\xc1\x02", b"\xc3\x04"):
+            head = reader.take(9)
+            index = int.from_bytes(head[8:], "big", signed=True)
+            about = pdu.Attribute(int.from_bytes(head[:2], "big"), obis_text(head[2:8]), index)
+            reader.take(1 if tag == 0xC1 else 0)
+            self._long = (about, bytearray())
+        is_last, number = bool(reader.octet()), reader.take(4)
+        about, raw = self._long
+        raw += reader.take(reader.length())
+        if not is_last:
+            return bytes([tag + 4, 0x02 if tag == 0xC1 else 0x04, request[2]]) + number
+        result = self._written(tag, about, decode(bytes(raw)), now)
+        kind = b"\xc5\x03" if tag == 0xC1 else b"\xc7\x01"
+        return kind + request[2:3] + result + (number if tag == 0xC1 else b"")
 
     def _got(self, attribute: pdu.Attribute, access: bytes, now: datetime, head: bytes) -> bytes:
         selector, selection = (access[1], decode(access[2:])) if access[0] else (0, None)

@@ -208,6 +208,18 @@ def action_request(method: Attribute, argument: Data | None) -> bytes:
     return bytes([0xC3, 0x01, INVOKE]) + method.encode() + tail
 
 
+def action_first_block(method: Attribute, is_last: bool, raw: bytes) -> bytes:
+    """First block of an ACTION with a long argument."""
+    head = bytes([0xC3, 0x04, INVOKE]) + method.encode()
+    return head + bytes([is_last]) + (1).to_bytes(4, "big") + encode_length(len(raw)) + raw
+
+
+def action_block(number: int, is_last: bool, raw: bytes) -> bytes:
+    """Further block of an ACTION with a long argument."""
+    head = bytes([0xC3, 0x06, INVOKE, is_last])
+    return head + number.to_bytes(4, "big") + encode_length(len(raw)) + raw
+
+
 def action_next(block: int) -> bytes:
     """Ask for the next block of an ACTION's answer."""
     return bytes([0xC3, 0x02, INVOKE]) + block.to_bytes(4, "big")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from protocols.dlms import apdu as pdu
@@ -50,6 +51,8 @@ _DIAGNOSTICS = {
     0x0D: "authentication failed",
     0x0E: "authentication required",
 }
+# What a ciphered APDU has around a plain one, and what a block has around its piece, at most.
+_CIPHER_OCTETS, _BLOCK_OCTETS = 24, 24
 _CHECK_POLICY = "check the security policy of the meter, and who else is on its line"
 
 
@@ -119,6 +122,12 @@ class DlmsClient:
         """The meter's system title, once associated with ciphering."""
         return self._meter_title
 
+    @property
+    def _room(self) -> int:
+        """Octets of the longest plain request that the meter takes."""
+        is_ciphered = self._credentials.mechanism is Mechanism.GMAC
+        return self._max_request - _CIPHER_OCTETS * is_ciphered
+
     def open(self) -> Steps[None]:
         """Open the link and the association.
 
@@ -178,32 +187,23 @@ class DlmsClient:
     def set(self, attribute: Attribute, value: Data) -> Steps[None]:
         """Write an attribute, in blocks where the meter's largest APDU asks for it."""
         whole = pdu.set_request(attribute, value)
-        if len(whole) + 32 <= self._max_request:
-            answer = yield from self._service(whole)
-            self._check(answer, 0xC5, 0x01, attribute)
+        if len(whole) <= self._room:
+            self._check((yield from self._service(whole)), 0xC5, 0x01, attribute)
             return
-        raw, room = encode(value), self._max_request - 64
-        pieces = [raw[place : place + room] for place in range(0, len(raw), room)]
-        for number, piece in enumerate(pieces, start=1):
-            is_last = number == len(pieces)
-            request = (
-                pdu.set_first_block(attribute, is_last, piece)
-                if number == 1
-                else pdu.set_block(number, is_last, piece)
-            )
-            answer = yield from self._service(request)
-            if not is_last and answer[:2] != b"\xc5\x02":
-                raise AccessRefused(attribute, _at(answer, 3))
+        first = partial(pdu.set_first_block, attribute)
+        answer = yield from self._send_blocks(encode(value), first, pdu.set_block, b"\xc5\x02", attribute)
         self._check(answer, 0xC5, 0x03, attribute)
 
     def action(self, method: Attribute, argument: Data | None = None) -> Steps[Data | None]:
-        """Call a method; its return value, if it has one."""
+        """Call a method; its return value, if it has one. Blocks both ways, as of `get` and `set`."""
         request = pdu.action_request(method, argument)
-        if len(request) + 32 > self._max_request:
-            raise LocalProtocolError(
-                f"argument of {len(request)} octets: the meter takes {self._max_request}", where=method.obis
+        if argument is None or len(request) <= self._room:
+            answer = yield from self._service(request)
+        else:
+            first = partial(pdu.action_first_block, method)
+            answer = yield from self._send_blocks(
+                encode(argument), first, pdu.action_block, b"\xc7\x04", method
             )
-        answer = yield from self._service(request)
         if answer[:2] == b"\xc7\x02":
             raw = bytearray()
             for expected in range(1, MAX_BLOCKS):
@@ -221,6 +221,36 @@ class DlmsClient:
                 raise AccessRefused(method, _at(answer, 6))
             return decode(answer[6:], self._tolerate_trailing)
         return None
+
+    def _send_blocks(
+        self,
+        raw: bytes,
+        first: Callable[[bool, bytes], bytes],
+        further: Callable[[int, bool, bytes], bytes],
+        goes_on: bytes,
+        about: Attribute,
+    ) -> Steps[bytes]:
+        """Send a long value piece by piece; the answer to the last. Each piece is acknowledged by number."""
+        room = self._room - _BLOCK_OCTETS
+        if room < 1:
+            raise RemoteProtocolError(
+                f"the meter takes APDUs of {self._max_request} octets: too few for a block", where=about.obis
+            )
+        pieces = [raw[place : place + room] for place in range(0, len(raw), room)]
+        for number, piece in enumerate(pieces, start=1):
+            is_last = number == len(pieces)
+            answer = yield from self._service(
+                first(is_last, piece) if number == 1 else further(number, is_last, piece)
+            )
+            if is_last:
+                break
+            if answer[:1] == goes_on[:1] and answer[:2] != goes_on and _at(answer, 3):
+                raise AccessRefused(about, _at(answer, 3))  # the meter breaks off
+            if answer[:2] != goes_on or answer[3:7] != number.to_bytes(4, "big"):
+                raise RemoteProtocolError(
+                    f"{answer[:7].hex(' ')} acknowledges no block {number}", where=about.obis
+                )
+        return answer
 
     def release(self) -> Steps[None]:
         """Release the association and close the link. Some meters refuse RLRQ: closing is then enough."""
