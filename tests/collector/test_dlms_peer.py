@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from collector.drain import drain
 from collector.planning import Span
 from collector.transports import Timeouts, open_stream, parse_url
 from collector.worklist import request_missing
-from protocols.dlms import models
+from protocols.dlms import apdu, models
 from protocols.dlms.apdu import Attribute
 from protocols.dlms.axdr import octets
 from protocols.dlms.clock import decode_date_time, encode_date_time
@@ -286,9 +287,16 @@ def test_the_clock_is_corrected_through_the_queue(
     assert touched == [("2024-05-01", 28, 28)]
 
 
-def test_the_clock_is_set(simulate):
-    """By the protocol core alone."""
+@pytest.mark.parametrize("largest", [0xFFFF, 26], ids=["whole", "in blocks"])
+def test_the_clock_is_set(simulate, monkeypatch, largest):
+    """By the protocol core alone; the peer offers no small APDU, so the client is made to believe in one."""
     clock = Attribute(8, "0-0:1.0.0.255", 2)
+    offered = apdu.parse_initiate
+    monkeypatch.setattr(
+        apdu,
+        "parse_initiate",
+        lambda octets: replace(offered(octets), max_apdu=min(largest, offered(octets).max_apdu or largest)),
+    )
     told = datetime(2026, 11, 21, 3, 7, 30, tzinfo=MARKET)
 
     def work(client, model):
@@ -297,5 +305,6 @@ def test_the_clock_is_set(simulate):
 
     result, _, heard = visit(simulate(*CLIENTS), "dlms-peer", work)
     assert (result.outcome, result.fault) == ("complete", None)
+    assert (result.answers > 8) == (largest == 26), "seven blocks, each acknowledged"
     seen = decode_date_time(heard[-1].value.value, MARKET).at
     assert abs((seen - told).total_seconds()) < 5
