@@ -6,14 +6,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 from collector.decoded import Frame, MeterContext
-from collector.stream_decode import STREAM_DECODERS
-from collector.stream_frames import head_row
+from collector.stream_decode import STREAM_DECODERS, listen
+from collector.stream_frames import head_row, pack_rows, portions, unpack_frames
 from collector.stream_profiles import STREAM_PROFILES
 from protocols.captures import Capture, Chunk
 from protocols.celesc import CelescStream, Packet, decode_grouped, encode_packet
 from protocols.celesc.catalogue import meter_named
 from protocols.celesc.inspection import judge_meter
-from protocols.ssu import BlockFound, ExtendedBlock, Format, SsuStream
+from protocols.ssu import BlockFound, ExtendedBlock, Format, MixedBlock, NormalBlock, SsuStream
 from protocols.ssu.stream import Skipped
 
 ZONE = timezone(timedelta(hours=-3))
@@ -37,10 +37,7 @@ def chunks(data: bytes) -> list[Chunk]:
                 octets = data[place : place + detail]
                 place += detail
             case 1:
-                left = detail * 4 % 901
-                octets = ExtendedBlock(
-                    left, False, False, False, True, "ponta", 1 + detail % 4, True, 900 - left, detail
-                ).encode()
+                octets = _block(control >> 2 & 3, detail * 4 % 901, detail)
             case 2:
                 octets = encode_packet(
                     "0000000077", 0x0A, (0x02, 0x07, 0x0C, 0x51)[detail % 4], bytes.fromhex(f"{detail:06d}")
@@ -52,9 +49,36 @@ def chunks(data: bytes) -> list[Chunk]:
     return found
 
 
+def _block(kind: int, left: int, detail: int) -> bytes:
+    flags = left, False, False, False, True, "ponta"
+    if kind == 0:
+        return NormalBlock(*flags, "azul", True, 900 - left, detail).encode()
+    if kind == 1:
+        return ExtendedBlock(*flags, 1 + detail % 4, True, 900 - left, detail).encode()
+    return MixedBlock(
+        seconds_left=left,
+        wiring="star",
+        meter_time=datetime(2026, 11, 20) + timedelta(seconds=900 - left),
+        rotating_field="serial_number",
+        rotating_value=detail,
+        voltages_v=(127.0, 127.0, 127.0),
+        currents_a=(1.0, 1.0, 1.0, 0.0),
+        active_powers_w=(100.0, 100.0, -100.0),
+        reactive_powers_var=(0.0, 0.0, 0.0),
+        frequency_hz=60.0,
+        bill_toggle=False,
+        reactive_toggle=False,
+        is_capacitive=False,
+        is_inductive=True,
+        is_reactive_tariff=True,
+        segment="ponta",
+        counters=(900 - left, detail, 0, 0, 0, 0),
+    ).encode()
+
+
 def ssu(data: bytes) -> None:
     """Every octet is in a block or told as skipped, and what is kept is bounded."""
-    for formats in ((Format.NORMAL, Format.EXTENDED), (Format.MIXED,)):
+    for formats in ((Format.NORMAL, Format.EXTENDED), (Format.NORMAL,), (Format.EXTENDED,), (Format.MIXED,)):
         stream = SsuStream(None, formats)
         fed = 0
         for chunk in chunks(data):
@@ -89,11 +113,23 @@ def celesc(data: bytes) -> None:
 
 def session(data: bytes) -> None:
     """A stored session of any octets decodes; no count is below zero."""
-    for name in ("ssu", "ssu-mixed", "celesc-35456"):
+    for name in ("ssu", "ssu-normal", "ssu-mixed", "celesc-35456"):
         head = head_row({"profile": name, "interval_s": 300})
         frames = [Frame(1, NOW, False, True, head), Frame(2, NOW, False, True, data)]
         decoded = STREAM_DECODERS[STREAM_PROFILES[name].protocol].decode(frames, name, CONTEXT)
         assert all((vector.pulses >= 0).all() for vector in decoded.vectors)
+    place_slots(data)
+
+
+def place_slots(data: bytes) -> None:
+    """Stored rows of good and bad records: what is said to carry a count does, wherever reads cut it."""
+    for name in ("ssu", "ssu-normal", "ssu-mixed", "celesc-35456"):
+        rows = [(NOW, head_row({"profile": name, "interval_s": 300})), *pack_rows(chunks(data))]
+        frames = [Frame(seq, at, False, True, payload) for seq, (at, payload) in enumerate(rows, 1)]
+        _, slots, _ = listen(unpack_frames(frames), name, CONTEXT)
+        whole = b"".join(octets for row in rows[1:] for _, _, octets in portions(row[1]))
+        for record in (one for slot in slots for one in slot.told_by):
+            assert whole[record.offset : record.offset + len(record.octets)] == record.octets
 
 
 def inspection(data: bytes) -> None:
