@@ -134,7 +134,7 @@ def _record(keeper: LineKeeper, decoder: StreamDecoder, closed: dict[str, int]) 
         "good_records": quality.good,
         "skipped": dict(quality.skipped),
         "skipped_share": round(quality.skipped_share, 4),
-        "clock_error_s": decoder.clock_error_s,
+        "clock_error_s": None if decoder.clock_error_s is None else round(decoder.clock_error_s, 2),
         **decoder.shown(),
         "closed_intervals": closed,
     }
@@ -144,5 +144,6 @@ def _table(record: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False)
     for name, value in record.items():
         shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        table.add_row(name.replace("_", " "), "" if shown is None else str(shown))
+        words = name.replace("_bit_s", ", bit/s").replace("error_s", "error, s").replace("_", " ")
+        table.add_row(words, "" if shown is None else str(shown))
     return table
