@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
 
 _OCTETS_A_LINE = 16
+# All of a block of NBR 14522 is shown.
+_SHOWN_WHOLE = 320
 
 
 @app.command()
@@ -251,7 +253,7 @@ def _reading(root: Tree, found: Trace) -> None:
         f"word {word.word}, octets {word.first_octet} to {word.first_octet + 2} "
         f"[bold]{word.octets.hex(' ').upper()}[/] = {word.pulses} pulses; CRC {crc} good"
     )
-    frame.add(_hex(word.payload, word.first_octet - 1, len(word.octets)))
+    frame.add(_hex(word.payload, (word.first_octet - 1, len(word.octets))))
 
 
 def _file(node: Tree, place: FilePlace) -> None:
@@ -264,11 +266,12 @@ def _file(node: Tree, place: FilePlace) -> None:
         + f"[bold]{place.octets.hex(' ').upper()}[/] = {place.pulses} pulses"
     )
     first = place.first_octet - place.around_first_octet
-    found.add(_hex(place.around, first, len(place.octets), place.around_first_octet))
+    found.add(_hex(place.around, (first, len(place.octets)), number=place.around_first_octet))
 
 
 def _dlms(node: Tree, place: DlmsPlace) -> None:
     energy = " - ".join(str(row.raw) for row in reversed(place.rows))
+    energy = f"({energy})" if len(place.rows) > 1 else energy
     found = node.add(
         escape(
             f"load profile {place.profile}, column {place.rows[-1].value.column} {place.column}: {energy} "
@@ -292,8 +295,8 @@ def _dlms(node: Tree, place: DlmsPlace) -> None:
             ", plain text of the ciphered frames before it; keys are not kept" if parts[0].is_plain else ""
         )
         frame = found.add(f"frame {number} at {parts[0].frame_at:%H:%M:%S}{plain}")
-        for part in parts:
-            frame.add(_hex(part.payload, part.first_octet - 1, len(part.octets)))
+        marks = [(part.first_octet - 1, len(part.octets)) for part in parts]
+        frame.add(_hex(parts[0].payload, *marks))
 
 
 def _stream(node: Tree, place: StreamPlace) -> None:
@@ -305,7 +308,7 @@ def _stream(node: Tree, place: StreamPlace) -> None:
             f"heard at {one.at:%Y-%m-%d %H:%M:%S.%f}, octets {one.first_octet} to {last} "
             f"[bold]{one.value_octets.hex(' ').upper()}[/] = {one.value}; its check is good"
         )
-        record.add(_hex(one.octets, one.first_octet - 1, len(one.value_octets)))
+        record.add(_hex(one.octets, (one.first_octet - 1, len(one.value_octets))))
         for part in one.parts:
             record.add(_octets(part))
 
@@ -326,14 +329,25 @@ def _octets(part: FramePart) -> str:
     )
 
 
-def _hex(payload: bytes, first: int, count: int, number: int = 1) -> Text:
-    """All octets of the frame, the word's marked; `number` is the first one's."""
-    text = Text()
+def _hex(payload: bytes, *marks: tuple[int, int], number: int = 1) -> Text:
+    """The frame's octets; of a long frame those near the marked ones.
+
+    Args:
+        marks: first octet, from 0, and count of each stretch to be marked.
+        number: that the first octet is shown with.
+    """
+    marked = {place for first, count in marks for place in range(first, first + count)}
+    near = {place // _OCTETS_A_LINE + beside for place in marked for beside in (-1, 0, 1)}
+    text, is_left_out = Text(), False
     for start in range(0, len(payload), _OCTETS_A_LINE):
+        if len(payload) > _SHOWN_WHOLE and start // _OCTETS_A_LINE not in near:
+            text.append("" if is_left_out else "   …\n", style="dim")
+            is_left_out = True
+            continue
+        is_left_out = False
         text.append(f"{start + number:>4}  ", style="dim")
         for place in range(start, min(start + _OCTETS_A_LINE, len(payload))):
-            marked = first <= place < first + count
-            text.append(f"{payload[place]:02X}", style="bold black on yellow" if marked else "")
+            text.append(f"{payload[place]:02X}", style="bold black on yellow" if place in marked else "")
             text.append(" ")
         text.append("\n")
     text.right_crop(1)

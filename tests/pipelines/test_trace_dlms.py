@@ -163,6 +163,12 @@ def test_it_is_shown_to_people_and_to_programs(embedded_db, secrets, model):
     assert "null: " in text
     assert ("plain text of the ciphered frames" in text) == ("gmac" in model)
     assert "recomputed identical" in text
+    # Each frame once, and of a long one the lines about the value.
+    frames = {part.frame_seq for row in place.rows for part in row.value.octets}
+    assert text.count(f"frame {min(frames)} at") == 1
+    assert "…" in text
+    for row in place.rows:
+        assert row.value.octets[0].octets.hex(" ").upper() in text
     told = json.loads(json.dumps(_plain(asdict(found)), default=str))["reading"]["dlms"]
     assert told["rows"][1]["value"]["octets"][0]["octets"].startswith("15 ")
     for secret in (dlms.PASSWORD.encode().hex(" "), dlms.KEYS.encryption.hex(" ")):
