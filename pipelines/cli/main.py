@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "inspect": ("pipelines.cli.inspect", "Judge a meter's serial output by its specification"),
     "export": ("pipelines.cli.export", "Readings for other systems: FK7, text, CSV by profile"),
     "lots": ("pipelines.cli.lots", "Lots of meters: warranty, failure rates, systemic faults"),
+    "model": ("pipelines.cli.model", "The meter models that are known, of every protocol"),
     "read": ("pipelines.cli.read", "Read one meter now, without the queue"),
     "registry": ("pipelines.cli.registry", "Load and write back the registry (CSV, XLSX)"),
     "run": ("pipelines.cli.run", "The scheduled jobs, by hand"),

@@ -208,7 +208,9 @@ def test_the_service_listens_beside_its_queue_and_settles_when_it_stops(db: Data
     asyncio.run(main())
     assert [row[:2] for row in sessions(db)] == [("complete", "ssu")]
     with db.connect() as conn:
-        assert conn.execute("SELECT count(*) FROM frame").fetchone() == (2,)
+        # The head, and what was heard in five seconds or less, or in a few times that on a busy machine.
+        ((rows,),) = conn.execute("SELECT count(*) FROM frame").fetchall()
+        assert 2 <= rows <= 5
         # It was not asked for anything.
         assert conn.execute("SELECT count(*) FROM job_request").fetchone() == (0,)
 

@@ -102,6 +102,7 @@ def test_a_unit_that_calls_cannot_be_called(words: tuple[str, ...]) -> None:
     [
         (("read", "ssu", "tcp://127.0.0.1:1", "--format", "odd"), "no SSU model 'odd'"),
         (("read", "celesc", "tcp://127.0.0.1:1", "--model", "1"), "no meter model '1'"),
+        (("model", "list", "--protocol", "morse"), "no protocol 'morse'"),
         (("simulate", "ssu", "--format", "odd"), "no SSU model 'odd'"),
         (("simulate", "ssu", "--pty", "--rfc2217"), "several ways"),
         (("simulate", "celesc", "--call", "nowhere"), "not HOST:PORT"),
@@ -111,6 +112,16 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, words: tuple[str, ...], 
     done = smf(*words, url=None, cwd=tmp_path)
     assert done.returncode not in (0, 1)
     assert told in done.stdout + done.stderr
+
+
+@pytest.mark.req("TR-5.1")
+def test_models_of_every_protocol_are_listed(tmp_path: Path) -> None:
+    done = smf("model", "list", "--json", url=None, cwd=tmp_path)
+    known = {row["profile"]: row["protocol"] for row in json.loads(done.stdout)}
+    assert {"default": "nbr14522", "ssu-mixed": "ssu", "celesc-27182": "celesc"}.items() <= known.items()
+    assert set(known.values()) == {"nbr14522", "dlms", "ssu", "celesc"}
+    shown = smf("model", "list", url=None, cwd=tmp_path)
+    assert "celesc-36291" in shown.stdout
 
 
 OWN_SSU = """
@@ -154,6 +165,8 @@ def test_models_of_ones_own_are_simulated_read_and_registered(
     assert read.returncode == 0, read.stdout
     seen = json.loads(read.stdout.splitlines()[-1])
     assert (seen["rate_bit_s"], seen.get("format")) == (1200, record)
+    listed = smf("model", "list", "--protocol", protocol, "--json", url=None, cwd=configured)
+    assert f"{protocol}-{name}" in {row["profile"] for row in json.loads(listed.stdout)}
     models = [["code", "maker", "profile"], ["M", "Fabricante", f"{protocol}-{name}"]]
     as_folder(configured / "in", {**SHEETS, "meter_models": models})
     checked = smf("registry", "import", "in", "--check", "--json", url=embedded_db.url, cwd=configured)
