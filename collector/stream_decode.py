@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import statistics
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -27,7 +28,8 @@ from protocols.captures import Capture, Chunk
 from protocols.celesc import CelescStream, Packet, Register, StepKind, encode_packet
 from protocols.celesc.packets import HEAD
 from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, Skipped, SsuStream
-from protocols.ssu.blocks import Format, counter_place
+from protocols.ssu.blocks import Format, MixedBlock, counter_place
+from protocols.ssu.intervals import CLOCK_SAMPLES
 
 # Channels and quantity codes as NBR 14522 numbers them (nbr14522.md 9.1), so that a meter that is read in
 # another way later continues the same series.
@@ -131,12 +133,15 @@ class StreamDecoder(Protocol):
 
 
 class SsuDecoder:
-    """SSU: counters that begin again with each interval (ssu.md 6)."""
+    """SSU: counters that begin again with each interval (ssu.md 6).
 
-    meter_number: str | None = None
-    is_stranger = False  # a block names no meter
+    A mixed block also tells the meter's time and, now and then, a serial number. The latter is told and not
+    compared with the registry's: one source describes it (section 4).
+    """
 
-    def __init__(self, profile: StreamProfile, interval_s: int) -> None:
+    is_stranger = False
+
+    def __init__(self, profile: StreamProfile, interval_s: int, zone: tzinfo | None = None) -> None:
         if profile.ssu is None:
             raise DeveloperFault("no model", where=profile.name, remedy="name one of the catalogue")
         settings = replace(profile.ssu.settings, interval_s=interval_s)
@@ -144,12 +149,17 @@ class SsuDecoder:
         self._assembler = IntervalAssembler(settings)
         self._newest: BlockFound | None = None
         self._known: set[str] = set()
+        self._zone = zone
+        self._clock_errors: deque[float] = deque(maxlen=CLOCK_SAMPLES)
         self.quality = Quality()
         self.issues: list[Issue] = []
+        self.meter_number: str | None = None
 
     @property
     def clock_error_s(self) -> float | None:
-        """Meter minus receiver: positive when the meter is fast."""
+        """Meter minus receiver: positive when the meter is fast. Without a told time, modulo the interval."""
+        if self._clock_errors:
+            return statistics.median(self._clock_errors)
         slow = self._assembler.clock_error_s
         return None if slow is None else -slow
 
@@ -162,12 +172,21 @@ class SsuDecoder:
                 self.quality.good += 1
                 self.quality.last_good_s = event.arrived_at_s
                 self._newest = event
+                if isinstance(event.block, MixedBlock):
+                    self._note_mixed(event.block, event.arrived_at_s)
                 for output in self._assembler.feed(event):
                     if isinstance(output, IntervalReading):
                         slots += self._slots(output, event)
             elif isinstance(event, Skipped):
                 self.quality.skipped[event.reason] += event.count
         return slots
+
+    def _note_mixed(self, block: MixedBlock, arrived_at_s: float | None) -> None:
+        if block.rotating_field == "serial_number":
+            self.meter_number = str(block.rotating_value)
+        if self._zone is not None and arrived_at_s is not None:
+            told_s = block.meter_time.replace(tzinfo=self._zone).timestamp()
+            self._clock_errors.append(told_s - arrived_at_s)
 
     def _slots(self, reading: IntervalReading, found: BlockFound) -> list[Slot]:
         self._known |= reading.pulses.keys()
@@ -192,13 +211,23 @@ class SsuDecoder:
         if self._newest is None:
             return {}
         block = self._newest.block
-        return {
+        shown: dict[str, object] = {
             "format": block.format.value,
             "seconds_left": block.seconds_left,
             **block.registers,
             "segment": block.segment,
             "suspects": ", ".join(block.suspects),
         }
+        if isinstance(block, MixedBlock):
+            shown |= {
+                "meter_number": self.meter_number,
+                "meter_time": block.meter_time.isoformat(),
+                "voltages_v": block.voltages_v,
+                "currents_a": block.currents_a,
+                "active_powers_w": block.active_powers_w,
+                "reactive_powers_var": block.reactive_powers_var,
+            }
+        return shown
 
 
 def _block_record(reading: IntervalReading, name: str) -> tuple[Record, ...]:
@@ -338,10 +367,17 @@ class CelescDecoder:
         return {"meter_number": self.meter_number, **values, "unknown": dict(self.unknown)}
 
 
-def new_decoder(profile: StreamProfile, interval_s: int, serial: str | None = None) -> StreamDecoder:
-    """The decoder of a profile; `serial` keeps other meters' packets out where packets carry a number."""
+def new_decoder(
+    profile: StreamProfile, interval_s: int, serial: str | None = None, zone: tzinfo | None = None
+) -> StreamDecoder:
+    """The decoder of a profile.
+
+    Args:
+        serial: keeps other meters' packets out where packets carry a number.
+        zone: of the meter's clock, where the stream tells its time.
+    """
     if profile.protocol == SSU:
-        return SsuDecoder(profile, interval_s)
+        return SsuDecoder(profile, interval_s, zone)
     return CelescDecoder(profile, interval_s, serial)
 
 
@@ -353,7 +389,7 @@ def listen(capture: Capture, profile: str, context: MeterContext) -> tuple[Strea
     """
     interval_s = round(capture.number("interval_s", 900))
     name = capture.facts.get("profile", profile)
-    decoder = new_decoder(stream_profile(name), interval_s, context.serial)
+    decoder = new_decoder(stream_profile(name), interval_s, context.serial, context.zone)
     return decoder, [slot for chunk in capture.chunks for slot in decoder.feed(chunk)], interval_s
 
 

@@ -84,7 +84,7 @@ def _watch(url: str, name: Callable[[], str], interval_s: int, seconds: float | 
                 remedy="the collector's service listens to it; smf collector status shows the line",
             )
         zone = market_zone(Settings.load())
-        decoder = new_decoder(profile, interval_s)
+        decoder = new_decoder(profile, interval_s, zone=zone)
         closed: dict[str, int] = {}
 
         def heard(chunk: Chunk) -> None:

@@ -210,6 +210,19 @@ def test_a_stored_session_is_decoded_alone() -> None:
     assert quality.values["skipped_share"] == 0
 
 
+@pytest.mark.parametrize("error_s", [0, 3600, -7200, 40])
+def test_a_mixed_block_tells_the_error_of_a_whole_clock_and_a_serial(error_s: int) -> None:
+    """The other formats tell it by the interval's end alone, modulo its length."""
+    output = SsuOutput(SOURCE, Format.MIXED, serial=4711)
+    fast = [Chunk(chunk.at_s - error_s, chunk.octets) for chunk in heard(output, FIRST - 40, 700)]
+    context = MeterContext(1, "1", 1, MARKET_ZONE)
+    decoded = STREAM_DECODERS["ssu"].decode(frames_of(fast, "ssu-mixed"), "", context)
+    assert decoded.clock is not None
+    assert abs(decoded.clock.drift_s - error_s) <= 1
+    assert decoded.meter_serial == "4711"
+    assert not decoded.is_held
+
+
 @pytest.mark.req("TR-5.5e", "X-sim")
 def test_the_same_load_over_nbr14522_and_over_ssu(db: Database) -> None:
     station = meter()
