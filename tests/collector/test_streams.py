@@ -128,16 +128,18 @@ def test_ssu_over_tcp_survives_unplugging_and_sessions_follow_each_other(db: Dat
 @pytest.mark.req("TR-2a")
 def test_the_days_last_interval_is_there_for_the_daily_run(embedded_db: Database) -> None:
     db, clock = quick(embedded_db), fast_clock(datetime(2026, 11, 21, 2, 53, tzinfo=UTC))
-    found: list[int] = []
 
     async def main() -> None:
         async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
             add(db, server.url, "ssu-extended")
-            # Half of it is until 00:03 of market time; a session lasts an hour.
-            await follow(db, clock, 1200, lambda: found.extend(stored(db)), replace(PACE, session_s=3600))
+            reading = asyncio.create_task(follow(db, clock, 3000, pace=replace(PACE, session_s=3600)))
+            while not (found := stored(db)) and not reading.done():  # noqa: ASYNC110 -- the rows are the database's
+                await asyncio.sleep(0.05)
+            assert found.keys() == {287}, "the session lasts an hour, and this was less"
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     asyncio.run(main())
-    assert found == [287]
 
 
 @pytest.mark.req("CE-A", "X-sim")
