@@ -105,14 +105,15 @@ def test_ssu_over_tcp_survives_unplugging_and_sessions_follow_each_other(db: Dat
     async def main() -> StreamReaders:
         async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
             add(db, server.url, "ssu-extended")
-            return await follow(db, clock, 1900, server.unplug)
+            return await follow(db, clock, 3000, server.unplug)
 
     asyncio.run(main())
     found = stored(db)
     assert all(pulses == truth(slot) for slot, pulses in found.items())
-    # 12:00 to 12:30 UTC are slots 108 to 113; the session changed once, at an interval's end.
+    # 12:00 to 12:45 UTC are slots 108 to 116, unplugged in 112; sessions changed at an interval's end. Of the
+    # nine, the break takes one, and a busy machine in fast time some more.
     assert len(found) >= 5
-    assert {108, 109} <= found.keys()
+    assert min(found) < 112 < max(found)
     ended = sessions(db)
     assert len(ended) >= 2
     assert {row[0] for row in ended} == {"complete"}
