@@ -47,7 +47,7 @@ docs: setup ## rewrite the generated tables of the manuals
 	@$(BIN)/python docs/generate.py
 
 bench: setup ## the ratios of the issue, measured in one run each
-	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 lock: ## resolve requirements.in again and write requirements.lock
 	@sh deploy/lock.sh
