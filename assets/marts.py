@@ -123,7 +123,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 }
                 # Not in the project's folder, which need not be writable; kept only where dbt failed, for
                 # whoever looks into it.
-                target = db.data_dir / "dbt" / f"{context.run.run_id}-{window.shard}"
+                target = db.data_dir.resolve() / "dbt" / f"{context.run.run_id}-{window.shard}"
                 command = ["build", "--vars", orjson.dumps(variables).decode()]
                 yield from dbt.cli(command, context=context, target_path=target).stream()
                 shutil.rmtree(target)
