@@ -66,6 +66,14 @@ def prepared_manifest() -> Path:
     return MANIFEST
 
 
+def target_folder(data_dir: Path, run_id: str, shard: int) -> Path:
+    """Where dbt puts what it compiles for a run; kept only where it fails, for whoever looks into it.
+
+    Not in the project's folder, which need not be writable; absolute, since dbt runs in that folder.
+    """
+    return data_dir.resolve() / "dbt" / f"{run_id}-{shard}"
+
+
 def _last_change() -> float:
     files = [PROJECT_DIR / "dbt_project.yml", PROJECT_DIR / "profiles.yml"]
     for folder in ("models", "macros", "tests"):
@@ -121,9 +129,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "shard": window.shard,
                     "shards": window.shards,
                 }
-                # Not in the project's folder, which need not be writable; kept only where dbt failed, for
-                # whoever looks into it.
-                target = db.data_dir.resolve() / "dbt" / f"{context.run.run_id}-{window.shard}"
+                target = target_folder(db.data_dir, context.run.run_id, window.shard)
                 command = ["build", "--vars", orjson.dumps(variables).decode()]
                 yield from dbt.cli(command, context=context, target_path=target).stream()
                 shutil.rmtree(target)
