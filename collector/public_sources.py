@@ -144,6 +144,8 @@ def _unpacked(file: BinaryIO, path: Path) -> Iterator[Source | Unreadable]:
     _check_end(file, path)
     try:
         archive = zipfile.ZipFile(file)
+    # What the library raises for a damaged list of contents: NotImplementedError for a version or disk count
+    # that it does not know, ValueError and OSError for offsets that lead nowhere.
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise _refused(path, f"no sound archive: {error}") from error
     with archive:
@@ -204,6 +206,7 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> byt
     try:
         with archive.open(entry) as packed:
             octets = packed.read(MAX_OCTETS + 1)
+    # As above, and of the packed octets themselves: zlib.error where they are damaged, EOFError where cut.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
         raise OperatorFault(
             f"damaged in the archive: {error}", where=where, remedy="copy the archive again"

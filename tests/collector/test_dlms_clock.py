@@ -665,7 +665,7 @@ def test_killed_around_the_write_the_clock_is_moved_once(db, tmp_path, monkeypat
                 async with asyncio.timeout(30):
                     while not query(case.db, written):  # noqa: ASYNC110 -- happens in the database
                         await asyncio.sleep(0.01)
-                    while moment == "after the write" and child.poll() is None:  # noqa: ASYNC110
+                    while moment == "after the write" and child.poll() is None:  # noqa: ASYNC110 -- a process
                         await asyncio.sleep(0.01)
             finally:
                 child.send_signal(signal.SIGKILL)

@@ -146,7 +146,7 @@ def test_two_units_and_one_that_is_told_by_its_packets(embedded_db: Database, tm
     (_, pulses), (_, kwh) = readings(embedded_db)
     assert all(count in (None, truth(slot)) for slot, count in enumerate(pulses))
     # The units begin to talk at different times, and each register shows every three seconds.
-    assert all(count is None or abs(count - truth(slot) * 0.036) <= 1.3 for slot, count in enumerate(kwh))
+    assert all(count is None or abs(count - truth(slot) * 0.036) <= 1.2 for slot, count in enumerate(kwh))
     assert {row[1] for row in sessions(embedded_db)} == {"ssu", "celesc"}
 
 

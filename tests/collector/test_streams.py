@@ -39,9 +39,9 @@ LINE = LinePace(connect_s=2, silence_s=2, backoff_s=0.05, backoff_max_s=0.1, dwe
 PACE = StreamPace(store_s=0.15, session_s=600, overlap_s=120, look_s=0.1, line=LINE)
 
 
-def fast_clock(begin: datetime = BEGIN) -> Callable[[], datetime]:
+def fast_clock(begin: datetime = BEGIN, speed: int = SPEED) -> Callable[[], datetime]:
     started = time.monotonic()
-    return lambda: begin + timedelta(seconds=SPEED * (time.monotonic() - started))
+    return lambda: begin + timedelta(seconds=speed * (time.monotonic() - started))
 
 
 def add(db: Database, url: str, profile: str, serial: str = "77") -> int:
@@ -60,6 +60,7 @@ async def follow(
     seconds: float,
     during: object = None,
     pace: StreamPace = PACE,
+    speed: int = SPEED,
 ) -> StreamReaders:
     """Run the readers for so many simulated seconds."""
     worker = Worker(db, "test-streams")
@@ -67,10 +68,10 @@ async def follow(
     running = asyncio.create_task(readers.run())
     seen = readers
     try:
-        await asyncio.sleep(seconds / SPEED / 2)
+        await asyncio.sleep(seconds / speed / 2)
         if callable(during):
             during()
-        await asyncio.sleep(seconds / SPEED / 2)
+        await asyncio.sleep(seconds / speed / 2)
         assert not running.done(), running
     finally:
         running.cancel()
@@ -100,20 +101,21 @@ def sessions(db: Database) -> list[tuple[object, ...]]:
 
 @pytest.mark.req("TR-5.5e", "X-sim")
 def test_ssu_over_tcp_survives_unplugging_and_sessions_follow_each_other(db: Database) -> None:
-    db, clock = quick(db), fast_clock()
+    # Slower than the others: on a busy machine each interval must still be heard to its end.
+    speed = SPEED // 2
+    db, clock = quick(db), fast_clock(speed=speed)
 
     async def main() -> StreamReaders:
         async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
             add(db, server.url, "ssu-extended")
-            return await follow(db, clock, 3000, server.unplug)
+            return await follow(db, clock, 1900, server.unplug, speed=speed)
 
     asyncio.run(main())
     found = stored(db)
     assert all(pulses == truth(slot) for slot, pulses in found.items())
-    # 12:00 to 12:45 UTC are slots 108 to 116, unplugged in 112; sessions changed at an interval's end. Of the
-    # nine, the break takes one, and a busy machine in fast time some more.
+    # 12:00 to 12:30 UTC are slots 108 to 113; the session changed once, at an interval's end.
     assert len(found) >= 5
-    assert min(found) < 112 < max(found)
+    assert {108, 109} <= found.keys()
     ended = sessions(db)
     assert len(ended) >= 2
     assert {row[0] for row in ended} == {"complete"}

@@ -126,7 +126,7 @@ def test_other_octets_while_waiting_for_ack_end_the_answer() -> None:
     meter = meter_with_answer()
     meter.receive(b"\x77", 0.01)
     abandoned = of(drained(meter), AnswerAbandoned)
-    assert [event.reason for event in abandoned] == [FailureReason.SEQUENCE_BROKEN]  # type: ignore[attr-defined]
+    assert [event.reason for event in abandoned] == [FailureReason.SEQUENCE_BROKEN]
 
 
 def test_waits_are_twelve_at_most() -> None:
