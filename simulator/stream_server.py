@@ -152,21 +152,15 @@ class StreamGateway(StreamServer):
     A client that sets another rate than the meter's hears octets, but others.
     """
 
-    def __init__(
-        self,
-        output: StreamOutput,
-        clock: Callable[[], datetime],
-        line: BadLine | None = None,
-        host: str = LOOPBACK,
-        port: int = 0,
-        tick_s: float = 0.2,
-    ) -> None:
-        super().__init__(output, clock, line, host, port, tick_s)
-        self._codecs: dict[asyncio.StreamWriter, Rfc2217Codec] = {}
+    _codecs: dict[asyncio.StreamWriter, Rfc2217Codec]
 
     @property
     def url(self) -> str:
         return f"rfc2217://{self.host}:{self.port}"
+
+    async def _open(self) -> None:
+        self._codecs = {}
+        await super()._open()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         codec = Rfc2217Codec()
