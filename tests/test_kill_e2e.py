@@ -83,7 +83,9 @@ class Side:
 
 
 @contextmanager
-def side(server: Database, name: str, folder: Path, day: date) -> Iterator[Side]:
+def side(server: Database, name: str, folder: Path, now: datetime) -> Iterator[Side]:
+    """A database and its meters, which live at `now`: the day after the one that is asked for."""
+    day = now.date() - timedelta(days=1)
     folder.mkdir()
     server.create_database(name)
     url = server.sibling(name).url
@@ -95,7 +97,7 @@ def side(server: Database, name: str, folder: Path, day: date) -> Iterator[Side]
             Database(url, Settings(database=DatabaseSettings(url=url, data_dir=folder))) as db,
             running_world(POINTS, day, 0, journal, secrets) as world,
         ):
-            world.set_clock(datetime.now(timezone(timedelta(hours=-3))))
+            world.set_clock(now)
             db.migrate()
             load_registry(db, write_registry(points, world.meter_urls, folder / "registry"))
             environment = {
@@ -126,12 +128,14 @@ def test_killed_at_random_moments_and_run_again_it_ends_as_if_undisturbed(
     seed = int(os.environ.get("SMF_TEST_SEED", random.SystemRandom().randrange(10**6)))
     print(f"SMF_TEST_SEED={seed}")
     chance = random.Random(seed)
-    day = datetime.now(timezone(timedelta(hours=-3))).date() - timedelta(days=1)
-    with side(embedded_server, "undisturbed", tmp_path / "a", day) as calm:
+    # One instant for both: the meters also answer what they measured today, up to the last five minutes.
+    now = datetime.now(timezone(timedelta(hours=-3)))
+    day = now.date() - timedelta(days=1)
+    with side(embedded_server, "undisturbed", tmp_path / "a", now) as calm:
         whole_s = calm.finish(day)
         expected, expected_bodies = calm.rows(), calm.bodies()
     assert expected["told"]
-    with side(embedded_server, "killed", tmp_path / "b", day) as storm:
+    with side(embedded_server, "killed", tmp_path / "b", now) as storm:
         for _ in range(KILLS):
             process = storm.start(day)
             moment_s = chance.uniform(0.1, 1.0) * whole_s
