@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -135,3 +135,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if reason is not None:
         terminalreporter.section("TimescaleDB: NOT RUN", sep="=", red=True, bold=True)
         terminalreporter.line(f"The half of the tests that needs TimescaleDB did not run: {reason}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Name what failed in the last lines: a long difference between lists hides everything above it."""
+    result = yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if isinstance(reporter, pytest.TerminalReporter):
+        for report in [*reporter.stats.get("failed", []), *reporter.stats.get("error", [])]:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            first_line = str(report.longrepr if crash is None else crash.message).partition("\n")[0]
+            reporter.write_line(f"{report.outcome} {report.nodeid} [{report.when}]: {first_line:.200}")
+            for name, text in report.sections:
+                for line in text.splitlines():
+                    if "seed" in line.lower():
+                        reporter.write_line(f"    {name}: {line:.120}")
+    return result
