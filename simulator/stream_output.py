@@ -57,6 +57,7 @@ class SsuOutput:
     rate_bit_s: int = 110
     _number: int = -1
     _counts: tuple[int, int, int] = (0, 0, 0)
+    _power: tuple[float, float] = (0.0, 0.0)
 
     def octets(self, second: int) -> bytes:
         interval_s = self.source.interval_s
@@ -70,25 +71,21 @@ class SsuOutput:
     def _block(self, second: int, number: int, elapsed: int) -> bytes:
         if number != self._number:
             self._number, self._counts = number, _three(self.source, number, 1)
+            self._power = self.source.load(number)
         interval_s = self.source.interval_s
         active, inductive, capacitive = (count * elapsed // interval_s for count in self._counts)
         is_capacitive = self._counts[2] > 0
         shared = _Shared(interval_s - elapsed, False, bool(number % 2), is_capacitive, not is_capacitive)
         if self.block_format is Format.MIXED:
-            return self._mixed(second, number, shared, (active, inductive, capacitive, 0, 0, 0))
+            return self._mixed(second, shared, (active, inductive, capacitive, 0, 0, 0))
         if self.block_format is Format.EXTENDED:
             reactive = capacitive if is_capacitive else inductive
             quadrant = 4 if is_capacitive else 1
             return ExtendedBlock(*shared, _SEGMENT, quadrant, True, active, reactive).encode()
         return NormalBlock(*shared, _SEGMENT, "verde", True, active, inductive + capacitive).encode()
 
-    def _mixed(
-        self, second: int, number: int, shared: _Shared, counters: tuple[int, int, int, int, int, int]
-    ) -> bytes:
-        active_kw, reactive_kvar = self.source.load(number)
-        active_w, reactive_var = (
-            _within(one * 1000 / 3 / self.tc_ratio) for one in (active_kw, reactive_kvar)
-        )
+    def _mixed(self, second: int, shared: _Shared, counters: tuple[int, int, int, int, int, int]) -> bytes:
+        active_w, reactive_var = (_within(one * 1000 / 3 / self.tc_ratio) for one in self._power)
         amps = min(math.hypot(active_w, reactive_var) / _PHASE_V, _MOST_A)
         at = _EPOCH + timedelta(seconds=second)
         rotation = (
@@ -148,6 +145,7 @@ class CelescOutput:
     rate_bit_s: int = 2400
     _until: int = -1
     _totals: tuple[int, int, int] = (0, 0, 0)
+    _running: tuple[int, int, int] = (0, 0, 0)
 
     def octets(self, second: int) -> bytes:
         packets = self.meter.packets
@@ -163,11 +161,11 @@ class CelescOutput:
         if number != self._until:
             self._until = number
             self._totals = _three(self.source, self.begun, number - self.begun)
-        running = _three(self.source, number, 1)
+            self._running = _three(self.source, number, 1)
         num, den = self.kwh_per_pulse
         energy = [
             (total * interval_s + now * elapsed) * num // (den * interval_s)
-            for total, now in zip(self._totals, running, strict=True)
+            for total, now in zip(self._totals, self._running, strict=True)
         ]
         return {
             "active": self.start_kwh + energy[0],
