@@ -17,6 +17,7 @@ import orjson
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from faults import Actor, Fault
 
@@ -71,7 +72,7 @@ def faults_to_exit(as_json: bool = False) -> Iterator[None]:
             emit_json({"error": fault_document(fault)})
         else:
             place = f"{fault.where}: " if fault.where else ""
-            errors.print(f"[bold red]error[/] {place}{fault.message}", highlight=False)
+            errors.print(f"[bold red]error[/] {escape(place + fault.message)}", highlight=False)
             if fault.remedy:
-                errors.print(f"[bold]what to do[/] {fault.remedy}", highlight=False)
+                errors.print(f"[bold]what to do[/] {escape(fault.remedy)}", highlight=False)
         raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault

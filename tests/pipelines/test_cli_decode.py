@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.decode import app
+from pipelines.cli.decode_input import unhex
 from protocols.nbr14522.frames import Addressing, wrap_response
 from protocols.nbr14522.memory import words_to_payloads
 from protocols.nbr14522.messages import NotImplementedAnswer, Parameters, memory_blocks
@@ -88,3 +90,21 @@ def test_wrong_use_is_one_error_with_a_remedy(words: tuple[str, ...]) -> None:
     error = json.loads(result.stdout)["error"]
     assert error["where"]
     assert error["remedy"]
+
+
+def test_a_name_that_looks_like_markup_is_told_as_it_is() -> None:
+    result = runner.invoke(app, ["nbr14522-response", "--file", "no[/such]/[bold]file"])
+    assert result.exit_code == 11
+    assert "no[/such]/[bold]file" in "".join(result.stderr.splitlines())
+
+
+def test_blanks_of_any_kind_between_digits_take_no_memory_of_their_own() -> None:
+    assert unhex("14\t00\r\n94\u00a050\v6\f8", "x") == bytes.fromhex("1400945068")
+    text = "00 " * 500_000
+    tracemalloc.start()
+    try:
+        assert len(unhex(text, "x")) == 500_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(text)
