@@ -90,7 +90,7 @@ def _error(octets: bytes, start: int, end: int) -> Record:
         "error": {
             "reason": "no frame of wrapper or HDLC begins here",
             "count": end - start,
-            "octets": octets[start:end].hex(),
+            "octets": redact(octets[start:end]).hex(),
         },
     }
 
@@ -181,7 +181,7 @@ def _request(reader: Reader) -> Record:
     if known is not None:
         record["object"] = known.name
     if reader.octet():
-        if tag == 0xC0:
+        if tag != 0xC3:
             record["selector"] = reader.octet()
         # The argument of an ACTION may be a proof, and is not needed to follow a capture.
         return record if tag == 0xC3 else record | {"selection": shown(reader.data())}

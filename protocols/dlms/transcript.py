@@ -22,24 +22,38 @@ from protocols.dlms.mode_e import is_opening
 _PASSWORD_MARK = MECHANISM + bytes([Mechanism.LLS]) + b"\xac"
 _AARQ = 0x60
 _HEAD_OCTETS = 12  # tag, kind, invoke id, class, OBIS code, index
+_HDLC_HEAD_OCTETS = 8  # of a frame that carries something, addresses of one octet
 
 
 def redact(frame: bytes) -> bytes:
-    """A sent frame without a password in clear: its octets become zeros, the checksum of HDLC then fails.
+    """A sent frame without a password in clear: its octets become zeros, and so does HDLC's checksum over it.
 
-    A password cut in two by HDLC's segments is taken out with all that the segments carry.
+    A password cut by HDLC's segments is taken out with all that each of them carries, the last one, too.
     """
-    place = frame.find(_PASSWORD_MARK)
-    if place >= 0:
-        start = place + len(_PASSWORD_MARK) + 3
-        length = frame[start - 1] if start <= len(frame) else 0
-        if start + length <= len(frame):
-            return frame[:start] + bytes(length) + frame[start + length :]
+    mark = frame.find(_PASSWORD_MARK)
+    if mark >= 0:
+        start, end = _password(frame, mark + len(_PASSWORD_MARK))
+        kept = frame[:start] + bytes(end - start) + frame[end:]
+        # Sixteen bits about a short password are nearly all of it.
+        return kept if frame[:1] != bytes([FLAG]) else kept[:-3] + bytes(2) + kept[-1:]
     opened = _hdlc(frame)
-    is_whole = opened is None or not opened.is_segmented
-    if is_whole and place < 0:
+    if opened is None or opened.control & 1:
         return frame
-    return frame[:8] + bytes(len(frame) - 8)
+    has_all = not opened.is_segmented and opened.information[:3] in (LLC_REQUEST, LLC_RESPONSE)
+    return frame if has_all else frame[:_HDLC_HEAD_OCTETS] + bytes(len(frame) - _HDLC_HEAD_OCTETS)
+
+
+def _password(frame: bytes, place: int) -> tuple[int, int]:
+    """First octet of a password and the one after its last; all that is left where its length is none."""
+    reader = Reader(frame[place:])
+    try:
+        reader.length()
+        reader.octet()
+        count = reader.length()
+    except RemoteProtocolError:
+        return place, len(frame)
+    start = place + reader.place
+    return start, min(start + count, len(frame))
 
 
 def label(frame: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,14 +51,54 @@ def test_no_password_is_shown_and_none_is_kept() -> None:
         assert b"sesamo-42".hex() not in str(list(describe(frame)))
 
 
-def test_a_password_cut_by_segments_is_taken_out_with_all_they_carry() -> None:
+@pytest.mark.req("TR-5.12a")
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 16, 32, 40, 45, 60])
+def test_a_password_cut_by_segments_is_taken_out_with_all_they_carry(size: int) -> None:
+    password = bytes(range(0xC0, 0xDA))
     hdlc = HdlcFraming(32)
     hdlc.connect()
-    hdlc.receive(bytes.fromhex("7EA01E4103738E7F") + UA[8:])
+    hdlc.receive(UA)
     hdlc.next_apdu()
-    hdlc._max_information = 60
-    first = hdlc.wrap(aarq(Mechanism.LLS, initiate_request(0xFFFF), b"sesamo-42" * 3))
-    assert b"sesamo" not in redact(first)
+    hdlc._max_information = size
+    sent = [hdlc.wrap(aarq(Mechanism.LLS, initiate_request(0xFFFF), password))]
+    while hdlc._pending:
+        sent.append(hdlc._information())
+    kept = [redact(frame) for frame in sent]
+    assert [len(frame) for frame in kept] == [len(frame) for frame in sent]
+    # Between the header's checksum and the frame's.
+    information = b"".join(frame[8:-3] for frame in kept)
+    assert not set(information) & set(password)
+
+
+@pytest.mark.parametrize("octets", [0, 1, 127, 128, 300])
+def test_a_password_of_any_length_is_taken_out_and_nothing_else(octets: int) -> None:
+    password = b"P" * octets
+    frame = WrapperFraming(32).wrap(aarq(Mechanism.LLS, initiate_request(0xFFFF), password))
+    assert frame.count(b"P") == octets
+    assert redact(frame) == frame.replace(b"P", b"\0")
+    assert b"P" not in redact(frame[: len(frame) - octets])
+
+
+def test_a_checksum_over_a_password_would_tell_most_of_it() -> None:
+    hdlc = HdlcFraming(32)
+    hdlc.connect()
+    hdlc.receive(UA)
+    hdlc.next_apdu()
+    frame = hdlc.wrap(aarq(Mechanism.LLS, initiate_request(0xFFFF), b"12345678"))
+    assert frame[-3:-1] != bytes(2)
+    assert redact(frame)[-3:] == b"\0\0\x7e"
+
+
+def test_a_damaged_request_does_not_show_its_password() -> None:
+    hdlc = HdlcFraming(32)
+    hdlc.connect()
+    hdlc.receive(UA)
+    hdlc.next_apdu()
+    damaged = bytearray(hdlc.wrap(aarq(Mechanism.LLS, initiate_request(0xFFFF), b"sesamo-42")))
+    damaged[12] ^= 1
+    (error,) = describe(bytes(damaged))
+    assert error["error"]["count"] == len(damaged)
+    assert b"sesamo-42".hex() not in str(error)
 
 
 @given(st.binary(max_size=200))
