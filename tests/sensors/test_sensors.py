@@ -162,22 +162,25 @@ def test_cursor_moves_on_once_all_is_old(
         "UPDATE uc_musd SET musd_kw = 77",
         "DELETE FROM uc_musd",
         "INSERT INTO point_loss (point_id, kind, valid, percent) "
-        "SELECT id, 'line', '[2026-11-20,2026-11-21)', 1.5 FROM point",
+        "SELECT id, 'line', daterange(%(day)s::date, NULL), 1.5 FROM point",
         "UPDATE installation SET pulse_energy_num = pulse_energy_num + 1",
     ],
 )
 def test_day_is_derived_again_when_the_register_changes_what_it_says_of_it(
     embedded_db: Database, point: Point, instance: dg.DagsterInstance, change: str
 ) -> None:
+    """The database looks at its own clock: months that are open now."""
     sensor = Harness(embedded_db, late_data.NAME, instance)
-    put_readings(embedded_db, [(point.meter_id, DAY, curve(1))], at=NOW)
-    derive(embedded_db, DAY, DAY, as_of=NOW, run_id="r1")
-    later = dt.datetime.now(dt.UTC) + 5 * MINUTE
-    sensor.materialised(DAY, NOW + MINUTE)
+    now = dt.datetime.now(dt.UTC)
+    day = now.date() - dt.timedelta(days=2)
+    put_readings(embedded_db, [(point.meter_id, day, curve(1))], at=now - 60 * MINUTE)
+    derive(embedded_db, day, day, as_of=now - 50 * MINUTE, run_id="r1")
+    later = now + 5 * MINUTE
+    sensor.materialised(day, now - 50 * MINUTE)
     assert sensor.partitions(later) == []
     with embedded_db.connect() as conn:
-        conn.execute(change)
-    assert sensor.partitions(later) == ["2026-11-20|0"]
+        conn.execute(change, {"day": day})
+    assert sensor.partitions(later) == [f"{day}|0"]
 
 
 # --- delivery -------------------------------------------------------------------------------------------
