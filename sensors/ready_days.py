@@ -2,8 +2,12 @@
 
 The daily run delivers what it derives. This sensor is for all else: late data, approvals, histories derived
 again, and deliveries that failed. How a UC-day is sent, and how often, is the ledger's business (`ccee`).
+
+The newest days are looked at each time, older ones in turn: a look at the 600,000 UC-days of a month of
+20,000 UCs takes seconds, and what changes in an old day has days until its deadline.
 """
 
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import dagster as dg
@@ -17,6 +21,8 @@ from vee import calendars
 NAME = "ready_days_sensor"
 # A failed delivery waits so long before a run takes it up again: the client has retried with back-off.
 RETRY_AFTER = timedelta(minutes=30)
+NEWEST_DAYS = 4
+OLDER_DAYS_PER_LOOK = 3
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -44,16 +50,24 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
     ) -> dg.SensorResult | dg.SkipReason:
         now = clock.now()
         latest, musd = partitions.latest_day(now), ccee.profile().musd
+        state = State.read(context.cursor)
+        first = first_open_day(latest + timedelta(days=1))
+        newest, older = spans(first, latest, state.older_from)
         with metering.open() as db:
-            waiting = unsent_days(
-                db,
-                first_open_day(latest + timedelta(days=1)),
-                latest,
-                partitions.shards,
-                now - RETRY_AFTER,
-                musd.default_kw if musd.resend_on_change else None,
-            )
-        asked: dict[str, str] = orjson.loads(context.cursor) if context.cursor else {}
+            waiting = [
+                row
+                for begin, end in (newest, older)
+                if begin <= end
+                for row in unsent_days(
+                    db,
+                    begin,
+                    end,
+                    partitions.shards,
+                    now - RETRY_AFTER,
+                    musd.default_kw if musd.resend_on_change else None,
+                )
+            ]
+        asked = state.asked
         busy = _busy(context.instance, (job_name, *also_delivers))
         fresh = {
             str(partitions.key(row.day, row.shard)): row.fingerprint
@@ -61,9 +75,14 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
             if row.day >= partitions.first_day
         }
         wanted = {key: mark for key, mark in fresh.items() if asked.get(key) != mark and key not in busy}
-        # Only what still waits is remembered, so the cursor stays as small as the work.
-        cursor = {key: wanted.get(key, asked.get(key)) for key in fresh if key in wanted or key in asked}
-        context.update_cursor(orjson.dumps(cursor).decode())
+        # Only what still waits is remembered, so the cursor stays as small as the work: what was not looked
+        # at now may still wait, until its month is closed.
+        kept = {
+            key: mark
+            for key, mark in asked.items()
+            if key in fresh or (_is_within(key, (first, latest)) and not _is_within(key, newest, older))
+        }
+        context.update_cursor(State({**kept, **wanted}, older[1] + timedelta(days=1)).written())
         if not wanted:
             return dg.SkipReason(
                 f"Nada a enviar de novo: {len(waiting)} dias aguardam, {len(busy)} em envio."
@@ -75,6 +94,45 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
         )
 
     return ready_days_sensor
+
+
+Span = tuple[date, date]
+
+
+@dataclass(frozen=True)
+class State:
+    """What the sensor carries from one look to the next.
+
+    Attributes:
+        asked: fingerprint of the work that a run was asked for, by partition.
+        older_from: where the turn of the older days stands; None: at their beginning.
+    """
+
+    asked: dict[str, str] = field(default_factory=dict)
+    older_from: date | None = None
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "State":
+        told = orjson.loads(cursor) if cursor else {}
+        if "asked" not in told:
+            return cls()
+        return cls(told["asked"], date.fromisoformat(told["older_from"]))
+
+    def written(self) -> str:
+        return orjson.dumps({"asked": self.asked, "older_from": self.older_from}).decode()
+
+
+def spans(first: date, last: date, older_from: date | None) -> tuple[Span, Span]:
+    """First and last day of the newest days, and of the older ones whose turn it is (empty: last < first)."""
+    newest = max(first, last - timedelta(days=NEWEST_DAYS - 1))
+    end = newest - timedelta(days=1)
+    start = older_from if older_from is not None and first <= older_from <= end else first
+    return (newest, last), (start, min(end, start + timedelta(days=OLDER_DAYS_PER_LOOK - 1)))
+
+
+def _is_within(key: str, *looked_at: Span) -> bool:
+    day = date.fromisoformat(key.partition("|")[0])
+    return any(begin <= day <= end for begin, end in looked_at)
 
 
 def first_open_day(today: date) -> date:

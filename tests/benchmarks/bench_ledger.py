@@ -1,4 +1,5 @@
-"""Time to seal a day in the ledger: survey, read, render, hash, record; then to find it all delivered.
+"""Time to seal a day in the ledger: survey, read, render, hash, record; then to find it all delivered, as the
+next run and, each minute, the sensor of ready days do.
 
 Run with SMF_DATABASE_URL naming an empty, migrated database, or without it on the embedded server in a
 temporary folder: python tests/benchmarks/bench_ledger.py [UC-DAYS]. Peer of the same run: COPY of the same
@@ -16,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from assets.pending import unsent_days
 from ccee import ledger
 from ccee.profile import load_profile
+from sensors import ready_days
 from storage.bulk import copy_frame
 from storage.database import Database
 from storage.settings import DatabaseSettings, Settings
@@ -104,18 +107,24 @@ def main(uc_days: int, db: Database) -> None:
     appended = time.perf_counter()
     again = ledger.survey(db, profile, DAY)
     ended = time.perf_counter()
+    unsent = unsent_days(db, DAY, DAY, 4, NOW)
+    looked = time.perf_counter()
     unchanged = again.filter(pl.col("verdict") == ledger.Verdict.UNCHANGED).height
     total_s = recorded - started
     peer_s = copy_rows_s(db, frame)
     print(
         f"{uc_days} UC-days, timescale: {db.has_timescale}; "
-        f"{len(done.submissions)} sealed, {unchanged} found again"
+        f"{len(done.submissions)} sealed, {unchanged} found again, {len(unsent)} shards unsent"
     )
     print(f"  survey               {surveyed - started:6.2f} s")
     print(f"  read, render, record {recorded - surveyed:6.2f} s")
     print(f"  sealed in all        {total_s:6.2f} s  {total_s / peer_s:.2f} of COPY as rows ({peer_s:.2f} s)")
     print(f"  append an event each {appended - recorded:6.2f} s")
     print(f"  survey again         {ended - appended:6.2f} s")
+    look_s, days = looked - ended, ready_days.NEWEST_DAYS + ready_days.OLDER_DAYS_PER_LOOK
+    print(
+        f"  sensor, of one day   {look_s:6.2f} s; of its {days} days {look_s * days / 60:.3f} of its minute"
+    )
 
 
 if __name__ == "__main__":

@@ -241,6 +241,38 @@ def test_hours_sent_above_the_limit_are_sent_again_under_another_musd(
     assert sensor.partitions(NOW + 3 * MINUTE) == []
 
 
+def test_a_ready_day_of_weeks_ago_is_found_in_its_turn_and_asked_for_once(
+    embedded_db: Database, point: Point, instance: dg.DagsterInstance
+) -> None:
+    sensor = Harness(embedded_db, ready_days.NAME, instance)
+    put_readings(embedded_db, [(point.meter_id, DAY, curve(1))])
+    derive(embedded_db, DAY, DAY, as_of=NOW, run_id="r1")
+    later = NOW + dt.timedelta(days=12)
+    # December's second: the days from November's first on are open, four of them new, three looked at a time.
+    turns = [sensor.partitions(later + n * MINUTE) for n in range(20)]
+    assert [n for n, asked in enumerate(turns) if asked] == [6]
+    assert turns[6] == ["2026-11-20|0"]
+    assert "2026-11-20" in sensor.cursor
+    # Once its month is closed nothing of it is remembered.
+    assert sensor.partitions(later + dt.timedelta(days=20)) == []
+    assert "2026-11-20" not in sensor.cursor
+
+
+@pytest.mark.parametrize("length", range(1, 45))
+def test_every_open_day_is_looked_at_in_turn(length: int) -> None:
+    first = dt.date(2026, 10, 1)
+    last = first + dt.timedelta(days=length - 1)
+    seen: set[dt.date] = set()
+    older_from = None
+    for _ in range(1 + length // ready_days.OLDER_DAYS_PER_LOOK):
+        newest, older = ready_days.spans(first, last, older_from)
+        assert newest[1] == last
+        for begin, end in (newest, older):
+            seen |= {begin + dt.timedelta(n) for n in range((end - begin).days + 1)}
+        older_from = older[1] + dt.timedelta(days=1)
+    assert seen == {first + dt.timedelta(n) for n in range(length)}
+
+
 @pytest.mark.parametrize("state", ["falha_transitoria", "resultado_desconhecido", "enviando"])
 def test_delivery_that_did_not_end_is_taken_up_again_after_a_while(
     embedded_db: Database, point: Point, instance: dg.DagsterInstance, state: str
