@@ -40,7 +40,7 @@ from protocols.nbr14522.profiles import DEFAULT, PROFILES
 from protocols.public_format.fk7 import PARAMETER_CODES
 from protocols.public_format.groups import group_sections
 from protocols.public_format.scan import Fk7Block, scan_fk7, scan_text
-from protocols.public_format.text import CURRENT, PARAMETERS, PREVIOUS, has_place
+from protocols.public_format.text import BYTE_ORDER_MARK, CURRENT, PARAMETERS, PREVIOUS, has_place
 
 FK7, TEXT = "fk7", "public-text"
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
@@ -104,7 +104,7 @@ def file_profile(name: str) -> MeterProfile:
 
 def format_of(octets: bytes) -> str:
     """The format that these octets may be: text begins with the digits of a serial, no block does."""
-    return TEXT if octets[:1].isdigit() else FK7
+    return TEXT if octets[: len(BYTE_ORDER_MARK) + 1].removeprefix(BYTE_ORDER_MARK)[:1].isdigit() else FK7
 
 
 def file_of(frames: Sequence[Frame]) -> bytes:
@@ -120,7 +120,21 @@ def lay_out(format_name: str, octets: bytes, profile: MeterProfile) -> Layout:
     Raises:
         FileRefused: nothing of it can be read.
     """
-    return _lay_out_text(octets, profile) if format_name == TEXT else _lay_out_fk7(octets, profile)
+    layout = _lay_out_text(octets, profile) if format_name == TEXT else _lay_out_fk7(octets, profile)
+    _tell_absent_memory(layout, len(octets))
+    return layout
+
+
+def _tell_absent_memory(layout: Layout, size: int) -> None:
+    """A copy cut off before the memory looks whole, but for the words that its parameters announce."""
+    answers = [frame.payload for frame in layout.frames if not frame.is_sent]
+    if any(answer[0] in MEMORY_CODES for answer in answers):
+        return
+    known = [one for one in map(decode_response, answers) if isinstance(one, Parameters)]
+    words = max((max(one.words_current or 0, one.words_previous or 0) for one in known), default=0)
+    if words:
+        reason = f"no memory follows, and the parameters announce {words} words: the copy may be cut off"
+        layout.issues.append((size, 0, reason))
 
 
 def decode_file(format_name: str, octets: bytes, profile: MeterProfile, context: MeterContext) -> Decoded:
@@ -264,6 +278,10 @@ def _lay_out_memory(layout: Layout, code: int, blocks: Sequence[Fk7Block], profi
         payloads.append(block.content[7:])
         offsets.append(block.offset)
         has_last = mark[1]
+    if not has_last and payloads:
+        # A copy cut off at the end of a block shows nowhere else.
+        reason = f"{code:02X}: the memory ends after block {len(payloads)}, which is not marked as its last"
+        layout.issues.append((blocks[-1].offset + len(blocks[-1].content), 0, reason))
     # One more and taken away again where the last block did not come: none is marked as the last then.
     laid = memory_blocks(
         code,

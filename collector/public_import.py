@@ -50,7 +50,8 @@ class _File:
     format_name: str
     meter_serial: str
     meter_time: datetime | None
-    is_damaged: bool
+    damage: str
+    """The first thing that is wrong with it, with its place."""
 
     @property
     def digest(self) -> str:
@@ -108,7 +109,7 @@ def import_source(
         with conn.transaction():
             session_id = _store(conn, file, meter_id, name, at)
         with conn.transaction():
-            outcome = "partial" if file.is_damaged else "complete"
+            outcome = "partial" if file.damage else "complete"
             closing = Closing(session_id, outcome=outcome, bytes_sent=0, bytes_received=0)
             settled = store.settle(conn, [closing], db.settings, at)
     if not settled:
@@ -148,7 +149,7 @@ def _read(source: Source) -> _File:
         format_name=format_name,
         meter_serial=layout.meter_serial,
         meter_time=max(times, default=None),
-        is_damaged=bool(layout.issues),
+        damage=next((f"octet {offset}: {reason}" for offset, _, reason in sorted(layout.issues)), ""),
     )
 
 
@@ -192,10 +193,11 @@ def _check(file: _File, registered: str, wanted: str | None, latest: datetime) -
             remedy="find out which is right; then rename the file",
         )
     if file.meter_time is None:
+        why = f" ({file.damage})" if file.damage else ""
         raise OperatorFault(
-            "the file has no readable time of the meter",
+            f"the file has no readable time of the meter{why}",
             where=file.name,
-            remedy="without it the memory has no times; read the meter again",
+            remedy="without it the memory has no times; copy the file again, or read the meter again",
         )
     if file.meter_time > latest:
         raise OperatorFault(

@@ -14,6 +14,7 @@ from protocols.nbr14522.memory import WORD_LIMIT
 from protocols.public_format.errors import FileRefused
 from protocols.public_format.fk7 import KNOWN_CODES
 from protocols.public_format.text import (
+    BYTE_ORDER_MARK,
     CELL,
     CURRENT,
     HEADER_LINES,
@@ -28,8 +29,10 @@ from protocols.public_format.text import (
     read_text,
 )
 
-_LINE_OCTETS = LINE + len(NEWLINE)
-HEADER_OCTETS = HEADER_LINES * _LINE_OCTETS
+HEADER_OCTETS = HEADER_LINES * (LINE + len(NEWLINE))
+# What ends the lines after a copy between systems, and what such copies leave at a file's end.
+_NEWLINES = (NEWLINE.encode(), b"\n", b"\r")
+_FILE_ENDS = b"\r\n\x1a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def scan_fk7(octets: bytes) -> Fk7Scan:
                 blocks.append(Fk7Block(place, octets[place:end]))
                 place = end
                 continue
-            reason = "octets were lost or added before the next block"
+            reason = f"octets were lost or added before the next block, {following - place} octets on"
         else:
             following = _next_head(octets, place + 1, serial)
             reason = _why_no_block(octets, place, serial)
@@ -181,19 +184,23 @@ def _why_no_block(octets: bytes, place: int, serial: bytes) -> str:
 def scan_text(octets: bytes) -> TextScan:
     """The header and the good memory lines.
 
+    What copies between systems add or change (byte order mark, line ends, the end sign of DOS) is no damage.
+
     Raises:
         FileRefused: a header that cannot be read: without it the memory has neither meter nor times.
     """
-    header = read_text(octets[:HEADER_OCTETS])
+    begin = len(BYTE_ORDER_MARK) if octets.startswith(BYTE_ORDER_MARK) else 0
+    newline = next((one for one in _NEWLINES if octets.startswith(one, begin + LINE)), _NEWLINES[0])
+    place = begin + HEADER_LINES * (LINE + len(newline))
+    header = read_text(octets[begin:place].replace(newline, _NEWLINES[0]))
     lines: list[TextLine] = []
     damages: list[Damage] = []
     seen: set[tuple[str, int]] = set()
-    place = HEADER_OCTETS
-    newline = NEWLINE.encode()
-    while place < len(octets):
+    last = len(octets.rstrip(_FILE_ENDS))
+    while place < last:
         end = octets.find(newline, place)
         stop = len(octets) if end < 0 else end + len(newline)
-        found = _memory_line(place, octets[place : stop if end < 0 else end])
+        found = _memory_line(place, octets[place : last if end < 0 else end])
         if isinstance(found, TextLine):
             reason = _misfit(header, found, seen)
             seen.add((found.label, found.number))

@@ -19,6 +19,8 @@ LINE = 300
 HEADER_LINES = 8
 HEADER = LINE * HEADER_LINES
 NEWLINE = "\r\n"
+# What an editor puts before the first character.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLOCK = 256
 INTERVALS_PER_LINE = 24
 CHANNELS = 3

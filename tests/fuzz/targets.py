@@ -198,7 +198,7 @@ def public_fk7(data: bytes) -> None:
         except FileRefused:
             continue
         parts = [(block.offset, 256) for block in scan.blocks]
-        _all_accounted(parts + [(damage.offset, damage.count) for damage in scan.damages], len(octets))
+        _all_accounted(parts + [(damage.offset, damage.count) for damage in scan.damages], octets)
         for block in scan.blocks:
             decode_response(block.content).to_json()
         with suppress(FileRefused):
@@ -212,8 +212,11 @@ def public_text(data: bytes) -> None:
             scan = scan_text(octets)
         except FileRefused:
             continue
-        parts = [(0, HEADER_OCTETS)] + [(line.offset, 302) for line in scan.lines]
-        _all_accounted(parts + [(damage.offset, damage.count) for damage in scan.damages], len(octets))
+        parts = [(line.offset, 300) for line in scan.lines]
+        parts += [(damage.offset, damage.count) for damage in scan.damages]
+        # The header, with whatever ends its lines, and perhaps a byte order mark before it.
+        header = min([3 + HEADER_OCTETS, len(octets), *(offset for offset, _ in parts)])
+        _all_accounted([(0, header), *parts], octets, between=b"\r\n\x1a")
         for content in scan.header.blocks.values():
             decode_response(content).to_json()
         for label in ("SALV", "CONT"):
@@ -240,12 +243,14 @@ def _damaged(good: bytes, data: bytes) -> bytes:
     return good[:place] + data[4:] + good[place + data[2] * (data[3] % 4) :]
 
 
-def _all_accounted(parts: list[tuple[int, int]], size: int) -> None:
+def _all_accounted(parts: list[tuple[int, int]], octets: bytes, between: bytes = b"") -> None:
+    """Every octet is in one part; only octets of `between` may stand outside them."""
     place = 0
-    for offset, count in sorted(parts):
-        assert offset == place, "octets lost or counted twice"
-        place += count
-    assert place in (size, size + 2), "octets lost at the end"
+    for offset, count in [*sorted(parts), (len(octets), 0)]:
+        assert place <= offset, "octets counted twice"
+        assert not octets[place:offset].strip(between), "octets lost"
+        place = offset + count
+    assert place == len(octets), "more octets than there are"
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

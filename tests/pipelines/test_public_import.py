@@ -25,7 +25,7 @@ from pipelines.cli import import_files
 from pipelines.cli.trace import tree
 from pipelines.public_export import Request, export_public
 from pipelines.trace import trace
-from protocols.nbr14522.messages import Parameters
+from protocols.nbr14522.messages import Parameters, memory_blocks
 from protocols.public_format import FileKind, TextFile, read_text, write_text
 from storage.database import Database
 from storage.readings import read_reading_days
@@ -183,6 +183,30 @@ def test_the_good_part_of_a_damaged_fk7_file_is_kept(embedded_db, tmp_path, db):
     assert [last[slot] for slot in known] == truth(station)[known, 0].tolist()
 
 
+@pytest.mark.req("TR-5.6a")
+def test_a_file_cut_off_where_nothing_else_shows_it_is_told(embedded_db, tmp_path):
+    files, station = read_and_export(embedded_db, tmp_path)
+    # Copies end where a cluster of a disk does, which is where a block does.
+    for kind, kept, reason in (
+        (FileKind.FK7, 8 * 256, "52: the memory ends after block 6, which is not marked as its last"),
+        (FileKind.FK7, 256, "no memory follows, and the parameters announce 1728 words"),
+        (FileKind.TEXT, 2416, "no memory follows, and the parameters announce 1728 words"),
+    ):
+        path = _written(tmp_path / "cut.txt", files[kind].read_bytes()[:kept])
+        settled = import_file(embedded_db, path, "rui", NOW).settled
+        (issue,) = settled.decoded.issues
+        assert reason in issue.reason
+        assert (settled.outcome, issue.detail["offset"]) == ("partial", kept)
+        got = {
+            vector.day: vector.pulses[vector.present].tolist()
+            for vector in settled.decoded.vectors
+            if vector.channel == 1
+        }
+        intervals = 6 * 166 // 3 if "block 6" in reason else 0
+        expected = [truth(station, day)[:, 0].tolist() for day in DAYS]
+        assert list(got.values()) == ([expected[0], expected[1][: intervals - 288]] if intervals else [])
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
@@ -192,6 +216,11 @@ def test_the_good_part_of_a_damaged_fk7_file_is_kept(embedded_db, tmp_path, db):
         (lambda path: (path.rename(path.with_name(path.name.replace("&", "$"))), None), "the name says"),
         (lambda path: (_written(path, b"\x20no such format"), None), "no block"),
         (lambda path: (_written(path, b"10000001"), None), "header"),
+        # Blocks with their CRC are another format: the message has to show it.
+        (
+            lambda path: (_written(path.with_name("crc"), WITH_CRC), None),
+            "no readable time of the meter .octet 0: octets were lost or added before the next block, 258 octets on",
+        ),
         (lambda path: (_written(path, b""), None), "0 octets"),
         (lambda path: (path.with_name("nothing"), None), "cannot read"),
     ],
@@ -228,6 +257,9 @@ def _text_file(at: datetime) -> bytes:
     )
 
 
+WITH_CRC = Parameters(code=0x21, meter_time=datetime(2026, 11, 20, 10, 0)).encode(SERIAL) + b"".join(
+    memory_blocks(0x26, SERIAL, [bytes(249)])
+)
 TEXT_OF_OTHER = _text_file(datetime(2026, 11, 20, 10, 0))
 
 

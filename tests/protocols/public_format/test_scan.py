@@ -83,6 +83,28 @@ def test_words_beyond_the_announced_are_left_out_and_a_cut_file_keeps_its_lines(
     assert cut.words("CONT")[1] == [(72, 128)]
 
 
+@pytest.mark.req("TR-5.6a")
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n", b"\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"", b"\x1a", b"\r\n\r\n\x1a"])
+def test_what_copies_between_systems_change_is_no_damage(newline, mark, end):
+    octets = mark + TEXT.replace(b"\r\n", newline) + end
+    scan, whole = scan_text(octets), scan_text(TEXT)
+    assert (scan.header, scan.damages) == (whole.header, ())
+    assert [(line.label, line.number, line.words) for line in scan.lines] == [
+        (line.label, line.number, line.words) for line in whole.lines
+    ]
+    for line in scan.lines:
+        assert octets[line.offset :].startswith(f"{line.label}{line.number:03d}".encode())
+
+
+def test_a_damaged_line_is_found_between_any_line_ends():
+    octets = TEXT.replace(b"\r\n", b"\n").replace(b"SALV002", b"XALV002")
+    (damage,) = scan_text(octets).damages
+    assert octets[damage.offset :].startswith(b"XALV002")
+    assert damage.count == 301
+
+
 def test_a_header_that_cannot_be_read_is_refused():
     with pytest.raises(FileRefused):
         scan_text(TEXT[: HEADER_OCTETS - 1])
