@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from collector.clocks import Forecast, Method, Observation, forecast, slots_between
+from collector.clocks import HISTORY, Forecast, Method, Observation, forecast, slots_between
 from collector.command_policy import ClockPolicy
 from collector.command_steps import CLOCK, CommandWork, Verdict
 from collector.planning import to_local
@@ -167,7 +167,11 @@ def settle_adjustment(
 
 @dataclass(frozen=True, slots=True)
 class ClockStatus:
-    """One meter's clock. `forecast` None: it was never read."""
+    """One meter's clock. `forecast` None: it was never read, or not since it was corrected.
+
+    Attributes:
+        observations: how many the forecast is made of, 60 at most.
+    """
 
     meter_id: int
     serial: str
@@ -197,10 +201,11 @@ def clock_status(
     }
     seen: dict[int, list[Observation]] = {}
     for meter_id, at, drift_s in conn.execute(
-        "SELECT o.meter_id, o.at, o.drift_s FROM clock_observation o "
-        "WHERE (%(ids)s::bigint[] IS NULL OR o.meter_id = ANY(%(ids)s)) "
-        "AND o.at > %(now)s - interval '400 days' ORDER BY o.at",
-        {"ids": None if meter_ids is None else list(meter_ids), "now": now},
+        "SELECT m.id, o.at, o.drift_s FROM meter m CROSS JOIN LATERAL ("
+        "SELECT at, drift_s FROM clock_observation WHERE meter_id = m.id "
+        "AND at > %(now)s - interval '400 days' ORDER BY at DESC LIMIT %(most)s) o "
+        "WHERE %(ids)s::bigint[] IS NULL OR m.id = ANY(%(ids)s) ORDER BY m.id, o.at",
+        {"ids": None if meter_ids is None else list(meter_ids), "now": now, "most": HISTORY},
     ):
         if meter_id not in corrected or at > corrected[meter_id][0]:
             seen.setdefault(meter_id, []).append(Observation(at, float(drift_s)))

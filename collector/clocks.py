@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from statistics import median
+
+import numpy as np
 
 from collector.command_policy import ClockPolicy
 
-_HISTORY = 60
+HISTORY = 60
+"""So many observations tell a clock's rate, the newest."""
 _LEAST_SPAN = timedelta(hours=20)
 _LEAST_COUNT = 3
 # A step never fills an interval: so much of it is left as the span in which the step may begin.
@@ -54,16 +56,14 @@ def rate_ppm(observations: Sequence[Observation]) -> float | None:
     Returns:
         None with fewer than three, or within less than a day: a clock tells whole seconds only.
     """
-    newest = sorted(observations, key=lambda one: one.at)[-_HISTORY:]
+    newest = sorted(observations, key=lambda one: one.at)[-HISTORY:]
     if len(newest) < _LEAST_COUNT or newest[-1].at - newest[0].at < _LEAST_SPAN:
         return None
-    slopes = [
-        (b.drift_s - a.drift_s) / (b.at - a.at).total_seconds()
-        for i, a in enumerate(newest)
-        for b in newest[i + 1 :]
-        if b.at > a.at
-    ]
-    return median(slopes) * 1e6
+    at_s = np.array([(one.at - newest[0].at).total_seconds() for one in newest])
+    drifts_s = np.array([one.drift_s for one in newest])
+    earlier, later = np.triu_indices(len(newest), 1)
+    spans_s, gained_s = at_s[later] - at_s[earlier], drifts_s[later] - drifts_s[earlier]
+    return float(np.median(gained_s[spans_s > 0] / spans_s[spans_s > 0])) * 1e6
 
 
 def forecast(observations: Sequence[Observation], policy: ClockPolicy | None = None) -> Forecast | None:
