@@ -21,7 +21,7 @@ class Target:
     """An archive or a folder that is there whole, or not at all: written beside its place, then renamed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._archive: zipfile.ZipFile | None = None
         self._open_path = ""
@@ -29,9 +29,9 @@ class Target:
         self._is_archive = path.suffix.lower() == ".zip"
 
     def __enter__(self) -> Self:
-        if self._path.exists() and (self._is_archive or not self._path.is_dir() or any(self._path.iterdir())):
+        if self.path.exists() and (self._is_archive or not self.path.is_dir() or any(self.path.iterdir())):
             raise OperatorFault(
-                "is there already", where=str(self._path), remedy="name a new archive or an empty folder"
+                "is there already", where=str(self.path), remedy="name a new archive or an empty folder"
             )
         with self._writing():
             if self._is_archive:
@@ -96,7 +96,7 @@ class Target:
 
     def publish(self) -> None:
         with self._writing():
-            self._part.replace(self._path)
+            self._part.replace(self.path)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -105,7 +105,7 @@ class Target:
         except OSError as error:
             raise OperatorFault(
                 f"cannot write: {error.strerror}",
-                where=str(self._path),
+                where=str(self.path),
                 remedy="name a place you may write to, with room left",
             ) from error
 

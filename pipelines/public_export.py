@@ -8,9 +8,10 @@ formats are `protocols.public_format`'s, runs without gaps `pipelines.public_run
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ Connection = psycopg.Connection[Any]
 
 # Meters whose readings are in memory at once: a year of three channels of 5 minutes is 2.5 MB a meter.
 _CHUNK = 100
+_FILE_SERIAL = re.compile(r"[0-9A-F]{8}")
 MAX_FK7_INTERVALS = MAX_BLOCK_NUMBER * WORDS_PER_BLOCK // CHANNELS
 _INSTALLATIONS = """
 SELECT uc.id, uc.code, i.meter_id, m.serial, mm.profile, i.role, i.active_channel, i.pulse_energy_num,
@@ -198,20 +200,27 @@ def run_export(
             progress(done, len(installations))
         written = keeper.finish()
         if not written:
+            why = "; ".join(sorted({reason for _, _, reason in losses}))
             raise OperatorFault(
-                f"no readings from {request.first_day} to {request.last_day}",
+                f"no readings from {request.first_day} to {request.last_day}"
+                + (f" that the formats can say: {why}" if why else ""),
                 where="smf export public",
-                remedy="read the meters first, or name other days or UCs",
+                remedy="use --profile csv, which says them"
+                if why
+                else "read the meters first, or name other days or UCs",
             )
         left_out = [
             {"uc_code": uc, "channel": channel, "reason": reason, "intervals": count}
             for (uc, channel, reason), count in sorted(losses.items())
         ]
         export_id = _record(conn, request, labels, written, left_out, target.close())
+        # A record of a file that nobody got is harmless; a file without a record is not.
+        conn.commit()
         target.publish()
     told = {uc_id for one in written for uc_id in one.facts.uc_ids}
     silent = {one.uc_code for one in installations if one.uc_id not in told}
     silent |= (named or set()) - {one.uc_code for one in installations}
+    silent -= {uc_code for uc_code, _, _ in losses}
     return Result(export_id, tuple(written), tuple(sorted(silent)), tuple(left_out))
 
 
@@ -221,12 +230,21 @@ class _Keeper:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._written: list[Written] = []
+        self._paths: set[str] = set()
         self._begun: _Begun | None = None
 
     def take(self, piece: Piece) -> None:
         path = piece.facts.path
         if self._begun is not None and (piece.is_whole or self._begun.path != path):
             self._end()
+        if self._begun is None:
+            if path in self._paths:
+                raise OperatorFault(
+                    f"two files would have the name {path!r}",
+                    where=str(self._target.path),
+                    remedy="put what tells them apart into the path of the profile: {uc} or {meter}",
+                )
+            self._paths.add(path)
         if piece.is_whole:
             self._target.add(path, piece.octets)
             digest = hashlib.sha256(piece.octets).digest()
@@ -438,7 +456,8 @@ class _PublicWriter:
         vectors = [(installation, vectors_of(frame)) for installation, frame in chunk]
         for kind in self._request.formats:
             parts: list[tuple[Installation, Run]] = []
-            for installation, days in vectors:
+            for registered, days in vectors:
+                installation = replace(registered, serial=_serial_in_files(registered))
                 runs, left_out = self._runs(installation, days, kind)
                 parts += [(installation, run) for run in runs]
                 if kind is self._request.formats[0]:  # the formats lose the same
@@ -452,6 +471,9 @@ class _PublicWriter:
     def _runs(
         self, installation: Installation, days: Sequence[Vector], kind: FileKind
     ) -> tuple[list[Run], list[LeftOut]]:
+        if not _FILE_SERIAL.fullmatch(installation.serial):
+            reason = "the meter's serial has more than the eight digits of the formats"
+            return [], [LeftOut(reason, day.channel, day.day, int(day.present.sum())) for day in days]
         begin, end = installation.bounds(self._request.first_day, self._request.last_day, self._zone)
         most = MAX_FK7_INTERVALS
         if kind is FileKind.TEXT:
@@ -530,11 +552,20 @@ class _PublicWriter:
         )
 
 
+def _serial_in_files(installation: Installation) -> str:
+    """The serial as the meter has it on the wire; an import finds the meter by it again."""
+    return file_profile(installation.profile_name).addressed_serial(installation.serial)
+
+
 def _installation_code(uc_code: str) -> str:
     """The code where the format's place holds it; a part of it could be another UC's."""
     return uc_code if uc_code.isascii() and len(uc_code) <= INSTALLATION_CODE else ""
 
 
 def folder_of(uc_code: str) -> str:
-    """A UC's folder: its code, without what a path could take for something else."""
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in uc_code)
+    """A UC's folder: its code, and `%` with hexadecimal for what a path could take for something else.
+
+    >>> folder_of("0012"), folder_of("A/1"), folder_of("A_1")
+    ('0012', 'A%2F1', 'A_1')
+    """
+    return "".join(one if one.isalnum() or one in "-_" else f"%{ord(one):02X}" for one in uc_code)

@@ -46,7 +46,9 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_array(h.code, h.reader_serial, extract(epoch FROM h.at)) ORDER BY h.at)
         AS changes
+    -- Only those of a log 28: the events of DLMS meters stand in the same table, with an object for a reader.
     FROM (SELECT * FROM meter_change WHERE meter_id = k.meter_id AND at <= k.at
+              AND code BETWEEN 0 AND 255 AND reader_serial ~ '^[0-9A-Fa-f]{6}$'
           ORDER BY at DESC LIMIT %(changes)s) h
 ) c ON true
 LEFT JOIN LATERAL (
@@ -66,8 +68,6 @@ class Header:
     registers: Registers | None
     failures: PowerFailures | None
     changes: ChangeLog | None
-    is_from_reading: bool
-    """Whether the parameters were read from the meter; else only the registry's constant is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,8 @@ def read_headers(
 
 def _header(key: HeaderKey, row: tuple[Any, ...], zone: tzinfo) -> Header:
     values, failures, changes, registers_at, registers = row
-    parameters = _parameters(values)
-    is_from_reading = parameters is not None
-    parameters = parameters or Parameters(code=0x21, constants=_constants(key))
+    # Where none were read, only the registry's constant is known.
+    parameters = _parameters(values) or Parameters(code=0x21, constants=_constants(key))
     reset = parameters.last_reset
     is_of_reset = registers_at is not None and _local(registers_at, zone) == reset
     return Header(
@@ -116,7 +115,6 @@ def _header(key: HeaderKey, row: tuple[Any, ...], zone: tzinfo) -> Header:
         registers=_registers(registers) if registers and is_of_reset else None,
         failures=None if not failures else _failures(failures, zone),
         changes=None if not changes else _changes(changes, zone),
-        is_from_reading=is_from_reading,
     )
 
 
@@ -127,7 +125,7 @@ def _parameters(values: dict[str, Any] | None) -> Parameters | None:
     try:
         return Parameters.from_json(known | {"code": 0x21})
     except LocalProtocolError:
-        return None  # a field the meter filled with what its own layout does not allow; the file says so
+        return None  # a field the meter filled with what its own layout does not allow
 
 
 def _constants(key: HeaderKey) -> tuple[Constant | None, ...]:

@@ -18,6 +18,8 @@ from protocols.nbr14522.memory import CHANNELS_PER_GROUP, SIGN_BIT, WORD_LIMIT
 
 NO_QUANTITY = 99
 _DAY_S = 86400
+# Two digits for the minutes.
+_MAX_INTERVAL_S = 99 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +71,16 @@ def cut_runs(
 
     Args:
         vectors: of one meter, any order; channels beyond the third are left out.
-        begin, end: only intervals that end after `begin` and not after `end`; naive market time.
+        begin, end: only intervals that lie wholly between them, as in the primary layer: a meter counts less
+            than a whole interval in the one in which it is exchanged. Naive market time.
         sign_bit: the meter tells reverse flow by bit 11 (`MeterProfile.sign_bit`).
         max_intervals: of one run; a longer one is cut.
     """
     by_interval: dict[int, list[Vector]] = {}
     left_out: list[LeftOut] = []
     for vector in vectors:
-        if vector.channel > CHANNELS_PER_GROUP:
-            count = int(vector.present.sum())
-            left_out.append(LeftOut("channels beyond the third", vector.channel, vector.day, count))
-        elif len(vector.pulses) * vector.interval_s != _DAY_S:
-            count = int(vector.present.sum())
-            left_out.append(LeftOut("a day that is not 24 hours long", vector.channel, vector.day, count))
+        if reason := _cannot_be_said(vector):
+            left_out.append(LeftOut(reason, vector.channel, vector.day, int(vector.present.sum())))
         else:
             by_interval.setdefault(vector.interval_s, []).append(vector)
     runs: list[Run] = []
@@ -90,6 +89,19 @@ def cut_runs(
         left_out += line.left_out
         runs += line.runs(begin, end, max_intervals)
     return sorted(runs, key=lambda run: run.first_end), left_out
+
+
+def _cannot_be_said(vector: Vector) -> str:
+    """Why no file can say a vector, or nothing."""
+    if vector.channel > CHANNELS_PER_GROUP:
+        return "channels beyond the third"
+    if len(vector.pulses) * vector.interval_s != _DAY_S:
+        return "a day that is not 24 hours long"
+    if vector.interval_s > _MAX_INTERVAL_S:
+        return "intervals longer than 99 minutes"
+    if not 0 <= vector.quantity_code <= NO_QUANTITY:
+        return "a quantity beyond the two digits of its code"
+    return ""
 
 
 class _Timeline:
@@ -118,7 +130,7 @@ class _Timeline:
 
     def runs(self, begin: datetime, end: datetime, max_intervals: int) -> Iterable[Run]:
         origin = datetime.combine(self._first_day, time())
-        first = max(0, (begin - origin) // self._interval)
+        first = max(0, -((origin - begin) // self._interval))
         stop = max(first, min(len(self._kinds), (end - origin) // self._interval))
         kinds = self._kinds[first:stop]
         if not len(kinds):

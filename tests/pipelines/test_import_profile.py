@@ -263,6 +263,37 @@ def test_one_file_for_all_is_written_uc_by_uc_and_has_the_octets_of_the_files_of
 
 
 @pytest.mark.req("TR-5.6a")
+def test_ucs_and_meters_whose_codes_no_path_holds_have_files_of_their_own(embedded_db, tmp_path):
+    with_ucs(embedded_db, 2)
+    with embedded_db.connect() as conn:
+        conn.execute("UPDATE uc SET code = 'A/1' WHERE code = '0000000000'")
+        conn.execute("UPDATE uc SET code = 'A_1' WHERE code = '0000000001'")
+    result = export_by_profile(embedded_db, request(tmp_path / "out.zip"), load_import_profile("csv"))
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        codes = {name: archive.read(name).split(b"\r\n")[1].split(b";")[0] for name in archive.namelist()}
+    assert codes == {
+        "A%2F1/A%2F1_2026-11-20_2026-11-21.csv": b"A/1",
+        "A_1/A_1_2026-11-20_2026-11-21.csv": b"A_1",
+    }
+    assert len(result.files) == 2
+
+
+def test_two_files_of_one_name_are_refused(embedded_db, tmp_path):
+    with_ucs(embedded_db, 2)
+    with embedded_db.connect() as conn:
+        conn.execute("UPDATE uc SET code = 'a' WHERE code = '0000000000'")
+        conn.execute("UPDATE uc SET code = 'a1' WHERE code = '0000000001'")
+        conn.execute("UPDATE meter SET serial = '11' WHERE serial = '10000001'")
+        conn.execute("UPDATE meter SET serial = '1' WHERE serial = '10000002'")
+    (tmp_path / "x.toml").write_text(CSV.replace("{uc}/{uc}_", "{uc}{meter}_"), encoding="utf-8")
+    with pytest.raises(OperatorFault, match="two files would have the name 'a11_"):
+        export_by_profile(
+            embedded_db, request(tmp_path / "out"), load_import_profile(str(tmp_path / "x.toml"))
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.req("TR-5.6a")
 def test_meters_of_other_protocols_are_exported_too(embedded_db, tmp_path):
     with_ucs(embedded_db, 2, "dlms-generic")
     result = public_export.export_public(embedded_db, request(tmp_path / "out"))

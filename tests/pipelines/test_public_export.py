@@ -19,6 +19,7 @@ from collector.decoded import MeterContext
 from collector.public_files import FK7, decode_file
 from faults import OperatorFault
 from pipelines.cli.export import app
+from pipelines.export_target import Target
 from pipelines.import_profile import export_by_profile, load_import_profile
 from pipelines.public_export import Request, export_public, list_exports
 from pipelines.public_runs import Vector, cut_runs
@@ -231,6 +232,76 @@ def test_a_swapped_meter_gives_its_part_and_a_uc_without_readings_is_told(embedd
     assert result.ucs_without_readings == ("0000000001", "0000000002")
 
 
+def add_day(db: Database, meter_id: int, pulses=(1,) * 288) -> None:
+    row = {
+        "meter_id": meter_id,
+        "channel": 1,
+        "day": DAY,
+        "quantity_code": 1,
+        "interval_s": 300,
+        "pulses": list(pulses),
+        "source_starts": [0],
+        "source_sessions": [1],
+    }
+    schema = {name: kind for name, kind in SCHEMA.items() if name != "version"}
+    with db.connect() as conn:
+        merge_readings(conn, pl.DataFrame([row], schema=schema), NOW)
+
+
+@pytest.mark.req("TR-5.6a")
+def test_meters_whose_serial_the_formats_cannot_hold_do_not_keep_the_others_out(embedded_db, tmp_path):
+    meters = [with_meter(embedded_db, "0012345678")]
+    with embedded_db.connect() as conn:
+        meters.append(add_meter(conn, 1, "0123456789", "tcp://10.0.0.2:4059", "celesc-27182"))
+    for meter_id in meters:
+        add_day(embedded_db, meter_id)
+    result = export_public(embedded_db, request(tmp_path / "out"))
+    assert {one.facts.path.split("/")[0] for one in result.files} == {"0000000000"}
+    (path,) = (tmp_path / "out").rglob("*&*")
+    assert path.read_bytes()[:8] == b"12345678"
+    assert result.ucs_without_readings == ()
+    (left_out,) = result.left_out
+    assert (left_out["uc_code"], left_out["channel"], left_out["intervals"]) == ("0000000001", 1, 288)
+    assert "eight digits" in left_out["reason"]
+    with pytest.raises(OperatorFault, match="eight digits"):
+        export_public(embedded_db, request(tmp_path / "none", "0000000001"))
+
+
+@pytest.mark.req("TR-5.6a")
+def test_the_events_of_a_dlms_meter_are_no_log_of_changes(embedded_db, tmp_path):
+    meter_id = with_meter(embedded_db)
+    add_day(embedded_db, meter_id)
+    with embedded_db.connect() as conn:
+        (session,) = conn.execute(
+            "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at) "
+            "VALUES (%s, 'x', 'scheduled', 'dlms', 'tcp://x', now()) RETURNING id",
+            [meter_id],
+        ).fetchone()
+        for code, reader in ((0x20, "000001"), (300, "0-0:99.98.0"), (7, "0-0:99.98.0")):
+            conn.execute(
+                "INSERT INTO meter_change (meter_id, at, code, reader_serial, session_id) "
+                "VALUES (%s, %s, %s, %s, %s)",
+                [meter_id, datetime(2026, 11, 1, tzinfo=MARKET), code, reader, session],
+            )
+    export_public(embedded_db, request(tmp_path / "out", formats=(FileKind.TEXT,)))
+    (path,) = (tmp_path / "out").rglob("*.*")
+    changes = decode_response(read_text(path.read_bytes()).blocks["28"]).to_json()["changes"]
+    assert [change["code"] for change in changes if change] == ["20"]
+
+
+def test_what_is_exported_is_on_record_before_anybody_gets_it(embedded_db, tmp_path, monkeypatch):
+    add_day(embedded_db, with_meter(embedded_db))
+    seen = []
+
+    def publish(target):
+        with embedded_db.connect() as conn:
+            seen.append((target.path.exists(), len(list_exports(conn))))
+
+    monkeypatch.setattr(Target, "publish", publish)
+    export_public(embedded_db, request(tmp_path / "out"))
+    assert seen == [(False, 1)]
+
+
 # --- runs --------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +397,28 @@ def test_a_gap_ends_a_file_and_a_channel_without_readings_carries_nothing():
 def test_long_runs_are_cut_and_the_installations_time_is_kept():
     runs, _ = cut(vector(), max_intervals=100, end=WHOLE[0] + timedelta(hours=20))
     assert [len(run.words) for run in runs] == [100, 100, 40]
+
+
+def test_the_interval_in_which_a_meter_is_exchanged_is_in_neither_file():
+    moment = WHOLE[0] + timedelta(hours=10, minutes=2, seconds=30)
+    (old,), _ = cut(vector(), end=moment)
+    (new,), _ = cut_runs([vector()], moment, WHOLE[1], sign_bit=False, max_intervals=10_000)
+    assert old.last_end == WHOLE[0] + timedelta(hours=10)
+    assert new.first_end == WHOLE[0] + timedelta(hours=10, minutes=10)
+    assert len(old.words) + len(new.words) == 287
+    (whole,), _ = cut_runs([vector()], old.last_end, WHOLE[1], sign_bit=False, max_intervals=10_000)
+    assert whole.first_end == WHOLE[0] + timedelta(hours=10, minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "quantity", "reason"), [(7200, 1, "99 minutes"), (3600, 100, "two digits")]
+)
+def test_what_the_parameters_have_no_digits_for_is_left_out_and_told(interval_s, quantity, reason):
+    slots = 86_400 // interval_s
+    day = Vector(1, DAYS[0], quantity, interval_s, np.ones(slots, int), np.ones(slots, bool))
+    runs, (left_out,) = cut(day)
+    assert (runs, left_out.count) == ([], slots)
+    assert reason in left_out.reason
 
 
 def test_what_no_word_holds_is_left_out_and_told():

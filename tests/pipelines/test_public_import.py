@@ -219,7 +219,7 @@ def test_a_file_cut_off_where_nothing_else_shows_it_is_told(embedded_db, tmp_pat
         # Blocks with their CRC are another format: the message has to show it.
         (
             lambda path: (_written(path.with_name("crc"), WITH_CRC), None),
-            "no readable time of the meter .octet 0: octets were lost or added before the next block, 258 octets on",
+            "time of the meter .octet 0: octets were lost or added before the next block, 258 octets on",
         ),
         (lambda path: (_written(path, b""), None), "0 octets"),
         (lambda path: (path.with_name("nothing"), None), "cannot read"),
