@@ -10,7 +10,7 @@ import string
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, time, tzinfo
 from fractions import Fraction
 from importlib import resources
 from itertools import groupby
@@ -37,21 +37,19 @@ from storage.database import Database
 
 DELIVERED = "csv"
 _INT64_MAX = 2**63 - 1
-_VALUES = frozenset(
-    {
-        "uc",
-        "meter",
-        "role",
-        "channel",
-        "quantity",
-        "interval_start",
-        "interval_end",
-        "interval_s",
-        "pulses",
-        "energy_kwh",
-        "text",
-    }
-)
+_TIMES = frozenset({"interval_start", "interval_end"})
+_VALUES = _TIMES | {
+    "uc",
+    "meter",
+    "role",
+    "channel",
+    "quantity",
+    "interval_s",
+    "pulses",
+    "energy_kwh",
+    "text",
+}
+_KINDS = {str: "text", int: "whole number", bool: "true or false", tuple: "list of texts"}
 _NAMES_PER = {"uc": frozenset({"uc", "meter", "first_day", "last_day"}), "all": {"first_day", "last_day"}}
 
 
@@ -104,13 +102,10 @@ def load_import_profile(name: str) -> ImportProfile:
     Raises:
         OperatorFault: naming file, key and remedy.
     """
+    # The delivered profiles have plain names.
+    delivered = resources.files("pipelines") / "import_profiles" / f"{name}.toml"
     try:
-        if name.endswith(".toml"):
-            text = Path(name).read_text(encoding="utf-8")
-        else:
-            delivered = resources.files("pipelines") / "import_profiles" / f"{name}.toml"
-            text = delivered.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
+        table = tomllib.loads((delivered if name.isidentifier() else Path(name)).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OperatorFault(
             f"cannot read the profile: {error}",
@@ -127,8 +122,11 @@ def _parsed(table: Mapping[str, Any], where: str) -> ImportProfile:
     columns = table.get("column", [])
     if not columns or not isinstance(columns, list):
         raise _refused("no [[column]]", where)
+    name = table.get("name", where)
+    if not isinstance(name, str) or not name:
+        raise _refused(f"name = {name!r} is no text", where)
     profile = ImportProfile(
-        name=str(table.get("name", where)),
+        name=name,
         file=_section(FileRules, table.get("file", {}), f"{where}: file"),
         rows=_section(RowRules, table.get("rows", {}), f"{where}: rows"),
         columns=tuple(
@@ -151,7 +149,7 @@ def _section(kind: Any, table: Any, where: str) -> Any:
         default = known[key].default
         wanted = str if default is MISSING else type(default)
         if type(plain) is not wanted or (wanted is tuple and not all(isinstance(v, str) for v in plain)):
-            raise _refused(f"{key} = {value!r} is no {wanted.__name__}", where)
+            raise _refused(f"{key} = {value!r} is no {_KINDS[wanted]}", where)
         values[key] = plain
     for name, one in known.items():
         if one.default is MISSING and name not in values:
@@ -172,29 +170,56 @@ def _check(profile: ImportProfile, where: str) -> None:
     for key, (value, choices) in allowed.items():
         if value not in choices:
             raise _refused(f"{key} = {value!r}, one of {', '.join(map(repr, choices))}", where)
-    if len(file.separator) != 1 or not file.separator.isascii():
-        raise _refused(f"separator = {file.separator!r}, one character", where)
-    if wrong := set(rows.roles) - {"main", "backup"}:
-        raise _refused(f"role {sorted(wrong)[0]!r}", where)
+    if len(file.separator) != 1 or not file.separator.isascii() or file.separator in '"\r\n':
+        raise _refused(f"separator = {file.separator!r}, one character, no quotation mark or line end", where)
+    if not rows.roles or set(rows.roles) - {"main", "backup"}:
+        raise _refused(f"roles = {list(rows.roles)}, of 'main' and 'backup'", where)
     _check_path(file, where)
-    for column in profile.columns:
-        if column.value not in _VALUES:
-            raise _refused(f"value {column.value!r}, one of {', '.join(sorted(_VALUES))}", where)
-        if not 0 <= column.decimals <= 12:
-            raise _refused(f"decimals = {column.decimals}, 0 to 12", where)
+    for number, column in enumerate(profile.columns, start=1):
+        _check_column(column, file.encoding, f"{where}: column {number}")
 
 
 def _check_path(file: FileRules, where: str) -> None:
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(file.path) if name is not None}
-    except ValueError as error:
-        raise _refused(f"path: {error}", where) from error
-    if unknown := names - _NAMES_PER[file.per]:
-        raise _refused(f"path: {{{sorted(unknown)[0]}}} is not known with per = {file.per!r}", where)
+        if unknown := names - _NAMES_PER[file.per]:
+            raise _refused(f"path: {{{sorted(unknown)[0]}}} is not known with per = {file.per!r}", where)
+        path = file.path.format(**dict.fromkeys(names, "1"))
+    except (ValueError, KeyError, IndexError) as error:
+        raise _refused(f"path = {file.path!r}: {error}", where) from error
     if file.per == "uc" and "uc" not in names:
         raise _refused("path: files of several UCs would have one name; put {uc} into it", where)
-    if file.path.startswith("/") or ".." in Path(file.path).parts:
-        raise _refused("path: must stay within the archive", where)
+    if path.startswith("/") or "\\" in path or ".." in Path(path).parts:
+        raise _refused("path: must stay within the archive, its folders parted by /", where)
+    if not path.strip() or path.endswith("/"):
+        raise _refused(f"path = {file.path!r} names no file", where)
+
+
+def _check_column(column: Column, encoding: str, where: str) -> None:
+    if column.value not in _VALUES:
+        raise _refused(f"value {column.value!r}, one of {', '.join(sorted(_VALUES))}", where)
+    if not 0 <= column.decimals <= 12:
+        raise _refused(f"decimals = {column.decimals}, 0 to 12", where)
+    if column.value in _TIMES:
+        moment = datetime.combine(date(2026, 12, 31), time(23, 55))
+        try:
+            written = pl.Series([moment]).dt.strftime(column.format).item()
+        except pl.exceptions.PolarsError as error:
+            raise _refused(f"format = {column.format!r} is none of a date and time", where) from error
+        if not written:
+            raise _refused("format is empty", where)
+    _encoded(column.name + column.text, encoding, where)
+
+
+def _encoded(text: str, encoding: str, where: str) -> bytes:
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise OperatorFault(
+            f"{text[error.start]!r} cannot be written in {encoding}",
+            where=where,
+            remedy='set encoding = "utf-8" in the profile',
+        ) from error
 
 
 def _refused(message: str, where: str) -> OperatorFault:
@@ -227,7 +252,7 @@ class _CsvWriter:
         rules = self._profile.file
         for installation, rows in self._by_file(chunk):
             facts = self._facts(rows, self._path(installation))
-            octets = self._text(rows).encode(rules.encoding.removesuffix("-sig"), errors="replace")
+            octets = _encoded(self._text(rows), rules.encoding.removesuffix("-sig"), facts.path)
             if rules.per == "uc" or not self._has_begun:
                 octets = self._head() + octets
             self._has_begun = True
@@ -259,7 +284,7 @@ class _CsvWriter:
         rules = self._profile.file
         # Headings may repeat, which columns of a frame may not.
         headings = pl.DataFrame([[column.name] for column in self._profile.columns])
-        return (_csv(headings, rules) if rules.has_header else "").encode(rules.encoding, errors="replace")
+        return (_csv(headings, rules) if rules.has_header else "").encode(rules.encoding)
 
     def _text(self, rows: pl.DataFrame) -> str:
         rules = self._profile.file
@@ -364,7 +389,7 @@ def scaled_energy(pulses: pl.Series, constant: Fraction, decimals: int) -> pl.Se
 def _written(column: Column, decimal: str) -> pl.Expr:
     if column.value == "text":
         return pl.lit(column.text)
-    if column.value in ("interval_start", "interval_end"):
+    if column.value in _TIMES:
         return pl.col(column.value).dt.strftime(column.format)
     if column.value != "energy_kwh":
         return pl.col(column.value)

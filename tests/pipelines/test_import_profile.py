@@ -142,7 +142,21 @@ def test_a_profile_of_ones_own(embedded_db, tmp_path):
         ('path = "{uc}/{uc}_', 'path = "../{uc}_', "within the archive"),
         ('path = "{uc}/{uc}_', 'path = "all_', "one name"),
         ('roles = ["main", "backup"]', 'roles = ["third"]', "third"),
-        ("decimals = 6", "decimals = 99", "decimals"),
+        ("decimals = 6", "decimals = 99", "column 9: decimals"),
+        ("decimals = 6", 'decimals = "6"', "is no whole number"),
+        ('roles = ["main", "backup"]', "roles = []", "roles"),
+        ('roles = ["main", "backup"]', 'roles = "main"', "is no list of texts"),
+        ('name = "csv"', "name = 5", "name = 5 is no text"),
+        ('separator = ";"', "separator = '\"'", "quotation mark"),
+        ('separator = ";"', 'separator = "\\n"', "line end"),
+        ('format = "%Y-%m-%d %H:%M:%S"', 'format = "%Q"', "column 6: format = '%Q'"),
+        ('format = "%Y-%m-%d %H:%M:%S"', 'format = "%"', "column 6: format = '%'"),
+        ('format = "%Y-%m-%d %H:%M:%S"', 'format = ""', "format is empty"),
+        ('path = "{uc}/{uc}_', 'path = "{uc:d}_', "path = '{uc:d}_"),
+        ('path = "{uc}/{uc}_', 'path = "{uc!x}_', "path = '{uc!x}_"),
+        ('path = "{uc}/{uc}_', 'path = "{uc:{day}}_', "path = '{uc:{day}}_"),
+        ('path = "{uc}/{uc}_', r'path = "x\\{uc}_', "parted by /"),
+        ('_{last_day}.csv"', '/"', "names no file"),
         ("[file]", "[fole]", "unknown key 'fole'"),
         ("[file]", "[file", "cannot read"),
     ],
@@ -153,9 +167,25 @@ def test_a_wrong_profile_is_refused_by_name(tmp_path, old, new, message):
         load_import_profile(str(tmp_path / "x.toml"))
 
 
-def test_an_unknown_profile_is_refused():
+@pytest.mark.parametrize("name", ["none", "no/such.toml", "../csv", "csv.tml", ""])
+def test_an_unknown_profile_is_refused(name):
     with pytest.raises(OperatorFault, match="cannot read"):
-        load_import_profile("none")
+        load_import_profile(name)
+
+
+def test_what_the_encoding_of_a_file_cannot_write_is_refused_and_never_replaced(embedded_db, tmp_path):
+    latin = CSV.replace('encoding = "utf-8"', 'encoding = "latin-1"')
+    path = tmp_path / "x.toml"
+    path.write_text(latin.replace('name = "uc"', 'name = "€"'), encoding="utf-8")
+    with pytest.raises(OperatorFault, match="column 1: '€' cannot be written in latin-1"):
+        load_import_profile(str(path))
+    path.write_text(latin, encoding="utf-8")
+    with_readings(embedded_db, (1, DAY, 1, [1] * 24))
+    with embedded_db.connect() as conn:
+        conn.execute("UPDATE uc SET code = 'Ł1'")
+    with pytest.raises(OperatorFault, match="'Ł' cannot be written in latin-1"):
+        export_by_profile(embedded_db, request(tmp_path / "out"), load_import_profile(str(path)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_delivered_profile_names_every_value():
