@@ -68,7 +68,7 @@ _STRINGS = (Tag.OCTET_STRING, Tag.VISIBLE_STRING, Tag.UTF8_STRING)
 _LISTS = (Tag.ARRAY, Tag.STRUCTURE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Data:
     """A typed value.
 
@@ -224,7 +224,9 @@ class Reader:
             ) from None
 
     def _count(self) -> int:
-        count = self.length()
+        return self._within_limit(self.length())
+
+    def _within_limit(self, count: int) -> int:
         self._elements += count
         if self._elements > MAX_ELEMENTS:
             raise LimitExceeded(f"more than {MAX_ELEMENTS} elements", where=f"A-XDR octet {self.place}")
@@ -267,8 +269,8 @@ class Reader:
         while content.left:
             before = content.place
             rows.append(content._shaped(shape, depth + 1))
-            content._elements += 1
-            if content.place == before or content._elements > MAX_ELEMENTS:
+            content._within_limit(1)
+            if content.place == before:
                 raise LimitExceeded("compact array without end", where=f"A-XDR octet {self.place}")
         self._elements = content._elements
         return Data(Tag.ARRAY, tuple(rows))
@@ -287,13 +289,11 @@ class Reader:
     def _shaped(self, shape: tuple[Tag, Any], depth: int) -> Data:
         tag, inner = shape
         if tag is Tag.STRUCTURE:
+            self._within_limit(len(inner))
             return Data(tag, tuple(self._shaped(part, depth + 1) for part in inner))
         if tag is Tag.ARRAY:
             count, part = inner
-            self._elements += count
-            if self._elements > MAX_ELEMENTS:
-                raise LimitExceeded(f"more than {MAX_ELEMENTS} elements", where=f"A-XDR octet {self.place}")
-            return Data(tag, tuple(self._shaped(part, depth + 1) for _ in range(count)))
+            return Data(tag, tuple(self._shaped(part, depth + 1) for _ in range(self._within_limit(count))))
         return self._value(tag, depth)
 
 

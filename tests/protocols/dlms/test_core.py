@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from faults import Fault
 from protocols.dlms.apdu import Attribute, get_request, obis_octets, obis_text
-from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, octets, structure
+from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, encode_length, octets, structure
 from protocols.dlms.errors import LimitExceeded, RemoteProtocolError
 from protocols.dlms.framing import HdlcDecoder, HdlcFrame, HdlcFraming, WrapperFraming, crc16_x25
 
@@ -112,6 +112,13 @@ def test_a_compact_array_is_an_array_of_its_rows() -> None:
 def test_hostile_lengths_and_depths_are_cut_off(hostile: str) -> None:
     with pytest.raises((LimitExceeded, RemoteProtocolError)):
         decode(bytes.fromhex(hostile))
+
+
+def test_a_short_text_does_not_become_millions_of_values() -> None:
+    shape = b"\x02" + encode_length(2001) + bytes(2000) + b"\x11"
+    rows = bytes(600)
+    with pytest.raises(LimitExceeded, match="elements"):
+        decode(b"\x13" + shape + encode_length(len(rows)) + rows)
 
 
 @given(st.binary(max_size=200))
