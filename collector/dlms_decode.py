@@ -7,7 +7,7 @@ increments by group D, status words by the model's masks. Doubtful rows are left
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from fractions import Fraction
@@ -28,17 +28,24 @@ from collector.decoded import (
 )
 from collector.dlms_script import CLOCK, DATA, PROFILE, REGISTER
 from collector.planning import day_of
-from protocols.dlms.axdr import Data
+from protocols.dlms.axdr import Data, Tag
 from protocols.dlms.clock import decode_date_time
+from protocols.dlms.describe import shown
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.models import Channel, DlmsModel, Timestamps
 from protocols.dlms.profile import (
+    BUFFER,
+    COLUMNS,
+    NO_UNIT,
+    PERIOD,
+    SORT_METHOD,
     CaptureObject,
     ProfileRow,
     ScalerUnit,
     decode_capture_objects,
     decode_rows,
     decode_scaler_unit,
+    row_step_s,
 )
 from protocols.dlms.transcript import Exchange, Recorded, exchanges
 
@@ -46,6 +53,7 @@ _DAY_S = 86_400
 _MAX_PULSES = (1 << 31) - 1
 _ENERGY_UNITS = frozenset({30, 31, 32})  # Wh, VAh, varh
 _MAX_CODE = (1 << 15) - 1
+_EVENT_CODES = "0-0:96.11."
 # A million bad rows say no more than these.
 _MAX_ISSUES = 500
 
@@ -64,7 +72,13 @@ class _Profile:
 
     columns: tuple[CaptureObject, ...] = ()
     period_s: int = 0
-    buffers: list[Data] = field(default_factory=list)
+    sort_method: int | None = None
+    buffers: list[tuple[Data, datetime]] = field(default_factory=list)
+    """Each with the time at which it was there."""
+
+    @property
+    def step_s(self) -> int | None:
+        return row_step_s(self.period_s, self.sort_method)
 
 
 def decode_dlms(stored: Iterable[Frame], model: DlmsModel, context: MeterContext) -> Decoded:
@@ -87,6 +101,7 @@ class _Reader:
         self._refused: dict[str, int] = {}
         self._serial: str | None = None
         self._clock: ClockReading | None = None
+        self._clock_at: datetime | None = None
         self._blocks = 0
         self._flags: dict[str, int] = {}
 
@@ -116,11 +131,18 @@ class _Reader:
         elif class_id == CLOCK and index == 2:
             self._read_clock(exchange, value)
         elif class_id == PROFILE:
-            self._read_profile(self._profiles.setdefault(obis, _Profile()), index, value)
+            self._read_profile(self._profiles.setdefault(obis, _Profile()), exchange, value)
         elif index in (3, 4) and isinstance(value.value, tuple):
             self._scalers[obis] = decode_scaler_unit(value)
-        elif class_id == REGISTER and index == 2 and isinstance(value.value, int):
-            self._registers[obis] = value.value
+        elif class_id == REGISTER and index == 2:
+            self._read_register(obis, value)
+
+    def _read_register(self, obis: str, value: Data) -> None:
+        number = whole_number(value)
+        if number is None:
+            self._issue("decode", f"register {obis} is no whole number", {"value": shown(value)})
+        else:
+            self._registers[obis] = number
 
     def _read_clock(self, exchange: Exchange, value: Data) -> None:
         if self._clock is not None or not isinstance(value.value, bytes):
@@ -129,17 +151,21 @@ class _Reader:
         round_trip = exchange.received_at - exchange.sent_at
         drift = told.at - (exchange.sent_at + round_trip / 2)
         self._clock = ClockReading(told.at, drift.total_seconds(), round_trip.total_seconds())
+        self._clock_at = exchange.received_at
         if told.is_invalid or told.is_doubtful:
             self._issue("decode", "the meter says that its clock is invalid or doubtful", {})
 
     @staticmethod
-    def _read_profile(profile: _Profile, index: int, value: Data) -> None:
-        if index == 3:
+    def _read_profile(profile: _Profile, exchange: Exchange, value: Data) -> None:
+        index = exchange.attribute.index
+        if index == COLUMNS:
             profile.columns = decode_capture_objects(value)
-        elif index == 4 and isinstance(value.value, int):
-            profile.period_s = value.value
-        elif index == 2:
-            profile.buffers.append(value)
+        elif index == PERIOD:
+            profile.period_s = whole_number(value) or 0
+        elif index == SORT_METHOD:
+            profile.sort_method = whole_number(value)
+        elif index == BUFFER:
+            profile.buffers.append((value, exchange.received_at))
 
     # --- what it comes to ----------------------------------------------------------------------------
 
@@ -171,41 +197,52 @@ class _Reader:
         """Rows of all answers by the end of their period; doubled ones once, contradicting ones not."""
         if not load.buffers:
             return []
-        if not load.columns or not load.period_s or _DAY_S % load.period_s:
+        if not load.columns or load.period_s <= 0 or _DAY_S % load.period_s:
             detail = {"columns": len(load.columns), "period_s": load.period_s}
             self._issue(
                 "decode", "load profile without columns, or with a period that divides no day", detail
             )
             return []
-        found: dict[datetime, _Row] = {}
-        contradicted: set[datetime] = set()
-        for buffer in load.buffers:
-            for row in self._buffer(buffer, load):
-                known = found.setdefault(row.end, row)
-                if known.values != row.values:
-                    contradicted.add(row.end)
-        for end in sorted(contradicted):
-            del found[end]
+        found: dict[datetime, list[_Row]] = {}
+        for buffer, received_at in load.buffers:
+            latest = self._latest_end(received_at)
+            for row in self._buffer(buffer, load, latest):
+                known = found.setdefault(row.end, [])
+                if row not in known:
+                    known.append(row)
+        for end in sorted(end for end, rows in found.items() if len(rows) > 1):
+            # Both are kept, with their reason; neither is taken.
+            told = [[shown(value) for value in row.values] for row in found.pop(end)]
             reason = "two rows of the load profile end at one time: the clock was set"
-            self._issue("decode", reason, {"end": end.isoformat()}, day_of(end))
-        return [found[end] for end in sorted(found)]
+            self._issue("decode", reason, {"end": end.isoformat(), "rows": told}, day_of(end))
+        return [found[end][0] for end in sorted(found)]
 
-    def _buffer(self, buffer: Data, load: _Profile) -> Iterable[_Row]:
-        rows = decode_rows(buffer, load.columns, load.period_s, self._context.zone)
-        while True:
-            try:
-                row = next(rows, None)
-            except RemoteProtocolError as error:
-                self._issue("decode", f"load profile: {error}", {})
-                return
-            if row is None:
-                return
-            taken = self._timed(row, load)
-            if taken is not None:
-                yield taken
+    def _latest_end(self, received_at: datetime) -> datetime:
+        """No period has ended later than our clock and the meter's own say, which tells whole seconds."""
+        latest = received_at
+        if self._clock is not None and self._clock_at is not None:
+            told = self._clock.meter_time + (received_at - self._clock_at) + timedelta(seconds=1)
+            latest = max(latest, told)
+        return latest.astimezone(self._context.zone).replace(tzinfo=None)
 
-    def _timed(self, row: ProfileRow, load: _Profile) -> _Row | None:
+    def _buffer(self, buffer: Data, load: _Profile, latest: datetime) -> Iterator[_Row]:
+        def bad(error: RemoteProtocolError) -> None:
+            self._issue("decode", f"load profile: {error}", {})
+
+        try:
+            for row in decode_rows(buffer, load.columns, load.step_s, self._context.zone, bad):
+                taken = self._timed(row, load, latest)
+                if taken is not None:
+                    yield taken
+        except RemoteProtocolError as error:
+            bad(error)
+
+    def _timed(self, row: ProfileRow, load: _Profile, latest: datetime) -> _Row | None:
         end = row_end(row, self._model, load.period_s, self._context.zone)
+        if end > latest:
+            limits = {"end": end.isoformat(), "latest": latest.isoformat()}
+            self._issue("decode", "a row of the load profile ends in the future", limits)
+            return None
         since_midnight = end - datetime.combine(end.date(), datetime.min.time())
         if since_midnight % timedelta(seconds=load.period_s):
             self._issue("decode", "a row of the load profile is off the grid", {"end": end.isoformat()})
@@ -246,8 +283,8 @@ class _Reader:
             return found
         before: tuple[datetime, int] | None = None
         for row in rows:
-            raw = row.values[place].value
-            if not isinstance(raw, int) or isinstance(raw, bool):
+            raw = whole_number(row.values[place])
+            if raw is None:
                 self._issue("decode", f"column {column.obis} is no whole number", {}, day_of(row.end))
                 continue
             amount: int | None = raw
@@ -310,26 +347,35 @@ class _Reader:
             log = self._profiles.get(obis)
             if log is None or not log.columns:
                 continue
-            for buffer in log.buffers:
+            for buffer, _ in log.buffers:
                 yield from self._log_rows(obis, log, buffer)
 
-    def _log_rows(self, obis: str, log: _Profile, buffer: Data) -> Iterable[ChangeRow]:
-        codes = [place for place, column in enumerate(log.columns) if not column.is_clock]
-        try:
-            rows = list(decode_rows(buffer, log.columns, log.period_s, self._context.zone))
-        except RemoteProtocolError as error:
+    def _log_rows(self, obis: str, log: _Profile, buffer: Data) -> Iterator[ChangeRow]:
+        def bad(error: RemoteProtocolError) -> None:
             self._issue("decode", f"event log {obis}: {error}", {})
-            return
-        for row in rows:
-            code = row.values[codes[0]].value if codes else None
-            if isinstance(code, int) and 0 <= code <= _MAX_CODE:
-                yield ChangeRow(row.clock.at, code, obis)
-            else:
-                self._issue("decode", f"event log {obis}: no event code", {"at": row.clock.at.isoformat()})
+
+        place = _code_column(log.columns)
+        try:
+            for row in decode_rows(buffer, log.columns, log.step_s, self._context.zone, bad):
+                code = None if place is None else whole_number(row.values[place])
+                if code is not None and 0 <= code <= _MAX_CODE:
+                    yield ChangeRow(row.clock.at, code, obis)
+                else:
+                    at = row.clock.at.isoformat()
+                    self._issue("decode", f"event log {obis}: no event code", {"at": at})
+        except RemoteProtocolError as error:
+            bad(error)
 
     def _issue(self, stage: str, reason: str, detail: Mapping[str, Any], day: date | None = None) -> None:
         if len(self._issues) < _MAX_ISSUES:
             self._issues.append(Issue(stage, reason, dict(detail), day))
+
+
+def _code_column(columns: Sequence[CaptureObject]) -> int | None:
+    """Place of a log's event codes: the column that captures a last code, else the first beside the clock."""
+    others = [place for place, column in enumerate(columns) if not column.is_clock]
+    codes = [place for place in others if columns[place].obis.startswith(_EVENT_CODES)]
+    return next(iter(codes or others), None)
 
 
 def _by_day(channel: Channel, period_s: int, pulses: Mapping[datetime, int]) -> Iterable[DayVector]:
@@ -376,8 +422,8 @@ def column_of(channel: Channel, columns: Sequence[CaptureObject]) -> int | None:
 
 
 def is_running_total(column: CaptureObject, scaler: ScalerUnit) -> bool:
-    """Whether intervals are what the column has grown by from row to row."""
-    return not column.is_increment and scaler.unit in _ENERGY_UNITS
+    """Whether intervals are what the column has grown by from row to row: group D tells, of counts, too."""
+    return not column.is_increment and scaler.unit in (*_ENERGY_UNITS, NO_UNIT)
 
 
 def pulses_of_one(scaler: ScalerUnit, model: DlmsModel) -> Fraction:
@@ -387,15 +433,21 @@ def pulses_of_one(scaler: ScalerUnit, model: DlmsModel) -> Fraction:
     return Fraction(10) ** scaler.scaler / model.pulse_wh
 
 
+def whole_number(value: Data) -> int | None:
+    """A value that is a whole number."""
+    return value.value if isinstance(value.value, int) and not isinstance(value.value, bool) else None
+
+
 def text_of(value: Data) -> str | None:
     """A serial number as text: octets as ASCII or else hexadecimal, numbers as digits."""
     raw = value.value
+    if isinstance(raw, str):
+        raw = raw.encode("utf-8" if value.tag is Tag.UTF8_STRING else "latin-1", "surrogateescape")
     if isinstance(raw, bytes):
         text = raw.rstrip(b"\0 ").decode("latin-1")
         return text.strip() if text.isprintable() and text.isascii() else raw.hex()
-    if isinstance(raw, str):
-        return raw.strip()
-    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else None
+    number = whole_number(value)
+    return None if number is None else str(number)
 
 
 def status_word(value: Data) -> int:

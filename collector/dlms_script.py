@@ -15,11 +15,24 @@ from protocols.dlms.apdu import Attribute
 from protocols.dlms.axdr import Data
 from protocols.dlms.client import AccessRefused, DlmsClient, Steps
 from protocols.dlms.models import Access, DlmsModel, Timestamps
-from protocols.dlms.profile import CaptureObject, by_entry, by_range, decode_capture_objects
+from protocols.dlms.profile import (
+    BUFFER,
+    COLUMNS,
+    ENTRIES_IN_USE,
+    LAST_IN_FIRST_OUT,
+    PERIOD,
+    SORT_METHOD,
+    CaptureObject,
+    by_entry,
+    by_range,
+    decode_capture_objects,
+)
 
 DATA, REGISTER, EXTENDED_REGISTER, DEMAND_REGISTER, PROFILE, CLOCK, ASSOCIATION = 1, 3, 4, 5, 7, 8, 15
 CURRENT_ASSOCIATION = "0-0:40.0.0.255"
 _LONGEST_PERIOD_S = 86_400
+# For the meter's clock, and for rows doubled when it was set.
+_SPARE_ROWS = 2
 
 
 def visit(client: DlmsClient, model: DlmsModel, goal: Goal, now: datetime, zone: tzinfo) -> Steps[None]:
@@ -64,8 +77,8 @@ def registers(client: DlmsClient, objects: Sequence[str]) -> Steps[None]:
 
 def whole_log(client: DlmsClient, obis: str) -> Steps[None]:
     """Columns and rows of an event log."""
-    if (yield from ask(client, Attribute(PROFILE, obis, 3))) is not None:
-        yield from ask(client, Attribute(PROFILE, obis, 2))
+    if (yield from ask(client, Attribute(PROFILE, obis, COLUMNS))) is not None:
+        yield from ask(client, Attribute(PROFILE, obis, BUFFER))
 
 
 def discovery(client: DlmsClient) -> Steps[Data | None]:
@@ -88,8 +101,8 @@ def load_profile(
 ) -> Steps[None]:
     """Columns, period and scalers, then the rows of the spans (None: all that there are)."""
     obis = model.load_profile
-    columns = yield from ask(client, Attribute(PROFILE, obis, 3))
-    period = yield from ask(client, Attribute(PROFILE, obis, 4))
+    columns = yield from ask(client, Attribute(PROFILE, obis, COLUMNS))
+    period = yield from ask(client, Attribute(PROFILE, obis, PERIOD))
     if columns is None or period is None:
         raise OperatorFault(
             "the meter does not show its load profile to this client",
@@ -97,15 +110,18 @@ def load_profile(
             remedy="check load_profile, client and authentication of the meter's model",
         )
     captured = decode_capture_objects(columns)
+    sort_method = yield from ask(client, Attribute(PROFILE, obis, SORT_METHOD))
     yield from _scalers(client, captured)
     if spans is None:
-        yield from client.get(Attribute(PROFILE, obis, 2))
+        yield from client.get(Attribute(PROFILE, obis, BUFFER))
         return
+    is_newest_first = sort_method is not None and sort_method.value == LAST_IN_FIRST_OUT
     period_s = period.value if isinstance(period.value, int) and period.value > 0 else _LONGEST_PERIOD_S
     ways = list(model.access)
     for start, end in _requests(spans, model, period_s):
         span = (start.replace(tzinfo=zone), end.replace(tzinfo=zone))
-        yield from _rows(client, obis, ways, span, now.replace(tzinfo=zone), period_s)
+        count = int((now.replace(tzinfo=zone) - span[0]).total_seconds() // period_s) + _SPARE_ROWS
+        yield from _rows(client, obis, ways, span, count, is_newest_first)
         if ways[0] in (Access.ALL, Access.ENTRY):
             return  # both go on to the newest row
 
@@ -140,17 +156,21 @@ def _rows(
     obis: str,
     ways: list[Access],
     span: tuple[datetime, datetime],
-    now: datetime,
-    period_s: int,
+    count: int,
+    is_newest_first: bool,
 ) -> Steps[None]:
-    """Rows of the span, both ends included, by the first of the ways that the meter takes."""
-    buffer = Attribute(PROFILE, obis, 2)
+    """Rows of the span, both ends included, by the first of the ways that the meter takes.
+
+    Args:
+        count: of the newest rows, among which are those of the span.
+    """
+    buffer = Attribute(PROFILE, obis, BUFFER)
     while ways:
         try:
             if ways[0] is Access.ALL:
                 yield from client.get(buffer)
             elif ways[0] is Access.ENTRY:
-                yield from _by_entry(client, obis, span[0], now, period_s)
+                yield from _newest(client, obis, count, is_newest_first)
             else:
                 selection = by_range(
                     *span,
@@ -158,7 +178,10 @@ def _rows(
                     with_weekday=ways[0] is Access.RANGE_WEEKDAY,
                 )
                 yield from client.get(buffer, 1, selection)
-        except AccessRefused:
+        except AccessRefused as refused:
+            fault = refused.as_fault("the meter cannot give its load profile now:", obis, "")
+            if not isinstance(fault, OperatorFault):
+                raise fault from refused
             ways.pop(0)
             continue
         return
@@ -169,10 +192,10 @@ def _rows(
     )
 
 
-def _by_entry(client: DlmsClient, obis: str, start: datetime, now: datetime, period_s: int) -> Steps[None]:
-    """The newest rows, counted back to the start from now, with two to spare for the meter's clock."""
-    in_use = yield from client.get(Attribute(PROFILE, obis, 7))
+def _newest(client: DlmsClient, obis: str, count: int, is_newest_first: bool) -> Steps[None]:
+    """The newest rows, however they are sorted; rows count from 1."""
+    in_use = yield from client.get(Attribute(PROFILE, obis, ENTRIES_IN_USE))
     held = in_use.value if isinstance(in_use.value, int) else 0
-    wanted = int((now - start).total_seconds() // period_s) + 2
     if held > 0:
-        yield from client.get(Attribute(PROFILE, obis, 2), 2, by_entry(max(1, held - wanted + 1)))
+        wanted = by_entry(1, min(count, held)) if is_newest_first else by_entry(max(1, held - count + 1))
+        yield from client.get(Attribute(PROFILE, obis, BUFFER), 2, wanted)

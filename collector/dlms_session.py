@@ -150,10 +150,10 @@ class _Conversation:
         except Fault as found:
             fault = found
         except AccessRefused as refused:
-            fault = OperatorFault(
-                f"the meter refuses {refused}",
-                where=self._line.endpoint.url,
-                remedy="check the rights of the client in the meter, and the objects of its model",
+            fault = refused.as_fault(
+                "the meter refuses",
+                self._line.endpoint.url,
+                "check the rights of the client in the meter, and the objects of its model",
             )
         except Exception as error:  # a bug must end this session, not the service with all the others
             fault = DeveloperFault(f"{type(error).__name__}: {error}", where=self._line.endpoint.url)

@@ -13,22 +13,32 @@ from datetime import datetime, timedelta, tzinfo
 from fractions import Fraction
 
 from collector.decoded import Frame
-from collector.dlms_decode import column_of, is_running_total, pulses_of_one, row_end, row_flags
+from collector.dlms_decode import (
+    column_of,
+    is_running_total,
+    pulses_of_one,
+    row_end,
+    row_flags,
+    whole_number,
+)
 from collector.dlms_script import PROFILE
 from protocols.dlms.axdr import NULL, Data, Reader, decode
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.framing import FLAG
 from protocols.dlms.models import DlmsModel
 from protocols.dlms.profile import (
+    BUFFER,
+    COLUMNS,
+    PERIOD,
+    SORT_METHOD,
     CaptureObject,
     ScalerUnit,
     decode_capture_objects,
     decode_rows,
     decode_scaler_unit,
+    row_step_s,
 )
 from protocols.dlms.transcript import Exchange, Recorded, cut, exchanges
-
-_COLUMNS, _PERIOD, _BUFFER = 3, 4, 2
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ def locate_row(
     """
     record = _Record(frames, model)
     place = record.column(channel)
-    if place is None or not record.period_s:
+    if place is None or record.period_s <= 0:
         return None
     column, (scaler, scaler_from) = record.columns[place], record.scalers[record.columns[place].obis]
     ends = [interval_end]
@@ -139,6 +149,10 @@ def locate_row(
     )
 
 
+def _pass_over(error: RemoteProtocolError) -> None:
+    """The decoder says what is wrong with a row."""
+
+
 @dataclass(frozen=True)
 class _Row:
     """A decoded row, and where its octets are."""
@@ -158,6 +172,7 @@ class _Record:
     columns: tuple[CaptureObject, ...] = ()
     columns_from: Exchange | None = None
     period_s: int = 0
+    sort_method: int | None = None
     scalers: dict[str, tuple[ScalerUnit, Exchange]] = field(default_factory=dict)
     answers: list[Exchange] = field(default_factory=list)
 
@@ -176,11 +191,13 @@ class _Record:
             if about.index in (3, 4) and isinstance(value.value, tuple):
                 self.scalers[about.obis] = decode_scaler_unit(value), exchange
         elif about.obis == self.model.load_profile:
-            if about.index == _COLUMNS:
+            if about.index == COLUMNS:
                 self.columns, self.columns_from = decode_capture_objects(value), exchange
-            elif about.index == _PERIOD and isinstance(value.value, int):
-                self.period_s = value.value
-            elif about.index == _BUFFER:
+            elif about.index == PERIOD:
+                self.period_s = whole_number(value) or 0
+            elif about.index == SORT_METHOD:
+                self.sort_method = whole_number(value)
+            elif about.index == BUFFER:
                 self.answers.append(exchange)
 
     def column(self, channel: int) -> int | None:
@@ -194,8 +211,8 @@ class _Record:
         found = [row for row in self._rows(zone) if row.end == end]
         if not found or any(row.values != found[0].values for row in found):
             return None
-        row, raw = found[0], found[0].values[column].value
-        if not isinstance(raw, int) or isinstance(raw, bool):
+        row, raw = found[0], whole_number(found[0].values[column])
+        if raw is None:
             return None
         clock = next(place for place, one in enumerate(self.columns) if one.is_clock)
         return RowPlace(end, self._cell(row, clock), self._cell(row, column), raw)
@@ -204,20 +221,22 @@ class _Record:
         """Rows that the decoder takes, too."""
         for answer in self.answers:
             assert answer.value is not None
-            rows = decode_rows(answer.value, self.columns, self.period_s, zone)
+            step_s = row_step_s(self.period_s, self.sort_method)
+            rows = decode_rows(answer.value, self.columns, step_s, zone, _pass_over)
             try:
-                for number, row in enumerate(rows, start=1):
+                for row in rows:
                     flags = row_flags(row, self.columns, self.model)
                     if not flags & self.model.invalid_flags and not row.clock.is_invalid:
                         end = row_end(row, self.model, self.period_s, zone)
-                        yield _Row(answer, number, end, row.values)
+                        yield _Row(answer, row.number, end, row.values)
             except RemoteProtocolError:
-                continue  # The rows before count, as for the decoder, which says what is wrong with this one.
+                continue  # The decoder says what is wrong with this answer.
 
     def _cell(self, row: _Row, column: int) -> Cell:
         assert row.answer.value is not None
-        cells = [one.value[column] for one in row.answer.value.value[: row.number]]
-        teller = max(number for number, cell in enumerate(cells, start=1) if cell != NULL)
+        rows, teller = row.answer.value.value, row.number
+        while rows[teller - 1].value[column] == NULL:
+            teller -= 1
         told_by = () if teller == row.number else self.octets(row.answer, (teller - 1, column))
         octets = self.octets(row.answer, (row.number - 1, column))
         return Cell(row.number, column + 1, octets, teller, told_by)

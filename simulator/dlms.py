@@ -46,6 +46,7 @@ class DlmsSpec:
         pulse_wh: energy of one pulse of the load, Wh; the scaler is -3, so it may have three decimals.
         with_totals: the profile holds running totals instead of the increments of each period.
         with_null_clocks: rows after the first have a null clock, and a null where a column repeats itself.
+        is_newest_first: rows of the load profile are sorted, and counted, from the newest on.
         block_octets: largest piece of an answer. max_apdu: largest request that it takes.
         refuses_ranges, refuses_entries: selectors that are answered with "other reason".
         refuses_shift, refuses_set: what shift_time, and a SET of the clock, are answered with.
@@ -58,6 +59,7 @@ class DlmsSpec:
     pulse_wh: Fraction = Fraction(1)
     with_totals: bool = False
     with_null_clocks: bool = True
+    is_newest_first: bool = False
     block_octets: int = 512
     max_apdu: int = 0x0400
     refuses_ranges: bool = False
@@ -90,6 +92,7 @@ class DlmsMeter:
             (8, CLOCK, 2): lambda: octets(self._clock(now)),
             (7, LOAD_PROFILE, 3): self._columns,
             (7, LOAD_PROFILE, 4): lambda: Data(Tag.UINT32, self.meter.interval_s),
+            (7, LOAD_PROFILE, 5): lambda: Data(Tag.ENUM, 2 if self.spec.is_newest_first else 1),
             (7, LOAD_PROFILE, 7): lambda: Data(Tag.UINT32, len(self._stretch(now))),
             (7, EVENTS, 3): lambda: array(_column(8, CLOCK), _column(1, "0-0:96.11.0.255")),
             (7, EVENTS, 2): lambda: self._events(now),
@@ -158,10 +161,11 @@ class DlmsMeter:
             before = self.meter.pulses(Stretch(self._stretch(now).first, stretch.first)).sum(axis=0)
             counts = counts.cumsum(axis=0) + before.astype(object)
         unit = self.spec.pulse_wh * 1000
-        rows = []
-        for number, values in enumerate(counts):
-            end = wall_clock((stretch.first + number + 1) * step_s)
-            is_null = self.spec.with_null_clocks and number > 0
+        rows: list[Data] = []
+        ends = [wall_clock((stretch.first + number + 1) * step_s) for number in range(len(counts))]
+        told = list(zip(ends, counts, strict=True))
+        for end, values in reversed(told) if self.spec.is_newest_first else told:
+            is_null = self.spec.with_null_clocks and bool(rows)
             clock = Data(Tag.NULL) if is_null else octets(encode_date_time(end.replace(tzinfo=MARKET_ZONE)))
             status = Data(Tag.UINT8, self.spec.statuses.get(end, 0))
             energies = [Data(Tag.UINT64, int(values[place] * unit)) for place, _ in self._energies()]
@@ -179,6 +183,8 @@ class DlmsMeter:
             return _within(stretch, -(-first // step_s) - 1, last // step_s)
         if selector == 2 and not self.spec.refuses_entries:
             first, last = selection.value[0].value, selection.value[1].value or len(stretch)
+            if self.spec.is_newest_first:
+                first, last = len(stretch) + 1 - last, len(stretch) + 1 - first
             return _within(stretch, stretch.first + first - 1, stretch.first + last)
         raise Refusal(AccessResult.OTHER_REASON)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from faults import Fault, FieldCrewFault, OperatorFault, RetryFault
 from protocols.dlms import apdu as pdu
-from protocols.dlms.apdu import Attribute, Mechanism
+from protocols.dlms.apdu import AccessResult, Attribute, Mechanism
 from protocols.dlms.axdr import Data, Reader, Tag, decode, encode, octets
 from protocols.dlms.errors import (
     AssociationRefused,
@@ -51,6 +52,18 @@ _DIAGNOSTICS = {
     0x0D: "authentication failed",
     0x0E: "authentication required",
 }
+# Refusals that another try may not meet: of the moment, or of a transfer that was broken off.
+_PASSING = frozenset(
+    {
+        AccessResult.TEMPORARY_FAILURE,
+        AccessResult.DATA_BLOCK_UNAVAILABLE,
+        AccessResult.LONG_GET_ABORTED,
+        AccessResult.NO_LONG_GET_IN_PROGRESS,
+        AccessResult.LONG_SET_ABORTED,
+        AccessResult.NO_LONG_SET_IN_PROGRESS,
+        AccessResult.DATA_BLOCK_NUMBER_INVALID,
+    }
+)
 # What a ciphered APDU has around a plain one, and what a block has around its piece, at most.
 _CIPHER_OCTETS, _BLOCK_OCTETS = 24, 24
 _CHECK_POLICY = "check the security policy of the meter, and who else is on its line"
@@ -66,6 +79,19 @@ class AccessRefused(Exception):
     def __str__(self) -> str:
         where = f"{self.attribute.obis} attribute {self.attribute.index}"
         return f"{where}: {pdu.result_name(self.code)}"
+
+    def as_fault(self, message: str, where: str, remedy: str) -> Fault:
+        """The fault of whoever must act on it.
+
+        Args:
+            remedy: where the meter's configuration, or ours of the meter, is the matter.
+        """
+        told = f"{message} {self}".strip()
+        if self.code == AccessResult.HARDWARE_FAULT:
+            return FieldCrewFault(told, where=where, remedy="have the meter looked at: it reports a fault")
+        if self.code in _PASSING:
+            return RetryFault(told, where=where, remedy="it is tried again by itself")
+        return OperatorFault(told, where=where, remedy=remedy)
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,10 @@ def test_a_day_is_read_completely_and_exactly(embedded_db, secrets, model):
         {"refuses_ranges": True},
         {"refuses_ranges": True, "refuses_entries": True},
         {"with_null_clocks": False, "block_octets": 100},
+        {"is_newest_first": True},
+        {"is_newest_first": True, "refuses_ranges": True, "with_totals": True},
     ],
-    ids=["totals", "by entry", "whole buffer", "small blocks"],
+    ids=["totals", "by entry", "whole buffer", "small blocks", "newest first", "newest first by entry"],
 )
 def test_other_makes_give_the_same_readings(embedded_db, secrets, changes):
     ready, way, meter_id, summary = scenario(embedded_db, secrets, spec=replace(SPEC, **changes))

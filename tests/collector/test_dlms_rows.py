@@ -1,0 +1,384 @@
+"""What rows of load profiles and logs come to, however they are written (dlms_cosem.md, sections 5 and 6)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from collector.decoded import Decoded, Frame, MeterContext
+from collector.dlms_decode import decode_dlms, text_of
+from faults import FieldCrewFault, OperatorFault, RetryFault
+from protocols.dlms.apdu import Attribute, get_request, obis_octets
+from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, octets, structure
+from protocols.dlms.client import AccessRefused
+from protocols.dlms.clock import encode_date_time
+from protocols.dlms.models import model_named
+from tests.collector.world import MARKET
+
+pytestmark = pytest.mark.req("TR-5.1")
+
+MODEL = model_named("dlms-nbr16968")
+LOAD = MODEL.load_profile
+LOG = MODEL.event_logs[0]
+INCREMENT, TOTAL = "1-0:1.29.0.255", "1-0:1.8.0.255"
+READ_AT = datetime(2026, 11, 21, 6, tzinfo=UTC)
+SERIAL = "10000001"
+
+
+class Session:
+    """A record of GETs and their answers, each over one bare APDU."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.got(1, MODEL.serial_object, 2, octets(SERIAL.encode()))
+
+    def got(self, class_id: int, obis: str, index: int, value: Data, at: datetime = READ_AT) -> Session:
+        for is_sent, apdu in (
+            (True, get_request(Attribute(class_id, obis, index))),
+            (False, b"\xc4\x01\xc1\x00" + encode(value)),
+        ):
+            self.frames.append(Frame(len(self.frames) + 1, at, is_sent, True, apdu))
+        return self
+
+    def profile(
+        self, column: str = INCREMENT, period_s: int = 900, scaler: int = 0, unit: int = 30
+    ) -> Session:
+        self.got(7, LOAD, 3, array(captured(8, "0-0:1.0.0"), captured(3, column)))
+        self.got(7, LOAD, 4, Data(Tag.UINT32, period_s))
+        return self.got(3, column, 3, structure(Data(Tag.INT8, scaler), Data(Tag.ENUM, unit)))
+
+    def rows(self, *rows: tuple[Data, Data], at: datetime = READ_AT) -> Session:
+        return self.got(7, LOAD, 2, array(*(structure(*row) for row in rows)), at)
+
+    def decoded(self) -> Decoded:
+        return decode_dlms(self.frames, MODEL, MeterContext(1, SERIAL, 1, MARKET))
+
+
+def captured(class_id: int, obis: str, attribute: int = 2) -> Data:
+    return structure(
+        Data(Tag.UINT16, class_id),
+        octets(obis_octets(obis)),
+        Data(Tag.INT8, attribute),
+        Data(Tag.UINT16, 0),
+    )
+
+
+def at(text: str, status: int | None = None) -> Data:
+    """A moment of the market's, as 2026-11-20T10:15."""
+    return octets(encode_date_time(datetime.fromisoformat(text).replace(tzinfo=MARKET), status=status))
+
+
+def wh(count: int) -> Data:
+    return Data(Tag.UINT32, count)
+
+
+def intervals(found: Decoded) -> dict[str, int]:
+    """Pulses of channel 1 by the end of their interval."""
+    return {
+        (
+            datetime.combine(vector.day, datetime.min.time())
+            + (index + 1) * timedelta(seconds=vector.interval_s)
+        ).isoformat(timespec="minutes"): int(vector.pulses[index])
+        for vector in found.vectors
+        for index in vector.present.nonzero()[0]
+    }
+
+
+def reasons(found: Decoded) -> list[str]:
+    return [issue.reason for issue in found.issues]
+
+
+def test_a_row_told_twice_counts_once_though_its_clock_is_null_once():
+    """Requests overlap by a row: the first of an answer tells its clock, the last of one does not."""
+    found = (
+        Session()
+        .profile()
+        .rows((at("2026-11-20T10:00"), wh(1)), (NULL, wh(2)))
+        .rows((at("2026-11-20T10:15"), wh(2)), (NULL, wh(3)))
+        .decoded()
+    )
+    assert intervals(found) == {"2026-11-20T10:00": 1, "2026-11-20T10:15": 2, "2026-11-20T10:30": 3}
+    assert found.issues == ()
+
+
+def test_of_two_rows_with_one_time_both_are_kept_with_the_reason_and_none_is_taken():
+    found = (
+        Session()
+        .profile()
+        .rows(*((at(f"2026-11-20T10:{minute}"), wh(count)) for minute, count in (("00", 1), ("15", 2))))
+        .rows((at("2026-11-20T10:15"), wh(7)), (NULL, wh(8)))
+        .decoded()
+    )
+    assert intervals(found) == {"2026-11-20T10:00": 1, "2026-11-20T10:30": 8}
+    (issue,) = found.issues
+    assert issue.reason == "two rows of the load profile end at one time: the clock was set"
+    assert issue.detail == {"end": "2026-11-20T10:15:00", "rows": [[None, 2], [None, 7]]}
+
+
+def test_null_clocks_after_an_invalid_one_are_invalid_too():
+    found = Session().profile().rows((at("2026-11-20T10:00", 1), wh(1)), (NULL, wh(2))).decoded()
+    assert found.vectors == ()
+    assert [issue.detail["end"] for issue in found.issues] == ["2026-11-20T10:00:00", "2026-11-20T10:15:00"]
+
+
+def test_a_row_whose_clock_tells_no_moment_does_not_take_the_others_with_it():
+    nowhere = octets(b"\xff" * 12)
+    found = (
+        Session()
+        .profile()
+        .rows(
+            (at("2026-11-20T10:00"), wh(1)),
+            (nowhere, wh(2)),
+            (NULL, wh(3)),
+            (at("2026-11-20T10:45"), wh(4)),
+            (NULL, wh(5)),
+        )
+        .decoded()
+    )
+    assert intervals(found) == {"2026-11-20T10:00": 1, "2026-11-20T10:45": 4, "2026-11-20T11:00": 5}
+    assert len(found.issues) == 2
+    assert "no moment" in found.issues[0].reason
+    assert "profile row 3: nulls after a row that cannot be used" in found.issues[1].reason
+
+
+def test_rows_after_a_change_of_columns_are_not_taken():
+    buffer = array(structure(at("2026-11-20T10:00"), wh(1)), structure(at("2026-11-20T10:15"), wh(2), wh(3)))
+    later = structure(at("2026-11-20T10:30"), wh(4))
+    found = Session().profile().got(7, LOAD, 2, array(*buffer.value, later)).decoded()
+    assert intervals(found) == {"2026-11-20T10:00": 1}
+    assert reasons(found) == ["load profile: profile row 2: 3 columns, 2 captured"]
+
+
+def test_the_period_of_a_profile_may_change_between_two_reads():
+    first = Session().profile(period_s=900).rows((at("2026-11-20T10:15"), wh(3)), (NULL, wh(4))).decoded()
+    second = Session().profile(period_s=300).rows((at("2026-11-20T10:35"), wh(1)), (NULL, wh(2))).decoded()
+    assert intervals(first) == {"2026-11-20T10:15": 3, "2026-11-20T10:30": 4}
+    assert intervals(second) == {"2026-11-20T10:35": 1, "2026-11-20T10:40": 2}
+
+
+@pytest.mark.parametrize(
+    "period", [Data(Tag.INT32, -900), Data(Tag.UINT32, 0), Data(Tag.BOOLEAN, True), NULL]
+)
+def test_a_period_that_is_none_is_refused(period):
+    found = (
+        Session()
+        .profile()
+        .got(7, LOAD, 4, period)
+        .rows((at("2026-11-20T10:15"), wh(3)), (NULL, wh(4)))
+        .decoded()
+    )
+    assert found.vectors == ()
+    assert reasons(found) == ["load profile without columns, or with a period that divides no day"]
+
+
+def test_midnight_ends_the_day_before_it_and_the_year_too():
+    found = Session().profile().rows((at("2025-12-31T23:45"), wh(1)), (NULL, wh(2)), (NULL, wh(3))).decoded()
+    assert intervals(found) == {"2025-12-31T23:45": 1, "2026-01-01T00:00": 2, "2026-01-01T00:15": 3}
+    assert [(vector.day.isoformat(), int(vector.present.sum())) for vector in found.vectors] == [
+        ("2025-12-31", 2),
+        ("2026-01-01", 1),
+    ]
+
+
+@pytest.mark.parametrize("deviation", ["00B4", "8000"])
+def test_rows_of_any_deviation_are_placed_by_it(deviation):
+    local = octets(bytes.fromhex(f"07EA0B14FF0A0F0000{deviation}00"))
+    utc = octets(bytes.fromhex("07EA0B14FF0D1E0000000000"))
+    summer = octets(bytes.fromhex("07EA0B14FF0B2D0000007880"))
+    found = Session().profile().rows((local, wh(1)), (utc, wh(2)), (summer, wh(3))).decoded()
+    assert intervals(found) == {"2026-11-20T10:15": 1, "2026-11-20T10:30": 2, "2026-11-20T10:45": 3}
+
+
+class TestSorting:
+    ROWS = ((at("2026-11-20T10:30"), wh(3)), (NULL, wh(2)), (NULL, wh(1)))
+
+    def sorted_by(self, method: int) -> Decoded:
+        return Session().profile().got(7, LOAD, 5, Data(Tag.ENUM, method)).rows(*self.ROWS).decoded()
+
+    def test_a_null_clock_is_the_period_before_where_the_newest_comes_first(self):
+        assert intervals(self.sorted_by(2)) == {
+            "2026-11-20T10:00": 1,
+            "2026-11-20T10:15": 2,
+            "2026-11-20T10:30": 3,
+        }
+
+    def test_and_the_period_after_where_the_oldest_does(self):
+        assert list(intervals(self.sorted_by(1))) == [
+            "2026-11-20T10:30",
+            "2026-11-20T10:45",
+            "2026-11-20T11:00",
+        ]
+
+    def test_a_profile_sorted_by_value_places_only_what_tells_its_clock(self):
+        found = self.sorted_by(3)
+        assert intervals(found) == {"2026-11-20T10:30": 3}
+        assert "not sorted by time" in found.issues[0].reason
+
+
+class TestTheFuture:
+    """No period has ended later than our clock and the meter's say."""
+
+    def test_rows_that_a_wrong_clock_left_ahead_of_time_are_not_taken(self):
+        found = (
+            Session()
+            .got(8, MODEL.clock_object, 2, at("2026-11-21T03:00:00"))
+            .profile()
+            .rows((at("2026-11-21T03:00"), wh(1)), (at("2026-11-22T03:00"), wh(2)))
+            .decoded()
+        )
+        assert intervals(found) == {"2026-11-21T03:00": 1}
+        (issue,) = found.issues
+        assert issue.reason == "a row of the load profile ends in the future"
+        assert issue.detail["end"] == "2026-11-22T03:00:00"
+
+    def test_a_fast_meters_rows_are(self):
+        found = (
+            Session()
+            .got(8, MODEL.clock_object, 2, at("2026-11-21T03:20:00"))
+            .profile()
+            .rows((at("2026-11-21T03:15"), wh(1)), (at("2026-11-21T03:30"), wh(2)), at=READ_AT)
+            .decoded()
+        )
+        assert intervals(found) == {"2026-11-21T03:15": 1}
+
+    def test_and_what_ends_while_it_is_read(self):
+        found = (
+            Session()
+            .got(8, MODEL.clock_object, 2, at("2026-11-21T03:20:00"))
+            .profile()
+            .rows((at("2026-11-21T03:30"), wh(2)), at=READ_AT + timedelta(minutes=10))
+            .decoded()
+        )
+        assert intervals(found) == {"2026-11-21T03:30": 2}
+
+
+class TestWhatAColumnCounts:
+    def told(self, column: str, unit: int, scaler: int, *values: int) -> dict[str, int]:
+        rows = [(at("2026-11-20T10:00"), wh(values[0])), *((NULL, wh(value)) for value in values[1:])]
+        return intervals(Session().profile(column, unit=unit, scaler=scaler).rows(*rows).decoded())
+
+    @pytest.mark.parametrize("unit", [30, 255])
+    def test_a_running_total_is_one_with_and_without_a_unit(self, unit):
+        assert self.told(TOTAL, unit, 0, 1000, 1007) == {"2026-11-20T10:15": 7}
+
+    @pytest.mark.parametrize("unit", [30, 255])
+    def test_an_increment_is_one_with_and_without_a_unit(self, unit):
+        assert self.told(INCREMENT, unit, 0, 4, 7) == {"2026-11-20T10:00": 4, "2026-11-20T10:15": 7}
+
+    @pytest.mark.parametrize(
+        ("scaler", "raw", "pulses"),
+        [(-3, 5000, 5), (-2, 500, 5), (-1, 50, 5), (0, 5, 5), (1, 5, 50), (2, 5, 500), (3, 5, 5000)],
+    )
+    def test_scalers_of_both_signs_are_exact(self, scaler, raw, pulses):
+        assert self.told(INCREMENT, 30, scaler, raw) == {"2026-11-20T10:00": pulses}
+
+    def test_a_total_begins_again_after_a_row_that_is_missing_and_goes_backwards_never(self):
+        found = (
+            Session()
+            .profile(TOTAL)
+            .rows(
+                (at("2026-11-20T10:00"), wh(100)),
+                (at("2026-11-20T10:30"), wh(130)),
+                (NULL, wh(140)),
+                (NULL, wh(3)),
+                (NULL, wh(5)),
+            )
+            .decoded()
+        )
+        assert intervals(found) == {"2026-11-20T10:45": 10, "2026-11-20T11:15": 2}
+        assert [issue.detail["value"] for issue in found.issues] == [-137]
+
+    @pytest.mark.parametrize(
+        "scaler",
+        [Data(Tag.INT64, 10**18), Data(Tag.INT16, -128), Data(Tag.INT32, 10**7), Data(Tag.BOOLEAN, True)],
+    )
+    def test_a_scaler_beyond_an_i8_is_none(self, scaler):
+        session = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00"))
+        session.profile(TOTAL).got(3, TOTAL, 2, wh(5)).rows((at("2026-11-20T10:00"), wh(1)), (NULL, wh(2)))
+        bad = structure(scaler, Data(Tag.ENUM, 30))
+        session.frames = [
+            Frame(one.seq, one.at, one.is_sent, True, one.payload.replace(encode(_scaler(0)), encode(bad)))
+            for one in session.frames
+        ]
+        found = session.decoded()
+        assert found.vectors == ()
+        assert any("scaler" in reason for reason in reasons(found))
+
+
+def _scaler(scaler: int) -> Data:
+    return structure(Data(Tag.INT8, scaler), Data(Tag.ENUM, 30))
+
+
+@pytest.mark.parametrize(
+    "capture", [structure(octets(b"x"), octets(bytes(6)), NULL), structure(NULL, NULL, NULL)]
+)
+def test_columns_that_are_none_are_refused(capture):
+    found = Session().got(7, LOAD, 3, array(capture)).decoded()
+    assert "without class, code and attribute" in reasons(found)[0]
+
+
+def test_a_column_of_another_attribute_of_the_clock_is_not_the_rows_moment():
+    columns = array(captured(8, "0-0:1.0.0", 4), captured(8, "0-0:1.0.0"), captured(3, INCREMENT))
+    session = Session().profile().got(7, LOAD, 3, columns)
+    row = structure(Data(Tag.UINT8, 0), at("2026-11-20T10:00"), wh(9))
+    assert intervals(session.got(7, LOAD, 2, array(row)).decoded()) == {"2026-11-20T10:00": 9}
+
+
+class TestEventLogs:
+    def log(self, *columns: Data, rows: tuple[Data, ...]) -> Decoded:
+        return Session().got(7, LOG, 3, array(*columns)).got(7, LOG, 2, array(*rows)).decoded()
+
+    def test_the_code_is_found_by_what_its_column_captures(self):
+        columns = captured(8, "0-0:1.0.0"), captured(1, "0-0:96.10.7"), captured(1, "0-0:96.11.0")
+        row = structure(at("2026-11-20T10:00"), Data(Tag.UINT8, 4), Data(Tag.UINT8, 77))
+        (change,) = self.log(*columns, rows=(row,)).changes
+        assert (change.code, change.reader_serial) == (77, LOG)
+
+    def test_a_row_without_a_moment_does_not_take_the_log_with_it(self):
+        columns = captured(8, "0-0:1.0.0"), captured(1, "0-0:96.11.0")
+        rows = (
+            structure(octets(b"\xff" * 12), Data(Tag.UINT8, 1)),
+            structure(at("2026-11-20T10:00"), Data(Tag.UINT8, 2)),
+        )
+        found = self.log(*columns, rows=rows)
+        assert [change.code for change in found.changes] == [2]
+        assert "no moment" in reasons(found)[0]
+
+
+@pytest.mark.parametrize(
+    ("octets_", "text"),
+    [
+        ("09083132333400000000", "1234"),
+        ("0A083132333400000000", "1234"),
+        ("0C0431320000", "12"),
+        ("0C03FF3132", "ff3132"),
+        ("0A03E93132", "e93132"),
+        ("0612345678", "305419896"),
+        ("00", None),
+        ("0301", None),
+    ],
+)
+def test_a_serial_is_text_that_can_be_stored_whatever_type_carries_it(octets_, text):
+    assert text_of(decode(bytes.fromhex(octets_))) == text
+
+
+def test_a_register_that_is_no_whole_number_is_told():
+    found = Session().got(3, MODEL.registers[0], 2, Data(Tag.FLOAT32, 1.5)).decoded()
+    assert reasons(found) == [f"register {MODEL.registers[0]} is no whole number"]
+
+
+def test_a_profile_without_rows_is_no_matter():
+    found = Session().profile().rows().decoded()
+    assert (found.vectors, found.issues) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [(1, FieldCrewFault), (2, RetryFault), (14, RetryFault), (3, OperatorFault), (13, OperatorFault)],
+)
+def test_a_refusal_names_who_must_act(code, fault):
+    refused = AccessRefused(Attribute(7, LOAD, 2), code).as_fault("the meter refuses", "here", "check rights")
+    assert type(refused) is fault
+    assert (refused.where, bool(refused.remedy)) == ("here", True)
+    assert LOAD in refused.message
