@@ -128,8 +128,8 @@ def _open(profile: MeterProfile, desk: Desk, serial: str, *, is_write: bool) -> 
     raise OperatorFault(
         f"the meter refuses the {'write' if uses_write else 'read'} password: {_told(told)}",
         where=OPENING,
-        remedy="correct it in collector.meter_passwords_path and set its since to now; until then it is not "
-        "tried again, because a meter may lock",
+        remedy="before another try, correct it in collector.meter_passwords_path and set its since to now: "
+        "a meter may lock",
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,8 @@ from rich.table import Table
 
 from collector.decode import decode_session
 from collector.decoded import Decoded, Frame, MeterContext
+from collector.password_session import Desk, guarded
+from collector.passwords import find_passwords
 from collector.sequences import fixed
 from collector.session import Line, SessionResult, read_meter
 from collector.transports import Endpoint, Timeouts, parse_url
@@ -40,6 +44,7 @@ read_stream.register(app)
 
 # A person waits: shorter than the service's time-outs.
 _TIMEOUTS = Timeouts(connect_s=10.0, idle_s=40.0, total_s=900.0)
+_WIRE_SERIAL = re.compile(r"[0-9A-F]{8}")
 _SHOWN_INTERVALS = 12
 _SHOWN_OCTETS = 32
 
@@ -85,7 +90,9 @@ def nbr14522(
     url: Annotated[str, typer.Argument(help="tcp://HOST:PORT or serial:///dev/NAME")],
     commands: Annotated[str, typer.Option(help="Codes in the order of asking.")] = "21,80,23,26",
     profile: Annotated[str, typer.Option(help="Meter profile.")] = "default",
-    serial: Annotated[str, typer.Option(help="Meter to address on a shared line; eight digits.")] = ANY_METER,
+    serial: Annotated[
+        str, typer.Option(help="Meter to address on a shared line, and whose password is meant.")
+    ] = ANY_METER,
     days: Annotated[int | None, typer.Option(help="Limit of 51, days.", min=1, max=99)] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for frames.txt, answers.json, intervals.csv.")
@@ -94,6 +101,13 @@ def nbr14522(
         bool, typer.Option(help="Find out how a strange meter speaks, and propose its catalogue entry.")
     ] = False,
     address: Annotated[int, typer.Option(help="Two-digit address that the survey tries.", min=0, max=99)] = 1,
+    open_session: Annotated[
+        bool,
+        typer.Option(
+            help="Open a password session (13 and 11) before what the profile protects, with the password of "
+            "--serial in collector.meter_passwords_path. Tried once; a meter may lock after a few wrong ones."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON document.")] = False,
 ) -> None:
     """Ask a meter these commands and show its answers: smf read nbr14522 tcp://10.0.0.7:4059."""
@@ -104,11 +118,14 @@ def nbr14522(
         if survey:
             _survey(settings, endpoint, serial, address, as_json)
             return
-        reading = _Reading(profile_named(profile))
+        reading = _Reading(endpoint.applied_to(profile_named(profile)))
+        script = fixed(requests)
+        if open_session:
+            script = guarded(script, reading.profile, _desk(settings, serial, reading.profile))
         line = Line(
             endpoint=endpoint,
             profile=reading.profile,
-            meter_serial=serial,
+            meter_serial=_addressed(reading.profile, serial),
             reader_serial=settings.collector.reader_serial,
             timeouts=endpoint.timeouts(_TIMEOUTS),
         )
@@ -123,7 +140,7 @@ def nbr14522(
                     status.update(f"reading {url}: {seen} blocks, the last of command {response.code:02X}")
 
             reading.result = asyncio.run(
-                read_meter(line, fixed(requests), reading.record, lambda: datetime.now(UTC), progress)
+                read_meter(line, script, reading.record, lambda: datetime.now(UTC), progress)
             )
         decoded = reading.decoded(settings)
         if out is not None:
@@ -137,6 +154,40 @@ def nbr14522(
             if not as_json:
                 _diagnose(reading, fault)
             raise typer.Exit(EXIT_BY_ACTOR[fault.actor])
+
+
+def _addressed(profile: MeterProfile, serial: str) -> str:
+    """The eight digits by which a meter is addressed whose serial is given as it is printed."""
+    digits = profile.addressed_serial(serial)
+    if not _WIRE_SERIAL.fullmatch(digits):
+        raise OperatorFault(
+            f"{serial!r} is no serial of eight digits",
+            where="--serial",
+            remedy="name it as the meter shows it, or leave it out on a line of one meter",
+        )
+    return digits
+
+
+def _desk(settings: Settings, serial: str, profile: MeterProfile) -> Desk:
+    """Of a person who decides each time: no queue knows here which passwords were refused before."""
+    if not profile.password_commands:
+        raise OperatorFault(
+            f"profile {profile.name} protects nothing with a password",
+            where="--open-session",
+            remedy="name the commands in password_commands of the profile, or leave the option out",
+        )
+    if serial == ANY_METER:
+        raise OperatorFault(
+            "whose password is not said",
+            where="--open-session",
+            remedy="name the meter with --serial, as its entry in collector.meter_passwords_path does",
+        )
+
+    async def permit(since: datetime) -> None:
+        pass
+
+    path = settings.collector.meter_passwords_path
+    return Desk(serial, partial(find_passwords, path, serial, profile.name), permit)
 
 
 def _survey(settings: Settings, endpoint: Endpoint, serial: str, address: int, as_json: bool) -> None:
