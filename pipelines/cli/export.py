@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -83,12 +84,12 @@ def list_(
         table.add_row(
             str(one["id"]),
             f"{one['at']:%Y-%m-%d %H:%M}",
-            one["requested_by"],
-            ", ".join(one["formats"]),
+            escape(one["requested_by"]),
+            escape(", ".join(one["formats"])),
             f"{one['first_day']} to {one['last_day']}",
-            ", ".join(ucs) if len(ucs) < 4 else f"{len(ucs):,}",
+            escape(", ".join(ucs)) if len(ucs) < 4 else f"{len(ucs):,}",
             f"{len(files):,}",
-            one["target"],
+            escape(one["target"]),
         )
     console.print(table)
     console.print("SHA-256 of each file: --json")
@@ -134,17 +135,20 @@ def _show(result: Result, target: Path, as_json: bool) -> None:
         )
         return
     console.print(
-        f"Wrote {len(result.files):,} files to {target}, export {result.export_id}.", soft_wrap=True
+        f"Wrote {len(result.files):,} files to {escape(str(target))}, export {result.export_id}.",
+        soft_wrap=True,
     )
     for one in result.files[:_SHOWN_FILES]:
-        console.print(f"  {one.facts.path}: {one.facts.intervals:,} intervals, {one.octets:,} octets")
+        console.print(f"  {escape(one.facts.path)}: {one.facts.intervals:,} intervals, {one.octets:,} octets")
     if len(result.files) > _SHOWN_FILES:
         console.print(f"  and {len(result.files) - _SHOWN_FILES:,} more: smf export list --json")
     if result.ucs_without_readings:
         codes = ", ".join(result.ucs_without_readings[:_SHOWN_FILES])
-        console.print(f"[yellow]without readings[/] {len(result.ucs_without_readings):,} UCs: {codes}")
+        console.print(
+            f"[yellow]without readings[/] {len(result.ucs_without_readings):,} UCs: {escape(codes)}"
+        )
     for lost in result.left_out[:_SHOWN_FILES]:
         console.print(
-            f"[yellow]left out[/] UC {lost['uc_code']}, channel {lost['channel']}: "
+            f"[yellow]left out[/] UC {escape(lost['uc_code'])}, channel {lost['channel']}: "
             f"{lost['intervals']:,} intervals, {lost['reason']}"
         )

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from collector.decode import decode_session
@@ -87,7 +88,7 @@ class _Reading:
 
 @app.command()
 def nbr14522(
-    url: Annotated[str, typer.Argument(help="tcp://HOST:PORT or serial:///dev/NAME")],
+    url: Annotated[str, typer.Argument(help="tcp://HOST:PORT, rfc2217://HOST:PORT or serial:///dev/NAME")],
     commands: Annotated[str, typer.Option(help="Codes in the order of asking.")] = "21,80,23,26",
     profile: Annotated[str, typer.Option(help="Meter profile.")] = "default",
     serial: Annotated[
@@ -348,7 +349,7 @@ def _show(reading: _Reading, decoded: Decoded) -> None:
     if decoded.vectors:
         _show_memory(decoded)
     for issue in decoded.issues:
-        console.print(f"[yellow]not taken[/] {issue.reason} {issue.detail or ''}")
+        console.print(f"[yellow]not taken[/] {escape(issue.reason)} {escape(str(issue.detail or ''))}")
     console.print(
         f"{result.outcome}: {result.bytes_sent} octets sent, {result.bytes_received} received, "
         f"{result.retries} repeats"
@@ -365,7 +366,7 @@ def _show_answer(answer: Response) -> None:
     for name, value in values.items():
         text = _text(value)
         if text:
-            table.add_row(name, text)
+            table.add_row(name, escape(text))
     if table.row_count:
         console.print(table)
     if channels:
@@ -423,11 +424,11 @@ def _diagnose(reading: _Reading, fault: Fault) -> None:
     stage = result.failed_stage or ""
     layer = _LAYERS.get(stage, f"{stage}: the meter was reached, this was not answered as it should be")
     errors.print(f"[bold red]failed[/] {layer}", highlight=False)
-    errors.print(f"[bold]reason[/] {fault.message}", highlight=False)
+    errors.print(f"[bold]reason[/] {escape(fault.message)}", highlight=False)
     if isinstance(fault, RetryFault) and stage == "synchronise":
         errors.print("[bold]what to do[/] check baud rate, cable or gateway, and the profile (P0, P8, P2)")
     elif fault.remedy:
-        errors.print(f"[bold]what to do[/] {fault.remedy}", highlight=False)
+        errors.print(f"[bold]what to do[/] {escape(fault.remedy)}", highlight=False)
     errors.print(f"heard {result.bytes_received} octets, sent {result.bytes_sent}", highlight=False)
     for reason, count, sample in result.skipped:
         errors.print(f"  {count} octets passed over ({reason.value}): {_hex(sample)}", highlight=False)

@@ -75,7 +75,7 @@ def _plain(value: Any) -> Any:
 def tree(found: Trace) -> Tree:
     """The whole explanation, receipt first."""
     root = Tree(
-        f"[bold]UC {found.uc_code}[/] {escape(found.uc_name)}: interval "
+        f"[bold]UC {escape(found.uc_code)}[/] {escape(found.uc_name)}: interval "
         f"{found.interval_start:%Y-%m-%d %H:%M} to {found.interval_end:%H:%M %z}, slot {found.slot} "
         f"of {found.day}, version {found.version}"
     )
@@ -173,7 +173,7 @@ def _where(reading: Reading | None) -> str:
         return "no frame"
     session, word = f"session {reading.session['id']}", reading.word
     if reading.file is not None:
-        return f"file {reading.file.name}, {reading.file.where}"
+        return escape(f"file {reading.file.name}, {reading.file.where}")
     if word is not None:
         return f"{session}, frame {word.frame_seq}, block {word.block}, word {word.word}"
     if reading.dlms is not None:
@@ -225,7 +225,7 @@ def _reading(root: Tree, found: Trace) -> None:
         return
     session = reading.session
     node = root.add(
-        f"[bold]4 reading[/]: [bold]{reading.pulses} pulses[/], meter {reading.meter['serial']}, "
+        f"[bold]4 reading[/]: [bold]{reading.pulses} pulses[/], meter {escape(reading.meter['serial'])}, "
         f"stored version {reading.version}"
     )
     drift = "" if session["drift_s"] is None else f", clock {session['drift_s']:+.0f} s"

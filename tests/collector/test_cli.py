@@ -61,6 +61,12 @@ class TestRead:
         for words in (f"Meter {SERIAL}", "words_current", "total_pulses", "pulses by day", "complete:"):
             assert words in done.output
 
+    def test_what_a_meter_says_is_no_markup(self):
+        with meters_in_thread([meter(installation_code="[/b] [red]UC")]) as (server,):
+            done = run(read_cli.app, "nbr14522", server.url, "--commands", "80")
+        assert done.exit_code == 0, done.output
+        assert "[/b] [red]UC" in done.output
+
     def test_a_silent_line_and_a_dead_address_are_told_apart(self, unused_port):
         with meters_in_thread([meter(plan=FaultPlan(silent=True))]) as (server,):
             silent = run(read_cli.app, "nbr14522", server.url + "?idle_s=0.3")
