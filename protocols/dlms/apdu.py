@@ -15,6 +15,7 @@ DLMS_VERSION = 6
 # Block transfer for GET, SET, ACTION; GET, SET, selective access, ACTION.
 CONFORMANCE = bytes.fromhex("001C1D")
 INVOKE = 0xC1  # invoke id 1, confirmed, high priority
+MOST_INVOKES = 15
 
 
 class Mechanism(IntEnum):
@@ -172,6 +173,16 @@ def parse_initiate(apdu: bytes) -> InitiateAnswer:
     if head[:2] != b"\x5f\x1f":
         raise RemoteProtocolError("no conformance block", where="association")
     return InitiateAnswer(reader.take(3), int.from_bytes(reader.take(2), "big"))
+
+
+def numbered(request: bytes, invoke: int) -> bytes:
+    """A GET, SET or ACTION, or a block of one, under another invoke id than 1."""
+    return request[:2] + bytes([request[2] & ~MOST_INVOKES | invoke]) + request[3:]
+
+
+def invoke_number(service: bytes) -> int | None:
+    """Invoke id of a service; an answer has that of its request. None: it is too short for one."""
+    return service[2] & MOST_INVOKES if len(service) > 2 else None
 
 
 def get_request(attribute: Attribute, selector: int = 0, selection: Data | None = None) -> bytes:

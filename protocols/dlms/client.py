@@ -141,6 +141,7 @@ class DlmsClient:
         self._meter_counter = -1
         self._max_request = 0xFFFF
         self._is_associated = False
+        self._invoke = 0
         self.notifications: list[bytes] = []
 
     @property
@@ -192,6 +193,7 @@ class DlmsClient:
         Raises:
             AccessRefused: the meter's data-access-result.
         """
+        self._begin()
         answer = yield from self._service(pdu.get_request(attribute, selector, selection))
         if answer[:1] != b"\xc4" or len(answer) < 4:
             raise RemoteProtocolError(f"{answer[:4].hex(' ')} is no GET response", where=attribute.obis)
@@ -212,6 +214,7 @@ class DlmsClient:
 
     def set(self, attribute: Attribute, value: Data) -> Steps[None]:
         """Write an attribute, in blocks where the meter's largest APDU asks for it."""
+        self._begin()
         whole = pdu.set_request(attribute, value)
         if len(whole) <= self._room:
             self._check((yield from self._service(whole)), 0xC5, 0x01, attribute)
@@ -222,6 +225,7 @@ class DlmsClient:
 
     def action(self, method: Attribute, argument: Data | None = None) -> Steps[Data | None]:
         """Call a method; its return value, if it has one. Blocks both ways, as of `get` and `set`."""
+        self._begin()
         request = pdu.action_request(method, argument)
         if argument is None or len(request) <= self._room:
             answer = yield from self._service(request)
@@ -339,9 +343,14 @@ class DlmsClient:
         limit = pdu.parse_initiate(information).max_apdu
         self._max_request = limit or 0xFFFF
 
+    def _begin(self) -> None:
+        """A new service: its number tells its answers from late or doubled ones of those before."""
+        self._invoke = self._invoke % pdu.MOST_INVOKES + 1
+
     def _service(self, request: bytes) -> Steps[bytes]:
         if not self._is_associated:
             raise LocalProtocolError("no association is open")
+        request = pdu.numbered(request, self._invoke)
         if self._credentials.mechanism is Mechanism.GMAC:
             if self._on_plain is not None:
                 self._on_plain(True, request)
@@ -359,6 +368,10 @@ class DlmsClient:
         if answer[:1] == b"\xd8":
             raise RemoteProtocolError(
                 f"the meter answers with an exception: {answer.hex(' ')}", where="service"
+            )
+        if pdu.invoke_number(answer) != self._invoke:
+            raise RemoteProtocolError(
+                f"{answer[:3].hex(' ')} is no answer to request {self._invoke}", where="service"
             )
         return answer
 

@@ -155,6 +155,9 @@ class WrapperFraming:
 SNRM, UA, DISC, DM, FRMR = 0x93, 0x73, 0x53, 0x1F, 0x97
 RR, RNR, REJ = 0x01, 0x05, 0x09
 _SEGMENTED = 0x0800
+_MAX_LENGTH = 0x07FF
+# Beside format, addresses of four octets and one, control and two checksums.
+MAX_INFORMATION = _MAX_LENGTH - 12
 _POLL = 0x10
 
 
@@ -200,6 +203,8 @@ class HdlcFrame:
         addresses = self.destination + self.source + bytes([self.control])
         tail = len(self.information) + 4 if self.information else 2
         length = 2 + len(addresses) + tail
+        if length > _MAX_LENGTH:
+            raise LocalProtocolError(f"an HDLC frame of {length} octets; it has {_MAX_LENGTH} at most")
         head = (0xA000 | (_SEGMENTED if self.is_segmented else 0) | length).to_bytes(2, "big") + addresses
         if self.information:
             head += crc16_x25(head).to_bytes(2, "little") + self.information
@@ -254,7 +259,7 @@ class HdlcDecoder:
         if len(self._buffer) < 3:
             return None
         format_field = int.from_bytes(self._buffer[1:3], "big")
-        length = format_field & 0x07FF
+        length = format_field & _MAX_LENGTH
         if format_field & 0xF000 != 0xA000 or length < 7:
             return 0
         return None if len(self._buffer) < length + 2 else length
@@ -467,7 +472,8 @@ class HdlcFraming:
             self._outgoing += self._unacknowledged
 
     def _take_information(self, frame: HdlcFrame) -> bytes | None:
-        if frame.control >> 1 & 7 != self._receive_sequence:
+        # An old frame, or one that does not count ours, answers nothing that is asked now.
+        if frame.control >> 1 & 7 != self._receive_sequence or frame.control >> 5 != self._send_sequence:
             return None
         self._receive_sequence = self._receive_sequence + 1 & 7
         self._unacknowledged = b""
@@ -497,8 +503,8 @@ class HdlcFraming:
             item, size = information[place], information[place + 1]
             value = int.from_bytes(information[place + 2 : place + 2 + size], "big")
             if item == 0x06 and value:
-                # Largest field that the meter receives bounds what we send.
-                self._max_information = value
+                # Largest field that the meter receives bounds what we send; so does the length of a frame.
+                self._max_information = min(value, MAX_INFORMATION)
             place += 2 + size
 
     def _information(self) -> bytes:

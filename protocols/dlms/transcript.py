@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from protocols.dlms.apdu import MECHANISM, Attribute, Mechanism, obis_text
+from protocols.dlms.apdu import MECHANISM, Attribute, Mechanism, invoke_number, obis_text
 from protocols.dlms.axdr import Data, Reader, decode
 from protocols.dlms.client import MAX_ANSWER
 from protocols.dlms.errors import LimitExceeded, RemoteProtocolError
@@ -22,6 +22,7 @@ from protocols.dlms.mode_e import is_opening
 _PASSWORD_MARK = MECHANISM + bytes([Mechanism.LLS]) + b"\xac"
 _AARQ = 0x60
 _HEAD_OCTETS = 12  # tag, kind, invoke id, class, OBIS code, index
+_MOST_AHEAD = 4  # frames in a row that a record may lack, of eight numbers
 _HDLC_HEAD_OCTETS = 8  # of a frame that carries something, addresses of one octet
 
 
@@ -147,6 +148,7 @@ class _Asked:
     selector: int
     selection: Data | None
     at: datetime
+    invoke: int | None
     raw: bytearray = field(default_factory=bytearray)
     pieces: list[Piece] = field(default_factory=list)
     blocks: int = 0
@@ -188,11 +190,12 @@ def _joined(
             link.pieces.clear()
         return None
     sequence = frame.control >> 1 & 7
-    if sequence == link.last_sequence:
-        return None  # sent again
+    ahead = sequence - link.last_sequence & 7
+    if link.last_sequence >= 0 and (not ahead or ahead > _MOST_AHEAD):
+        return None  # sent again, or come late
     # A frame that the record lacks takes with it the whole APDU that it was part of; one that lacks its first
     # segment has no LLC header.
-    link.has_gap |= bool(link.segments) and sequence != (link.last_sequence + 1) & 7
+    link.has_gap |= bool(link.segments) and ahead != 1
     link.last_sequence = sequence
     link.segments += frame.information
     # Flag, two octets of format and length, what the length counts; its last two are the checksum.
@@ -214,7 +217,7 @@ def exchanges(record: Iterable[Recorded], tolerate_trailing: bool = False) -> It
     for apdu in apdus(record):
         if apdu.is_sent:
             asked = _asked(apdu.octets, apdu.at, asked)
-        elif asked is not None and apdu.octets[:1] == b"\xc4":
+        elif asked is not None and apdu.octets[:1] == b"\xc4" and invoke_number(apdu.octets) == asked.invoke:
             found = _answered(apdu, asked, tolerate_trailing)
             if found is not None:
                 yield found
@@ -227,14 +230,14 @@ def _asked(apdu: bytes, at: datetime, before: _Asked | None) -> _Asked | None:
     if apdu[:2] != b"\xc0\x01" or len(apdu) <= _HEAD_OCTETS:
         return None
     class_id, index = int.from_bytes(apdu[3:5], "big"), int.from_bytes(apdu[11:12], "big", signed=True)
-    attribute = Attribute(class_id, obis_text(apdu[5:11]), index)
+    attribute, invoke = Attribute(class_id, obis_text(apdu[5:11]), index), invoke_number(apdu)
     if not apdu[_HEAD_OCTETS]:
-        return _Asked(attribute, 0, None, at)
+        return _Asked(attribute, 0, None, at, invoke)
     try:
         selection = decode(apdu[_HEAD_OCTETS + 2 :])
     except RemoteProtocolError:
         return None
-    return _Asked(attribute, apdu[_HEAD_OCTETS + 1], selection, at)
+    return _Asked(attribute, apdu[_HEAD_OCTETS + 1], selection, at, invoke)
 
 
 def _answered(apdu: Apdu, asked: _Asked, tolerate_trailing: bool) -> Exchange | None:

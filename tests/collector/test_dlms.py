@@ -459,7 +459,7 @@ async def _endless_segments(reader, writer):
     writer.write(ua.encode())
     await reader.read(4096)
     for number in range(1 << 20):
-        writer.write(HdlcFrame(b"\x07", b"\x03", 0x10 | (number % 8) << 1, bytes(1900), True).encode())
+        writer.write(HdlcFrame(b"\x07", b"\x03", 0x30 | (number % 8) << 1, bytes(1900), True).encode())
         await writer.drain()
         await reader.readexactly(1)
 

@@ -1,0 +1,170 @@
+"""An answer is taken for what was asked, and for nothing else (dlms_cosem.md, sections 2.2 and 4)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from protocols.dlms.apdu import Attribute, get_request, numbered
+from protocols.dlms.axdr import octets
+from protocols.dlms.client import DlmsClient
+from protocols.dlms.errors import LocalProtocolError, RemoteProtocolError
+from protocols.dlms.framing import LLC_RESPONSE, MAX_INFORMATION, HdlcFrame, HdlcFraming, WrapperFraming
+from protocols.dlms.transcript import Recorded, exchanges
+
+pytestmark = pytest.mark.req("TR-5.1")
+
+READER, METER = b"\x21", b"\x03"
+AARE = bytes.fromhex("6129A109060760857405080101A203020100A305A103020100BE10040E0800065F1F0400001C1D04000007")
+SERIAL, FIRMWARE = Attribute(1, "0-0:96.1.0.255", 2), Attribute(1, "1-0:0.2.0.255", 2)
+AT = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+class Wrapped:
+    """A client over the wrapper; each answer is written by the test."""
+
+    def __init__(self) -> None:
+        self.client = DlmsClient(WrapperFraming(16))
+        self._meter = WrapperFraming(1, 16)
+        self.asked: list[bytes] = []
+        self.run(self.client.open(), AARE)
+
+    def run(self, steps, *answers: bytes):
+        waiting = list(answers)
+        try:
+            out = next(steps)
+            while True:
+                self.asked.append(out[8:])
+                out = steps.send(self._meter.wrap(waiting.pop(0)))
+        except StopIteration as end:
+            return end.value
+
+    def get(self, attribute: Attribute, *answers: bytes):
+        return self.run(self.client.get(attribute), *answers)
+
+
+def told(invoke: int, text: bytes) -> bytes:
+    return b"\xc4\x01" + bytes([0xC0 | invoke]) + b"\x00\x09" + bytes([len(text)]) + text
+
+
+def block(invoke: int, number: int, is_last: bool, raw: bytes) -> bytes:
+    return (
+        b"\xc4\x02"
+        + bytes([0xC0 | invoke, is_last])
+        + number.to_bytes(4, "big")
+        + b"\0"
+        + bytes([len(raw)])
+        + raw
+    )
+
+
+def test_each_request_has_a_number_of_its_own_and_all_blocks_of_one_share_it() -> None:
+    line = Wrapped()
+    assert line.get(SERIAL, told(1, b"A")) == octets(b"A")
+    assert line.get(SERIAL, block(2, 1, False, b"\x09\x02A"), block(2, 2, True, b"B")) == octets(b"AB")
+    for number in (*range(3, 16), 1, 2):
+        assert line.get(SERIAL, told(number, b"A")) == octets(b"A")
+    assert [asked[2] & 0x0F for asked in line.asked[1:]] == [1, 2, 2, *range(3, 16), 1, 2]
+    assert {asked[2] & 0xF0 for asked in line.asked[1:]} == {0xC0}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [told(1, b"late"), block(3, 1, True, b"\x09\x01A"), b"\xc4\x01", b"\xc5\x01\xc1\x00"],
+    ids=["doubled", "not yet", "cut", "of a SET"],
+)
+def test_an_answer_to_another_request_is_refused(answer: bytes) -> None:
+    line = Wrapped()
+    line.get(SERIAL, told(1, b"late"))
+    with pytest.raises(RemoteProtocolError):
+        line.get(FIRMWARE, answer)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 0xFFFFFFFF])
+def test_a_block_out_of_order_is_refused(number: int) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"block {number} instead of 2"):
+        Wrapped().get(SERIAL, block(1, 1, False, b"\x09\x02A"), block(1, number, True, b"B"))
+
+
+def test_a_record_pairs_answers_with_their_requests() -> None:
+    frames = [
+        (True, get_request(SERIAL)),
+        (False, told(1, b"A")),
+        (True, numbered(get_request(FIRMWARE), 2)),
+        (False, told(1, b"A")),
+        (False, told(2, b"B")),
+    ]
+    found = list(exchanges(Recorded(AT, *frame) for frame in frames))
+    assert [(one.attribute, one.value) for one in found] == [(SERIAL, octets(b"A")), (FIRMWARE, octets(b"B"))]
+
+
+# --- HDLC --------------------------------------------------------------------------------------------------
+
+
+def opened(limits: bytes = b"") -> HdlcFraming:
+    framing = HdlcFraming(16)
+    framing.connect()
+    framing.receive(HdlcFrame(READER, METER, 0x73, limits).encode())
+    assert framing.next_apdu() == b""
+    return framing
+
+
+def answer(sent: int, counted: int, apdu: bytes) -> bytes:
+    return HdlcFrame(READER, METER, counted << 5 | 0x10 | sent << 1, LLC_RESPONSE + apdu).encode()
+
+
+def test_a_frame_that_does_not_count_ours_is_no_answer_to_it() -> None:
+    framing = opened()
+    framing.wrap(b"question")
+    framing.receive(answer(0, 0, b"ahead"))
+    assert framing.next_apdu() is None
+    framing.receive(answer(0, 1, b"answer"))
+    assert framing.next_apdu() == b"answer"
+
+
+@pytest.mark.parametrize("sent", [0, 2, 7])
+def test_a_frame_out_of_order_is_no_answer(sent: int) -> None:
+    framing = opened()
+    framing.wrap(b"one")
+    framing.receive(answer(0, 1, b"1"))
+    assert framing.next_apdu() == b"1"
+    framing.wrap(b"two")
+    framing.receive(answer(sent, 2, b"old"))
+    assert framing.next_apdu() is None
+
+
+def test_a_frame_that_came_late_is_no_answer_in_a_record() -> None:
+    def asked(number: int, apdu: bytes) -> Recorded:
+        frame = HdlcFrame(METER, READER, number << 5 | 0x10 | number << 1, b"\xe6\xe6\x00" + apdu)
+        return Recorded(AT, True, frame.encode())
+
+    record = [
+        asked(0, get_request(SERIAL)),
+        Recorded(AT, False, answer(0, 1, told(1, b"A"))),
+        asked(1, get_request(FIRMWARE)),
+        Recorded(AT, False, answer(1, 2, told(1, b"B"))),
+        asked(2, get_request(SERIAL)),
+        Recorded(AT, False, answer(0, 1, told(1, b"A"))),
+        Recorded(AT, False, answer(2, 3, told(1, b"C"))),
+    ]
+    assert [one.value for one in exchanges(record)] == [octets(b"A"), octets(b"B"), octets(b"C")]
+
+
+def test_a_frame_is_no_longer_than_its_length_can_say() -> None:
+    framing = opened(bytes.fromhex("8180060604FFFFFFFF"))
+    frame = framing.wrap(bytes(5000))
+    assert len(frame) == MAX_INFORMATION + 2 + 2 + 2 + 1 + 4
+    assert int.from_bytes(frame[1:3], "big") & 0x0800
+    with pytest.raises(LocalProtocolError, match="2047"):
+        HdlcFrame(READER, METER, 0x10, bytes(2040)).encode()
+
+
+def test_a_pushed_frame_without_number_is_no_answer() -> None:
+    """A push of 581 octets in a UI frame, while an answer is waited for."""
+    framing = opened()
+    framing.wrap(b"question")
+    framing.receive(HdlcFrame(READER, METER, 0x13, LLC_RESPONSE + b"\x0f" + bytes(566)).encode())
+    assert framing.next_apdu() is None
+    framing.receive(answer(0, 1, b"answer"))
+    assert framing.next_apdu() == b"answer"
