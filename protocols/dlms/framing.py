@@ -26,6 +26,8 @@ LLC_RESPONSE = b"\xe6\xe7\x00"
 MAX_NOISE = 1 << 14
 # Nobody has reason to send more than the largest APDU ahead of what we ask.
 MAX_AHEAD = 1 << 18
+# Frames that are repeated without need, or say nothing new; a meter has no reason for more.
+MAX_IDLE = 256
 
 
 def _x25_table() -> list[int]:
@@ -353,6 +355,7 @@ class HdlcFraming:
         self._pending: list[bytes] = []  # segments of our request not yet sent
         self._unacknowledged = b""
         self._is_polled = False
+        self._idle = 0
         self._heard: deque[HdlcFrame] = deque()
         self._outgoing = bytearray()
 
@@ -403,8 +406,12 @@ class HdlcFraming:
     def next_apdu(self) -> bytes | None:
         self._gather()
         while self._heard:
+            self._idle += 1
+            if self._idle > MAX_IDLE:
+                raise LimitExceeded(f"{MAX_IDLE} frames in a row that bring nothing", where="HDLC")
             apdu = self._take(self._heard.popleft())
             if apdu is not None:
+                self._idle = 0
                 return apdu
         return None
 
@@ -460,6 +467,7 @@ class HdlcFraming:
             if self._unacknowledged:
                 self._unacknowledged = b""
                 self._repeats_left = self._repeats
+                self._idle = 0
             if kind == RR and self._pending:
                 self._outgoing += self._information()
         elif number == self._send_sequence - 1 & 7 and self._unacknowledged:
@@ -480,6 +488,8 @@ class HdlcFraming:
         self._is_polled = False
         self._pending.clear()
         self._repeats_left = self._repeats
+        if frame.information:
+            self._idle = 0
         self._segments += frame.information
         if len(self._segments) > self._max_apdu:
             raise LimitExceeded(f"segments beyond {self._max_apdu} octets", where="HDLC")

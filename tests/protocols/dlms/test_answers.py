@@ -9,7 +9,7 @@ import pytest
 from protocols.dlms.apdu import Attribute, get_request, numbered
 from protocols.dlms.axdr import octets
 from protocols.dlms.client import DlmsClient
-from protocols.dlms.errors import LocalProtocolError, RemoteProtocolError
+from protocols.dlms.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from protocols.dlms.framing import LLC_RESPONSE, MAX_INFORMATION, HdlcFrame, HdlcFraming, WrapperFraming
 from protocols.dlms.transcript import Recorded, exchanges
 
@@ -168,3 +168,36 @@ def test_a_pushed_frame_without_number_is_no_answer() -> None:
     assert framing.next_apdu() is None
     framing.receive(answer(0, 1, b"answer"))
     assert framing.next_apdu() == b"answer"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        HdlcFrame(READER, METER, 0x31, b""),
+        HdlcFrame(READER, METER, 0x13, b"push"),
+        HdlcFrame(READER, METER, 0x14, b"old"),
+        HdlcFrame(READER, METER, 0x73, b""),
+    ],
+    ids=["RR", "UI", "old", "UA"],
+)
+def test_frames_that_bring_nothing_come_to_an_end(frame: HdlcFrame) -> None:
+    framing = opened()
+    framing.wrap(b"question")
+    framing.receive(frame.encode() * 1000)
+    with pytest.raises(LimitExceeded, match="bring nothing"):
+        framing.next_apdu()
+
+
+def test_segments_that_bring_nothing_come_to_an_end() -> None:
+    framing = opened()
+    framing.wrap(b"question")
+
+    def endless() -> None:
+        for number in range(1000):
+            control = 0x30 | (number & 7) << 1
+            framing.receive(HdlcFrame(READER, METER, control, b"", is_segmented=True).encode())
+            assert framing.next_apdu() is None
+            framing.data_to_send()
+
+    with pytest.raises(LimitExceeded, match="bring nothing"):
+        endless()
