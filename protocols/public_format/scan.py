@@ -31,8 +31,10 @@ from protocols.public_format.text import (
 
 HEADER_OCTETS = HEADER_LINES * (LINE + len(NEWLINE))
 # What ends the lines after a copy between systems, and what such copies leave at a file's end.
-_NEWLINES = (NEWLINE.encode(), b"\n", b"\r")
+_NEWLINES = (NEWLINE.encode(), b"\r\r\n", b"\n", b"\r")
 _FILE_ENDS = b"\r\n\x1a"
+# A file has 2,000 lines or 4,000 blocks at most: one with more damages than that is not to be trusted.
+MAX_DAMAGES = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def scan_fk7(octets: bytes) -> Fk7Scan:
     head being elsewhere.
 
     Raises:
-        FileRefused: not one block of 256 octets with a known code.
+        FileRefused: not one block of 256 octets with a known code, or more than MAX_DAMAGES damages.
     """
     serial = _main_serial(octets)
     size = RESPONSE_CONTENT_SIZE
@@ -134,9 +136,19 @@ def scan_fk7(octets: bytes) -> Fk7Scan:
             following = _next_head(octets, place + 1, serial)
             reason = _why_no_block(octets, place, serial)
         end = following if following >= 0 else len(octets)
-        damages.append(Damage(place, end - place, reason))
+        _add(damages, Damage(place, end - place, reason))
         place = end
     return Fk7Scan(serial.hex().upper(), tuple(blocks), tuple(damages))
+
+
+def _add(damages: list[Damage], damage: Damage) -> None:
+    if len(damages) == MAX_DAMAGES:
+        raise FileRefused(
+            f"more than {MAX_DAMAGES:,} damaged places",
+            where=f"octet {damage.offset}",
+            remedy="the file is of another format, or too damaged to trust any of it",
+        )
+    damages.append(damage)
 
 
 def _main_serial(octets: bytes) -> bytes:
@@ -187,7 +199,8 @@ def scan_text(octets: bytes) -> TextScan:
     What copies between systems add or change (byte order mark, line ends, the end sign of DOS) is no damage.
 
     Raises:
-        FileRefused: a header that cannot be read: without it the memory has neither meter nor times.
+        FileRefused: a header that cannot be read: without it the memory has neither meter nor times. Or more
+            than MAX_DAMAGES damages.
     """
     begin = len(BYTE_ORDER_MARK) if octets.startswith(BYTE_ORDER_MARK) else 0
     newline = next((one for one in _NEWLINES if octets.startswith(one, begin + LINE)), _NEWLINES[0])
@@ -209,7 +222,7 @@ def scan_text(octets: bytes) -> TextScan:
         if isinstance(found, TextLine) and not reason:
             lines.append(found)
         else:
-            damages.append(Damage(place, stop - place, reason))
+            _add(damages, Damage(place, stop - place, reason))
         place = stop
     return TextScan(header, tuple(lines), tuple(damages))
 

@@ -84,7 +84,7 @@ def test_words_beyond_the_announced_are_left_out_and_a_cut_file_keeps_its_lines(
 
 
 @pytest.mark.req("TR-5.6a")
-@pytest.mark.parametrize("newline", [b"\r\n", b"\n", b"\r"])
+@pytest.mark.parametrize("newline", [b"\r\n", b"\r\r\n", b"\n", b"\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"", b"\x1a", b"\r\n\r\n\x1a"])
 def test_what_copies_between_systems_change_is_no_damage(newline, mark, end):
@@ -103,6 +103,15 @@ def test_a_damaged_line_is_found_between_any_line_ends():
     (damage,) = scan_text(octets).damages
     assert octets[damage.offset :].startswith(b"XALV002")
     assert damage.count == 301
+
+
+@pytest.mark.parametrize(
+    ("scan", "octets"),
+    [(scan_text, TEXT + b"\r\n" * 5000 + b"x"), (scan_fk7, FK7 + BLOCKS[0][:5] * 5000 + FK7)],
+)
+def test_a_file_of_nothing_but_damages_is_refused_before_it_fills_memory_and_quarantine(scan, octets):
+    with pytest.raises(FileRefused, match="more than 4,000 damaged places"):
+        scan(octets)
 
 
 def test_a_header_that_cannot_be_read_is_refused():
