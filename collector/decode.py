@@ -222,7 +222,9 @@ class _Reader:
         moment = self._meter_now
         self._held[response.code, self._group] = response
         if response.code == 0x24:
-            last = self._parameters.get(0x22) or self._parameters.get(0x20) or self._parameters.get(0x21)
+            # All four tell it (section 3.1); a file may hold the answer to 51 alone.
+            known = (self._parameters[code] for code in (0x22, 0x20, 0x21, 0x51) if code in self._parameters)
+            last = next(known, None)
             moment = last.last_reset if last else None
         if moment is None:
             self._issue("decode", "registers without a time: no parameters were read before", {})

@@ -24,7 +24,8 @@ from pipelines.import_profile import export_by_profile, load_import_profile
 from pipelines.public_export import Request, export_public, list_exports
 from pipelines.public_runs import Vector, cut_runs
 from protocols.nbr14522.memory import payloads_to_words
-from protocols.nbr14522.messages import Parameters, decode_response
+from protocols.nbr14522.messages import Parameters, Registers, decode_response
+from protocols.nbr14522.messages.registers import ChannelRegisters
 from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import FileKind, parse_name, read_fk7, read_text, write_fk7, write_text
 from storage.audit import verify
@@ -300,6 +301,21 @@ def test_what_is_exported_is_on_record_before_anybody_gets_it(embedded_db, tmp_p
     monkeypatch.setattr(Target, "publish", publish)
     export_public(embedded_db, request(tmp_path / "out"))
     assert seen == [(False, 1)]
+
+
+@pytest.mark.req("TR-5.6a")
+def test_registers_of_a_file_whose_only_parameters_are_those_of_51_have_the_time_of_the_reset():
+    reset = datetime(2026, 11, 1)
+    parameters = Parameters(code=0x51, meter_time=datetime(2026, 11, 21), last_reset=reset)
+    channels = tuple(ChannelRegisters(total_pulses=number) for number in (5, 6, 7))
+    octets = write_fk7(
+        [parameters.encode(SERIALS[0]), Registers(code=0x24, channels=channels).encode(SERIALS[0])]
+    )
+    found = decode_file(FK7, octets, DEFAULT, MeterContext(1, SERIALS[0], 1, MARKET))
+    assert found.issues == ()
+    assert [(row.channel, row.at, row.values["total_pulses"]) for row in found.registers] == [
+        (number, reset.replace(tzinfo=MARKET), number + 4) for number in (1, 2, 3)
+    ]
 
 
 # --- runs --------------------------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ class MemoryBlock(Response):
         return unpack_words(self.payload, packing)
 
     def to_json(self) -> dict[str, Any]:
-        return super().to_json() | {"mark": None, "number": self.number, "is_last": self.is_last}
+        told = super().to_json() | {"number": self.number, "is_last": self.is_last}
+        del told["mark"]
+        return told
 
 
 def block_mark(content: bytes) -> tuple[int, bool] | None:
