@@ -6,9 +6,12 @@ from typing import Any
 
 import psycopg
 
-from faults import FieldCrewFault
+from faults import FieldCrewFault, OperatorFault
+from protocols.dlms.security import MOST_COUNTER
 
-_MOST = (1 << 32) - 1
+# Anybody on the line can say that the meter's counter is so high, and what is used up stays so. No two systems
+# that share a key are further apart: it is a quarter of a million sessions.
+_MOST_AHEAD = 1 << 24
 
 
 def reserve(conn: psycopg.Connection[Any], key_id: str, title: str, above: int, count: int) -> int:
@@ -21,22 +24,24 @@ def reserve(conn: psycopg.Connection[Any], key_id: str, title: str, above: int, 
 
     Raises:
         FieldCrewFault: the 32 bits are used up: the key must be changed.
+        OperatorFault: the meter's counter is too far above those of a key that was used before.
     """
     row = conn.execute(
         "INSERT INTO dlms_counter (key_id, title, last_used) VALUES (%s, %s, %s) "
         "ON CONFLICT (key_id, title) DO UPDATE "
-        "SET last_used = greatest(dlms_counter.last_used, %s) + %s RETURNING last_used",
-        [key_id, title, above + count, above, count],
+        "SET last_used = greatest(dlms_counter.last_used, %s) + %s "
+        "WHERE dlms_counter.last_used + %s >= %s RETURNING last_used",
+        [key_id, title, above + count, above, count, _MOST_AHEAD, above],
     ).fetchone()
-    last = int(row[0]) if row else _MOST + 1
-    if last > _MOST:
+    if row is None:
+        raise OperatorFault(
+            f"the meter's counter is {above}, more than {_MOST_AHEAD} above ours: none is used",
+            where=f"key {key_id}",
+            remedy="find out who else uses this key, or answers in the meter's place; then change the key",
+        )
+    last = int(row[0])
+    if last > MOST_COUNTER:
         raise FieldCrewFault(
             "the invocation counters of a key are used up", where=f"key {key_id}", remedy="change the key"
         )
     return last - count + 1
-
-
-def is_known(conn: psycopg.Connection[Any], key_id: str, title: str) -> bool:
-    """Whether a counter of this key was ever used."""
-    query = "SELECT 1 FROM dlms_counter WHERE key_id = %s AND title = %s"
-    return conn.execute(query, [key_id, title]).fetchone() is not None

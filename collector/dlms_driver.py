@@ -76,9 +76,6 @@ class DlmsDriver:
         def reserve(key_id: str, title: str, above: int, count: int) -> Awaitable[int]:
             return writes.call(dlms_counters.reserve, key_id, title, above, count)
 
-        def is_known(key_id: str, title: str) -> Awaitable[bool]:
-            return writes.call(dlms_counters.is_known, key_id, title)
-
         profile = visit.target.profile
         model = model_named(profile) if visit.assignment.command is None else _sender(profile)
         model = model.at_address(visit.endpoint.address)
@@ -89,7 +86,6 @@ class DlmsDriver:
             secrets=secrets_for(limits.dlms_secrets_path, model, visit.target.serial),
             title=bytes.fromhex(limits.dlms_client_title),
             reserve=reserve,
-            is_counter_known=is_known,
         )
 
 

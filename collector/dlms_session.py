@@ -26,6 +26,7 @@ from protocols.dlms.errors import LimitExceeded, NoAnswer
 from protocols.dlms.framing import Framing
 from protocols.dlms.mode_e import Listen, Send, SetSpeed, SignOn, Step, Wait
 from protocols.dlms.models import DlmsModel, FramingKind
+from protocols.dlms.security import MOST_COUNTER
 from protocols.dlms.transcript import label, redact
 
 log = structlog.get_logger(__name__)
@@ -69,10 +70,7 @@ def steps(work: Callable[[DlmsClient], Steps[None]]) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class DlmsLine:
-    """Where a meter is, how it is spoken to, and how we prove ourselves.
-
-    `is_counter_known`: whether counters of this key were used before; else the meter is asked for its own.
-    """
+    """Where a meter is, how it is spoken to, and how we prove ourselves."""
 
     endpoint: Endpoint
     model: DlmsModel
@@ -80,7 +78,6 @@ class DlmsLine:
     secrets: Secrets
     title: bytes
     reserve: Reserve
-    is_counter_known: Callable[[str, str], Awaitable[bool]]
 
 
 async def read_dlms(
@@ -220,11 +217,9 @@ class _Conversation:
         return b""
 
     async def _find_counter(self) -> None:
-        """Before a key's first use here: the meter's own counter, through the client without security."""
-        model, secrets = self._line.model, self._line.secrets
-        if model.counter_object and not await self._line.is_counter_known(
-            secrets.key_id, self._line.title.hex()
-        ):
+        """The meter's own counter, through the client without security: others may have used the key, too."""
+        model = self._line.model
+        if model.counter_object:
             public = self._client(model.public_client, Credentials())
             await self.drive(public.open())
             self._above = await self.drive(_counter(public, model.counter_object))
@@ -367,6 +362,10 @@ class _Conversation:
 
 def _counter(client: DlmsClient, obis: str) -> Steps[int]:
     value = (yield from client.get(Attribute(1, obis, 2))).value
-    if not isinstance(value, int):
-        raise OperatorFault("the invocation counter is no number", where=obis, remedy="correct the model")
+    if type(value) is not int or not 0 <= value <= MOST_COUNTER:
+        raise OperatorFault(
+            f"the invocation counter is {value!r}: none",
+            where=obis,
+            remedy="correct counter_object of the model",
+        )
     return value

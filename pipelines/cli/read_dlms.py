@@ -154,9 +154,6 @@ class _Counters:
     async def reserve(self, key_id: str, title: str, above: int, count: int) -> int:
         return dlms_counters.reserve(self._connection(), key_id, title, above, count)
 
-    async def is_known(self, key_id: str, title: str) -> bool:
-        return dlms_counters.is_known(self._connection(), key_id, title)
-
 
 def _line(url: str, model: DlmsModel, serial: str, settings: Settings, counters: _Counters) -> DlmsLine:
     endpoint = parse_url(url)
@@ -168,7 +165,6 @@ def _line(url: str, model: DlmsModel, serial: str, settings: Settings, counters:
         secrets=secrets_for(settings.collector.dlms_secrets_path, model, serial),
         title=bytes.fromhex(settings.collector.dlms_client_title),
         reserve=counters.reserve,
-        is_counter_known=counters.is_known,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
+from hmac import compare_digest
 from typing import TypeVar
 
 from faults import Fault, FieldCrewFault, OperatorFault, RetryFault
@@ -181,6 +182,11 @@ class DlmsClient:
                 where="association",
                 remedy="check client, mechanism and password of this meter",
             )
+        if credentials.mechanism is Mechanism.GMAC and answer.title in (b"", credentials.title):
+            # Under our own title what we say ourselves would hold as the meter's.
+            raise AuthenticationBroken(
+                "the meter names no system title of its own", where="association", remedy=_CHECK_POLICY
+            )
         self._meter_title = answer.title
         self._note_limits(answer.user_information)
         self._is_associated = True
@@ -328,7 +334,7 @@ class DlmsClient:
         expected = gmac(
             credentials.keys, self._meter_title, int.from_bytes(value[1:5], "big"), AUTHENTICATED, ours
         )
-        if value[5:] != expected:
+        if not compare_digest(value[5:], expected):
             raise AuthenticationBroken(
                 "the meter's proof is wrong: it does not hold the authentication key",
                 where="association",

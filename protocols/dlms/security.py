@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hmac import compare_digest
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -17,6 +18,7 @@ from protocols.dlms.errors import AuthenticationBroken, LocalProtocolError, Remo
 TAG_OCTETS = 12
 KEY_OCTETS = 16
 TITLE_OCTETS = 8
+MOST_COUNTER = (1 << 32) - 1
 AUTHENTICATED = 0x10
 ENCRYPTED = 0x20
 
@@ -83,7 +85,7 @@ def unprotect(keys: Keys, title: bytes, octets: bytes) -> tuple[int, int, bytes]
         raise RemoteProtocolError("no room for a tag", where="security header")
     text, tag = rest[:-TAG_OCTETS], rest[-TAG_OCTETS:]
     if kind == AUTHENTICATED:
-        if gmac(keys, title, counter, control, text) != tag:
+        if not compare_digest(gmac(keys, title, counter, control, text), tag):
             raise AuthenticationBroken(
                 "the meter's authentication tag is wrong", remedy="check the authentication key of this meter"
             )

@@ -18,12 +18,13 @@ import pytest
 
 from collector import dlms_counters, dlms_script
 from collector.dlms_secrets import Secrets, secrets_for
-from collector.dlms_session import DlmsLine, read_dlms, steps
+from collector.dlms_session import DlmsLine, _counter, read_dlms, steps
 from collector.transports import Timeouts, open_stream, parse_url
 from collector.worklist import request_missing
-from faults import OperatorFault, RetryFault
+from faults import FieldCrewFault, OperatorFault, RetryFault
 from protocols.dlms import models
 from protocols.dlms.apdu import Mechanism
+from protocols.dlms.axdr import Data, Tag
 from protocols.dlms.framing import WRAPPER, HdlcFrame
 from protocols.dlms.security import Keys
 from simulator.dlms import DlmsMeter, DlmsSpec
@@ -269,6 +270,50 @@ def test_counters_go_on_above_the_meters_and_are_never_used_twice(embedded_db, s
     assert taken == [1, 11, 21, 101]
 
 
+@pytest.mark.req("TR-5.12a")
+def test_a_key_that_another_system_used_since_goes_on_above_what_the_meter_says(embedded_db, secrets):
+    ready = quick(embedded_db, dlms_secrets_path=secrets)
+
+    async def work():
+        async with server(model="dlms-test-gmac") as way:
+            registered(ready, way, "dlms-test-gmac")
+            await collect(ready)
+            way.meter.counter_seen += 1_000_000
+            with ready.connect() as conn:
+                conn.execute("DELETE FROM reading_day")
+            await collect(ready)
+
+    asyncio.run(work())
+    assert [row["outcome"] for row in sessions(ready)] == ["complete", "complete"]
+
+
+@pytest.mark.req("TR-5.12a")
+def test_a_line_cannot_use_the_counters_up(embedded_db):
+    with embedded_db.connect() as conn:
+        assert dlms_counters.reserve(conn, "k", "t", 70_000, 10) == 70_001
+    with embedded_db.connect() as conn, pytest.raises(OperatorFault, match="above ours: none is used"):
+        dlms_counters.reserve(conn, "k", "t", (1 << 32) - 20, 10)
+    with embedded_db.connect() as conn:
+        assert dlms_counters.reserve(conn, "k", "t", 0, 10) == 70_011
+        with pytest.raises(FieldCrewFault, match="used up"):
+            dlms_counters.reserve(conn, "new", "t", (1 << 32) - 5, 10)
+
+
+@pytest.mark.req("TR-5.12a")
+@pytest.mark.parametrize("counter", [-1, 1 << 32, True, b"x"])
+def test_a_counter_that_is_none_is_the_models_matter(counter):
+    def said(client, *_):
+        return Data(Tag.INT64, counter)
+        yield
+
+    class Client:
+        get = said
+
+    with pytest.raises(OperatorFault, match="none") as told:
+        next(_counter(Client(), "0-0:43.1.5"))
+    assert told.value.where == "0-0:43.1.5"
+
+
 @pytest.mark.req("TR-5.1")
 class TestWhatAMeterReports:
     def test_rows_marked_invalid_are_left_out_with_a_reason(self, embedded_db, secrets):
@@ -385,7 +430,6 @@ async def _hostile(behave, model="dlms-test", **limits):
         Timeouts(**{**usual, **limits}),
         Secrets(PASSWORD.encode()),
         b"12345678",
-        None,
         None,
     )
 

@@ -59,7 +59,7 @@ def recorded(request):
     async def visit():
         meter_side = DlmsMeter(station.meter, DlmsSpec())
         async with DlmsServer(meter_side, lambda: NOW, is_hdlc="hdlc" in model.name) as way:
-            line = DlmsLine(parse_url(way.url), model, Timeouts(2, 5, 20), Secrets(), b"12345678", None, None)
+            line = DlmsLine(parse_url(way.url), model, Timeouts(2, 5, 20), Secrets(), b"12345678", None)
             return await read_dlms(line, steps(work), record, lambda: NOW, open_stream)
 
     assert asyncio.run(visit()).outcome == "complete"

@@ -87,7 +87,6 @@ def visit(url, model, *, times=1, **limits):
         Secrets(SPEC.password),
         b"12345678",
         None,
-        None,
     )
     work = steps(lambda client: dlms_script.identity(client, model))
 
@@ -207,7 +206,6 @@ def test_a_session_that_fails_leaves_the_port_as_it_was():
                 Timeouts(2, 5, 20),
                 Secrets(SPEC.password),
                 b"12345678",
-                None,
                 None,
             )
             result = await read_dlms(line, steps(work), lambda *frame: None, lambda: NOW, open_stream)

@@ -141,9 +141,7 @@ def visit(url, name, work, password=PASSWORD):
     async def no_counter(*_):
         raise AssertionError("no counter is needed")
 
-    line = DlmsLine(
-        parse_url(url), model, Timeouts(5, 10, 30), Secrets(password), b"12345678", no_counter, no_counter
-    )
+    line = DlmsLine(parse_url(url), model, Timeouts(5, 10, 30), Secrets(password), b"12345678", no_counter)
     result = asyncio.run(
         read_dlms(
             line, steps(lambda client: work(client, model)), record, lambda: datetime.now(UTC), open_stream

@@ -73,9 +73,6 @@ def test_ciphered_services_over_hdlc(simulate):
         used.append(max(used[-1], above) + count)
         return used[-1] - count + 1
 
-    async def is_known(key_id, title):
-        return True
-
     line = DlmsLine(
         parse_url(simulate(*GMAC, "--hdlc")),
         model,
@@ -83,7 +80,6 @@ def test_ciphered_services_over_hdlc(simulate):
         Secrets(b"", keys),
         b"12345678",
         reserve,
-        is_known,
     )
     result = asyncio.run(
         read_dlms(

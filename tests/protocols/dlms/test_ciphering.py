@@ -39,11 +39,16 @@ def sealed(counter: int, plain: bytes, control: int) -> bytes:
     return tlv(0xCC, protect(KEYS, TITLE, counter, control, plain))
 
 
+def _untouched(apdu: bytes) -> bytes:
+    return apdu
+
+
 @dataclass
 class Association:
     """A client that has opened an association with a meter, and a line that somebody may sit on."""
 
     keys: Keys = KEYS
+    greeting: Tampering = _untouched
 
     def __post_init__(self) -> None:
         spec = DlmsSpec(clients={CLIENT: Mechanism.GMAC}, keys=KEYS)
@@ -58,9 +63,9 @@ class Association:
             make_challenge=lambda: bytes(range(16)),
         )
         self.client = DlmsClient(WrapperFraming(CLIENT), credentials)
-        self.run(self.client.open())
+        self.run(self.client.open(), self.greeting)
 
-    def run(self, steps, tamper: Tampering = lambda apdu: apdu):
+    def run(self, steps, tamper: Tampering = _untouched):
         try:
             out = next(steps)
             while True:
@@ -70,8 +75,21 @@ class Association:
         except StopIteration as end:
             return end.value
 
-    def read(self, tamper: Tampering = lambda apdu: apdu) -> Data:
+    def read(self, tamper: Tampering = _untouched) -> Data:
         return self.run(self.client.get(TIME), tamper)
+
+
+@pytest.mark.parametrize("title", [OUR_TITLE, b""])
+def test_a_meter_under_our_own_title_or_none_is_refused(title: bytes) -> None:
+    """What we said ourselves would hold as its answer."""
+
+    def renamed(answer: bytes) -> bytes:
+        named = tlv(0xA4, tlv(0x04, TITLE))
+        content = answer[2:].replace(named, tlv(0xA4, tlv(0x04, title)))
+        return tlv(0x61, content) if named in answer else answer
+
+    with pytest.raises(AuthenticationBroken, match="no system title of its own"):
+        Association(greeting=renamed)
 
 
 def test_an_honest_answer_is_taken() -> None:
