@@ -9,8 +9,8 @@ import psycopg
 from faults import FieldCrewFault, OperatorFault
 from protocols.dlms.security import MOST_COUNTER
 
-# Anybody on the line can say that the meter's counter is so high, and what is used up stays so. No two systems
-# that share a key are further apart: it is a quarter of a million sessions.
+# Anybody on the line can say that the meter's counter is so high, and what is used up stays so. No two
+# systems that share a key are further apart: it is a quarter of a million sessions.
 _MOST_AHEAD = 1 << 24
 
 
