@@ -6,7 +6,7 @@ import statistics
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -49,6 +49,11 @@ CELESC_CHANNELS: Mapping[str, tuple[int, int]] = {
     "capacitive": (3, 11),
     "active_reverse": (4, 14),
 }
+# What an extended block shows whatever the meter is: direct flow. Those of reverse flow, which most meters do
+# not have, have channels once one of them has shown.
+DIRECT_REGISTERS = frozenset({"R1", "R3", "R6"})
+REVERSE_REGISTERS = frozenset({"R2", "R4", "R5"})
+_REVERSE_FACT = "has_reverse"
 # Silence after which a register's last value no longer stands for now (celesc_serial.md 2: 10 to 15 s).
 FRESH_S = 15.0
 REGISTER_DIGITS_SENT = 6
@@ -131,6 +136,9 @@ class StreamDecoder(Protocol):
     def shown(self) -> dict[str, object]:
         """The newest values, for a person who watches."""
 
+    def facts(self) -> dict[str, object]:
+        """What the head of the next session has to tell, so that it can be decoded alone."""
+
 
 class SsuDecoder:
     """SSU: counters that begin again with each interval (ssu.md 6).
@@ -141,14 +149,21 @@ class SsuDecoder:
 
     is_stranger = False
 
-    def __init__(self, profile: StreamProfile, interval_s: int, zone: tzinfo | None = None) -> None:
+    def __init__(
+        self,
+        profile: StreamProfile,
+        interval_s: int,
+        zone: tzinfo | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
         if profile.ssu is None:
             raise DeveloperFault("no model", where=profile.name, remedy="name one of the catalogue")
         settings = replace(profile.ssu.settings, interval_s=interval_s)
         self._stream = SsuStream(settings, profile.ssu.formats)
         self._assembler = IntervalAssembler(settings)
         self._newest: BlockFound | None = None
-        self._known: set[str] = set()
+        self._interval_s = interval_s
+        self._knows_reverse = bool(facts and facts.get(_REVERSE_FACT) == "yes")
         self._zone = zone
         self._clock_errors: deque[float] = deque(maxlen=CLOCK_SAMPLES)
         self.quality = Quality()
@@ -189,16 +204,18 @@ class SsuDecoder:
             self._clock_errors.append(told_s - arrived_at_s)
 
     def _slots(self, reading: IntervalReading, found: BlockFound) -> list[Slot]:
-        self._known |= reading.pulses.keys()
-        if not reading.is_complete:
+        if reading.pulses.keys() & REVERSE_REGISTERS:
+            self._knows_reverse = True
+        if reading.doubt is not None:
             detail = {"end_s": reading.end_s, "at_least": reading.pulses}
-            self.issues.append(Issue("decode", "an interval's end was not heard", detail))
+            day = _day(reading.end_s - self._interval_s, self._zone)
+            self.issues.append(Issue("decode", reading.doubt.value, detail, day=day))
             return []
         pulses = dict(reading.pulses)
-        if found.block.format is not Format.NORMAL:
-            # Present since the rollover: a register that showed in no block has counted nothing. R1 is always
-            # there, or a site that only feeds in would have no active energy.
-            pulses = dict.fromkeys(self._known | {"R1"}, 0) | pulses
+        if found.block.format is not Format.NORMAL and not reading.has_holes:
+            # Present since the rollover: a register that showed in no block has counted nothing.
+            known = DIRECT_REGISTERS | (REVERSE_REGISTERS if self._knows_reverse else frozenset())
+            pulses = dict.fromkeys(known, 0) | pulses
         return [
             Slot(reading.end_s, *SSU_CHANNELS[name], count, _block_record(reading, name))
             for name, count in sorted(pulses.items())
@@ -206,6 +223,9 @@ class SsuDecoder:
 
     def registers(self) -> dict[int, tuple[int, float]]:
         return {}
+
+    def facts(self) -> dict[str, object]:
+        return {_REVERSE_FACT: "yes"} if self._knows_reverse else {}
 
     def shown(self) -> dict[str, object]:
         if self._newest is None:
@@ -265,11 +285,14 @@ class CelescDecoder:
 
     clock_error_s: float | None = None  # the packet has no clock
 
-    def __init__(self, profile: StreamProfile, interval_s: int, serial: str | None = None) -> None:
+    def __init__(
+        self, profile: StreamProfile, interval_s: int, serial: str | None = None, zone: tzinfo | None = None
+    ) -> None:
         if profile.meter is None:
             raise DeveloperFault("no meter model", where=profile.name, remedy="name one of the catalogue")
         self._meter = profile.meter
         self._interval_s = interval_s
+        self._zone = zone
         self._serial = None if serial is None else serial.rjust(10, "0")
         self._stream = CelescStream()
         self._totals: dict[tuple[int, int], _Total] = {}
@@ -277,7 +300,7 @@ class CelescDecoder:
         self.issues: list[Issue] = []
         self.meter_number: str | None = None
         self.unknown: Counter[str] = Counter()
-        self._strangers: Counter[str] = Counter()
+        self._stranger_days: set[date] = set()
         self._heard_ours = False
         self._codes = {packet.code: packet.register for packet in profile.meter.packets}
 
@@ -299,10 +322,11 @@ class CelescDecoder:
         name = self._codes.get((packet.scope, packet.index))
         at_s = packet.arrived_at_s
         if self._serial not in (None, packet.meter_number):
-            if packet.meter_number not in self._strangers:
+            day = _day(at_s or 0.0, self._zone)
+            if day not in self._stranger_days:
+                self._stranger_days.add(day)
                 detail = {"meter_number": packet.meter_number, "expected": self._serial}
-                self.issues.append(Issue("decode", "packets of another meter", detail))
-            self._strangers[packet.meter_number] += 1
+                self.issues.append(Issue("decode", "packets of another meter", detail, day=day))
             return []
         self._heard_ours = True
         # Longer data of a known code has another, unconfirmed unit (section 4): told, not used.
@@ -321,7 +345,7 @@ class CelescDecoder:
 
     @property
     def is_stranger(self) -> bool:
-        return bool(self._strangers) and not self._heard_ours
+        return bool(self._stranger_days) and not self._heard_ours
 
     def _advance(self, known: _Total, number: str, record: Record) -> list[Slot]:
         if record.value >= known.register.modulus:
@@ -332,7 +356,8 @@ class CelescDecoder:
         if step.kind is StepKind.IMPOSSIBLE or step.kind is StepKind.EXCHANGE:
             before = None if known.last is None else known.last.value
             detail = {"channel": known.channel, "from": before, "to": record.value, "at_s": record.at_s}
-            self.issues.append(Issue("decode", f"a register's step is {step.kind.value}", detail))
+            day = _day(record.at_s, self._zone)
+            self.issues.append(Issue("decode", f"a register's step is {step.kind.value}", detail, day=day))
             known.at_end = None
         known.total += step.energy or 0
         known.last = record
@@ -362,23 +387,31 @@ class CelescDecoder:
             if one.last is not None
         }
 
+    def facts(self) -> dict[str, object]:
+        return {}
+
     def shown(self) -> dict[str, object]:
         values = {f"channel {channel}": value for channel, (value, _) in sorted(self.registers().items())}
         return {"meter_number": self.meter_number, **values, "unknown": dict(self.unknown)}
 
 
 def new_decoder(
-    profile: StreamProfile, interval_s: int, serial: str | None = None, zone: tzinfo | None = None
+    profile: StreamProfile,
+    interval_s: int,
+    serial: str | None = None,
+    zone: tzinfo | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> StreamDecoder:
     """The decoder of a profile.
 
     Args:
         serial: keeps other meters' packets out where packets carry a number.
-        zone: of the meter's clock, where the stream tells its time.
+        zone: of the meter's clock, where the stream tells its time, and of the days in issues.
+        facts: of the head of the session that is decoded.
     """
     if profile.protocol == SSU:
-        return SsuDecoder(profile, interval_s, zone)
-    return CelescDecoder(profile, interval_s, serial)
+        return SsuDecoder(profile, interval_s, zone, facts)
+    return CelescDecoder(profile, interval_s, serial, zone)
 
 
 def listen(capture: Capture, profile: str, context: MeterContext) -> tuple[StreamDecoder, list[Slot], int]:
@@ -389,7 +422,7 @@ def listen(capture: Capture, profile: str, context: MeterContext) -> tuple[Strea
     """
     interval_s = round(capture.number("interval_s", 900))
     name = capture.facts.get("profile", profile)
-    decoder = new_decoder(stream_profile(name), interval_s, context.serial, context.zone)
+    decoder = new_decoder(stream_profile(name), interval_s, context.serial, context.zone, capture.facts)
     return decoder, [slot for chunk in capture.chunks for slot in decoder.feed(chunk)], interval_s
 
 
@@ -457,3 +490,7 @@ def day_vectors(slots: Iterable[Slot], interval_s: int, zone: timezone) -> tuple
         found[key].pulses[index] = slot.pulses
         found[key].present[index] = True
     return tuple(found[key] for key in sorted(found))
+
+
+def _day(at_s: float, zone: tzinfo | None) -> date:
+    return datetime.fromtimestamp(at_s, zone or UTC).date()

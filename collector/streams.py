@@ -315,6 +315,7 @@ class _Reader:
                 "profile": self._target.profile,
                 "interval_s": self._target.interval_s,
                 "rate_bit_s": self._line.state.rate_bit_s,
+                **self._decoder.facts(),
             }
         )
         await self._write(_HEAD, [(now, head)])

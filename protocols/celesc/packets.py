@@ -98,7 +98,7 @@ class CelescStream:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._stamps: deque[float | None] = deque()
+        self._stamps: list[float | None] = []
         self._base = 0
         self._last_at: float | None = None
         self._events: deque[Packet | Skipped] = deque()
@@ -208,8 +208,7 @@ class CelescStream:
 
     def _pop(self, count: int) -> None:
         del self._buffer[:count]
-        for _ in range(count):
-            self._stamps.popleft()
+        del self._stamps[:count]
         self._base += count
 
 

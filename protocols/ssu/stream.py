@@ -16,6 +16,9 @@ from protocols.ssu.settings import SsuSettings
 
 # A block lasts a second; what is older than this many octets without a block is noise. Bounds memory.
 MAX_BUFFER = 1024
+# The longest demand interval there is. A countdown from more than the registry's interval is no noise: the
+# assembler tells that the interval is wrong.
+LONGEST_INTERVAL_S = 3600
 # Longest run of lost seconds after which a countdown is still believed to be the same interval's.
 MAX_LOST_SECONDS = 3
 
@@ -53,10 +56,11 @@ class SsuStream:
         self, settings: SsuSettings | None = None, formats: tuple[Format, ...] | None = None
     ) -> None:
         self.settings = settings or SsuSettings()
+        self._most_left_s = max(self.settings.interval_s, LONGEST_INTERVAL_S)
         self._formats = formats or (Format.NORMAL, Format.EXTENDED)
         self._locked: Format | None = formats[0] if formats and len(formats) == 1 else None
         self._buffer = bytearray()
-        self._stamps: deque[float | None] = deque()
+        self._stamps: list[float | None] = []
         self._breaks: set[int] = set()  # stream offsets at which a burst begins
         self._base = 0  # stream offset of the buffer's first octet
         self._last_at: float | None = None
@@ -100,7 +104,7 @@ class SsuStream:
             return None
         octets = bytes(self._buffer[start : start + length])
         block = decode_block(octets, self.settings.mixed_hour_post)
-        if isinstance(block, Refused) or block.seconds_left > self.settings.interval_s:
+        if isinstance(block, Refused) or block.seconds_left > self._most_left_s:
             return None
         return BlockFound(block, self._stamps[start], self._base + start, octets)
 
@@ -243,8 +247,7 @@ class SsuStream:
 
     def _pop(self, count: int) -> None:
         del self._buffer[:count]
-        for _ in range(count):
-            self._stamps.popleft()
+        del self._stamps[:count]
         self._base += count
         self._breaks = {place for place in self._breaks if place >= self._base}
 

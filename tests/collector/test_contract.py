@@ -115,14 +115,12 @@ class Way:
     Attributes:
         kwh_off: by how much an interval may differ, for what carries whole kWh only.
         reactive: channels of reactive energy, each with the columns of the truth that it counts.
-        shows_late: a reactive channel begins with its first energy.
     """
 
     bring: Callable[[Database, Path], None]
     kwh_off: float = 0.0
     kwh_per_pulse: float = PULSE_KWH
     reactive: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: {2: (1,), 3: (2,)})
-    shows_late: bool = False
 
 
 SOURCE = STATION.meter.spec.source
@@ -134,8 +132,8 @@ WAYS = {
     "dlms-gmac": Way(over_dlms("dlms-test-gmac")),
     # A normal block has one reactive counter for both signs (ssu.md 2).
     "ssu-normal": Way(over_a_stream("ssu-normal", SsuOutput(SOURCE, Format.NORMAL)), reactive={2: (1, 2)}),
-    # A block shows the registers of its quadrant only: until then they have no channel.
-    "ssu-extended": Way(over_a_stream("ssu-extended", SsuOutput(SOURCE)), shows_late=True),
+    # A block shows the registers of its quadrant only: the others count nothing.
+    "ssu-extended": Way(over_a_stream("ssu-extended", SsuOutput(SOURCE))),
     "ssu-mixed": Way(over_a_stream("ssu-mixed", SsuOutput(SOURCE, Format.MIXED))),
     # The conflict of the hour post (ssu.md 4) does not touch what is counted.
     "ssu-mixed-other-post": Way(
@@ -184,8 +182,7 @@ def test_the_same_load_gives_the_same_intervals_and_so_does_the_evidence_alone(
             db, "SELECT pulses FROM reading_day WHERE day = %s AND channel = %s", DAY, channel
         )
         counted = truth(STATION)[:, columns].sum(axis=1).tolist()
-        first = next(slot for slot, count in enumerate(counted) if count) if way.shows_late else 0
-        assert pulses == [None] * first + counted[first:]
+        assert pulses == counted
     assert query(db, "SELECT reason FROM quarantine") == []
 
     # Whoever finds the session open decodes its frames anew: nothing else is asked, nothing comes twice.

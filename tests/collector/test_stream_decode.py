@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -15,7 +16,8 @@ from collector.stream_profiles import STREAM_PROFILES
 from protocols.captures import Chunk
 from protocols.celesc import encode_packet
 from protocols.celesc.catalogue import meter_named
-from protocols.ssu import Format
+from protocols.ssu import Format, decode_block
+from protocols.ssu.intervals import Doubt
 from simulator.curves import GeneratedLoad
 from simulator.grid import MARKET_ZONE, local_seconds
 from simulator.stream_output import BadLine, CelescOutput, SsuOutput, StreamOutput
@@ -78,8 +80,41 @@ def test_ssu_gives_the_pulses_that_the_meter_counted(profile: str, block_format:
         if block_format is Format.NORMAL:
             assert by_channel(found, 2)[number] == counted[1] + counted[2]
         else:
-            # A register that has not shown yet gives no channel; from then on what it lacks is zero.
-            assert [by_channel(found, 2).get(number, 0), by_channel(found, 3).get(number, 0)] == counted[1:]
+            # A register that does not show has counted nothing.
+            assert [by_channel(found, 2)[number], by_channel(found, 3)[number]] == counted[1:]
+    # No channel of reverse flow until one has shown; a mixed block shows all.
+    assert bool(by_channel(found, 4)) == (block_format is Format.MIXED)
+
+
+@pytest.mark.req("TR-5.5e")
+def test_who_has_fed_in_once_has_a_reverse_channel_in_every_later_session() -> None:
+    blocks = heard(SsuOutput(SOURCE), FIRST - 40, 1000)
+    zone, name = MARKET_ZONE, STREAM_PROFILES["ssu-extended"]
+    fed_in = [
+        Chunk(chunk.at_s, replace(decode_block(chunk.octets), quadrant=3, active_pulses=0).encode())
+        if 400 <= number < 420
+        else chunk
+        for number, chunk in enumerate(blocks)
+    ]
+    decoder = new_decoder(name, 300, None, zone)
+    assert decoder.facts() == {}
+    found = [slot for chunk in fed_in for slot in decoder.feed(chunk)]
+    # Of the interval before the first one there is nothing to say.
+    assert [slot.pulses for slot in found if slot.channel == 4] == [0, 0]
+    later = new_decoder(name, 300, None, zone, {name: str(fact) for name, fact in decoder.facts().items()})
+    again = [slot for chunk in blocks for slot in later.feed(chunk)]
+    assert [slot.pulses for slot in again if slot.channel == 4] == [0, 0, 0]
+
+
+@pytest.mark.req("TR-5.5e")
+@pytest.mark.parametrize(("profile", "block_format"), [("ssu", Format.EXTENDED), ("ssu", Format.NORMAL)])
+def test_a_meter_whose_interval_is_not_the_registrys_gives_no_readings_and_says_so(
+    profile: str, block_format: Format
+) -> None:
+    chunks = heard(SsuOutput(replace(SOURCE, interval_s=900), block_format), FIRST - 40, 2800)
+    decoder = new_decoder(STREAM_PROFILES[profile], 300, None, MARKET_ZONE)
+    assert not [slot for chunk in chunks for slot in decoder.feed(chunk)]
+    assert {(issue.reason, issue.day) for issue in decoder.issues} == {(Doubt.WRONG_LENGTH.value, DAY)}
 
 
 @pytest.mark.req("TR-5.5e", "X-sim")
