@@ -7,10 +7,11 @@ shown, and must agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta, tzinfo
 from fractions import Fraction
+from typing import Any
 
 from collector.decoded import Frame
 from collector.dlms_decode import (
@@ -57,6 +58,29 @@ class FramePart:
     octets: bytes
     payload: bytes
     is_plain: bool
+
+
+_PART = frozenset(one.name for one in fields(FramePart))
+_TOLD_BY_FRAME = {"frame_seq": "seq", "frame_at": "at", "is_plain": "is_plain", "payload": "payload"}
+_REFERENCE = ("frame_seq", "first_octet", "octets")
+
+
+def with_frames_once(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """A reading of a trace as a document: each frame once under `frames`, parts that name it by its number."""
+    frames: dict[int, dict[str, Any]] = {}
+
+    def referred(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [referred(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        if value.keys() != _PART:
+            return {key: referred(one) for key, one in value.items()}
+        frames[value["frame_seq"]] = {name: value[key] for key, name in _TOLD_BY_FRAME.items()}
+        return {key: value[key] for key in _REFERENCE}
+
+    told = {key: referred(value) for key, value in reading.items()}
+    return told | {"frames": [frames[number] for number in sorted(frames)]}
 
 
 @dataclass(frozen=True)

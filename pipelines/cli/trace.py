@@ -52,11 +52,21 @@ def trace(
         with Database.open(settings) as db:
             found = explain(db, profile, uc, at, version=version or None)
     if as_json:
-        emit_json(_plain(asdict(found) | {"is_identical": found.is_identical}))
+        emit_json(_document(found))
     else:
         console.print(tree(found), highlight=False)
     if not found.is_identical:
         raise typer.Exit(EXIT_ATTENTION)
+
+
+def _document(found: Trace) -> dict[str, Any]:
+    from pipelines.dlms_evidence import with_frames_once
+
+    told = asdict(found) | {"is_identical": found.is_identical}
+    for one in (told, *told["inputs"]):
+        if one["reading"] is not None:
+            one["reading"] = with_frames_once(one["reading"])
+    return {key: _plain(value) for key, value in told.items()}
 
 
 def _plain(value: Any) -> Any:

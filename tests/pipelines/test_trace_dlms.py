@@ -13,7 +13,7 @@ from assets.derivation import derive
 from ccee.profile import load_profile
 from collector.decoded import MeterContext
 from collector.dlms_decode import decode_dlms
-from pipelines.cli.trace import _plain, tree
+from pipelines.cli.trace import _document, _plain, tree
 from pipelines.dlms_evidence import locate_row
 from pipelines.evidence import Evidence
 from pipelines.trace import Trace, trace
@@ -173,6 +173,27 @@ def test_it_is_shown_to_people_and_to_programs(embedded_db, secrets, model):
     assert told["rows"][1]["value"]["octets"][0]["octets"].startswith("15 ")
     for secret in (dlms.PASSWORD.encode().hex(" "), dlms.KEYS.encryption.hex(" ")):
         assert secret not in json.dumps(_plain(asdict(found)), default=str)
+
+
+@pytest.mark.parametrize("model", ["dlms-test-hdlc", "dlms-test-gmac"])
+def test_a_program_is_told_each_frame_once(embedded_db, secrets, model):
+    ready, _, _, _ = scenario(embedded_db, secrets, model=model, spec=TOTALS)
+    found = traced(ready, 40)
+    told = json.loads(json.dumps(_document(found), default=str))["reading"]
+    place = found.reading.dlms
+    for row, shown in zip(place.rows, told["dlms"]["rows"], strict=True):
+        for part, reference in zip(row.value.octets, shown["value"]["octets"], strict=True):
+            assert reference.keys() == {"frame_seq", "first_octet", "octets"}
+            (frame,) = [frame for frame in told["frames"] if frame["seq"] == reference["frame_seq"]]
+            assert bytes.fromhex(frame["payload"]) == part.payload
+            assert frame["at"] == str(part.frame_at)
+            assert frame["is_plain"] == part.is_plain == ("gmac" in model)
+            first = reference["first_octet"] - 1
+            octets = bytes.fromhex(reference["octets"])
+            assert octets == part.octets == part.payload[first : first + len(octets)]
+    numbers = [frame["seq"] for frame in told["frames"]]
+    assert numbers == sorted(set(numbers))
+    assert json.dumps(told).count('"payload"') == len(numbers)
 
 
 def _frames(conn, session_id):
