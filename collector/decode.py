@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,26 @@ class _MemoryAnswer:
     may_begin_until: datetime | None = None
     is_moved: bool = False
     payloads: list[bytes] = field(default_factory=list)
+    seqs: list[int] = field(default_factory=list)
     has_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakenMemory:
+    """A memory whose words became readings, and the frames that they stand in.
+
+    Attributes:
+        group: of channels, from 0.
+        first_end: of its first interval, as the meter's clock has it, naive.
+        intervals: as many as its words count, of which a broken answer holds only the first.
+        seqs: `Frame.seq` of its blocks, in order.
+    """
+
+    group: int
+    first_end: datetime
+    interval_s: int
+    intervals: int
+    seqs: tuple[int, ...]
 
 
 def decode_session(
@@ -95,13 +114,24 @@ def decode_session(
     Args:
         has_times: False where `Frame.at` says nothing (a file): no drift, no check that depends on it.
     """
-    reader = _Reader(profile, context, has_times)
+    return _read(stored, _Reader(profile, context, has_times))[0]
+
+
+def memories_taken(
+    stored: Iterable[Frame], profile: MeterProfile, *, has_times: bool = True
+) -> list[TakenMemory]:
+    """Where the readings come from that `decode_session` makes of these frames; of two, the first counts."""
+    nobody = MeterContext(meter_id=0, serial="", active_channel=0, zone=UTC)
+    return _read(stored, _Reader(profile, nobody, has_times))[1]
+
+
+def _read(stored: Iterable[Frame], reader: _Reader) -> tuple[Decoded, list[TakenMemory]]:
     for frame in stored:
         if frame.is_sent:
             reader.sent(frame)
         elif frame.crc_ok:
             reader.received(frame)
-    return reader.finish()
+    return reader.finish(), reader.taken
 
 
 class _Reader:
@@ -132,6 +162,7 @@ class _Reader:
         self._absent: set[int] = set()
         self._last_end: datetime | None = None
         self._vectors: dict[tuple[int, date], DayVector] = {}
+        self.taken: list[TakenMemory] = []
 
     def sent(self, frame: Frame) -> None:
         self._sent_at = frame.at if self._has_times else None
@@ -162,7 +193,7 @@ class _Reader:
         try:
             content = wire.unwrap_response(frame.payload, self._profile.addressing)
             if content[0] in MEMORY_CODES:
-                self._memory_block(content, frame.at)
+                self._memory_block(content, frame)
                 return
             response = decode_response(content)
         except RemoteProtocolError as error:
@@ -267,7 +298,7 @@ class _Reader:
             where = f"answer {response.code:02X}, field {problem.name}"
             self._issue("decode", f"{where}: {problem.reason}", detail)
 
-    def _memory_block(self, content: bytes, at: datetime) -> None:
+    def _memory_block(self, content: bytes, frame: Frame) -> None:
         serial, mark = content[1:5].hex().upper(), block_mark(content)
         self._serial = self._serial or serial
         memory = self._memories[-1] if self._memories else None
@@ -287,8 +318,9 @@ class _Reader:
             self._issue("decode", f"memory block {number} where {expected} belongs", detail)
             return
         if not held and memory.may_begin_until is not None:
-            memory.is_moved = at >= memory.may_begin_until
+            memory.is_moved = frame.at >= memory.may_begin_until
         memory.payloads.append(payload)
+        memory.seqs.append(frame.seq)
         memory.has_last = is_last
 
     def _block_number(self, position: int) -> int:
@@ -357,6 +389,8 @@ class _Reader:
         got = payloads_to_words(memory.payloads, words, self._profile.packing)
         intervals = split_channels(got, sign_bit=self._profile.sign_bit)
         first_end = last_end - timedelta(seconds=(words // CHANNELS_PER_GROUP - 1) * interval_s)
+        count = words // CHANNELS_PER_GROUP
+        self.taken.append(TakenMemory(memory.group, first_end, interval_s, count, tuple(memory.seqs)))
         if memory.code != 0x27:
             self._last_end = max(self._last_end or last_end, last_end)
         for vector in self._cut(intervals, first_end, interval_s, parameters, memory.group):

@@ -1,33 +1,27 @@
 """Which octets of which frame, or of which imported file, carry one count of a mass memory.
 
-What belongs here: walking the evidence of a session to the place of one interval's word. The value
-itself comes from `collector.decode`, the function that made the reading; both are shown, and must agree.
+What belongs here: the place of one interval's word in the evidence of a session. `collector.decode` tells
+which blocks became readings; the count in their octets and the value that was stored must agree.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import psycopg
 
-from collector.decode import MEMORY_CODES, PARAMETERS_OF
+from collector.decode import memories_taken
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.public_files import TEXT, lay_out
 from collector.public_import import file_name_of
 from collector.store import decoder_of
-from protocols.nbr14522.errors import RemoteProtocolError
-from protocols.nbr14522.frames import (
-    RESPONSE_CONTENT_SIZE,
-    Addressing,
-    unwrap_command,
-    unwrap_response,
-)
-from protocols.nbr14522.memory import CHANNELS_PER_GROUP, WORDS_PER_BLOCK, unpack_words
-from protocols.nbr14522.messages import Parameters, block_mark, decode_request, decode_response
+from protocols.nbr14522.frames import RESPONSE_CONTENT_SIZE, Addressing, unwrap_response
+from protocols.nbr14522.memory import CHANNELS_PER_GROUP, WORDS_PER_BLOCK, split_channels, unpack_words
+from protocols.nbr14522.messages import block_mark
 from protocols.nbr14522.profile import MeterProfile
 from protocols.public_format.scan import scan_text
 from protocols.public_format.text import CELL, CELLS_FROM, CURRENT, LINE, PREVIOUS, WORDS_PER_LINE
@@ -47,7 +41,7 @@ class Word:
         first_octet: 1-based in the frame as it travelled; the count shares three octets with a neighbour.
         octets: those three.
         payload: the whole frame, CRC included.
-        pulses: the count that the three octets hold.
+        pulses: the count that the three octets hold, with the sign that the profile gives it.
     """
 
     frame_seq: int
@@ -62,7 +56,12 @@ class Word:
 
 
 def locate_word(
-    frames: Iterable[Frame], profile: MeterProfile, interval_end: datetime, channel: int
+    frames: Sequence[Frame],
+    profile: MeterProfile,
+    interval_end: datetime,
+    channel: int,
+    *,
+    has_times: bool = True,
 ) -> Word | None:
     """Find the count of one interval; None where the session's frames do not hold it.
 
@@ -70,14 +69,39 @@ def locate_word(
         frames: of one session, in order.
         interval_end: naive, as the meter's clock has it.
         channel: 1-based.
+        has_times: see `collector.decode.decode_session`.
     """
-    walker = _Walker(profile, interval_end, channel)
-    for frame in frames:
-        if frame.is_sent:
-            walker.sent(frame)
-        elif frame.crc_ok:
-            walker.received(frame)
-    return walker.found
+    group, column = divmod(channel - 1, CHANNELS_PER_GROUP)
+    for memory in memories_taken(frames, profile, has_times=has_times):
+        interval, rest = divmod(interval_end - memory.first_end, timedelta(seconds=memory.interval_s))
+        if memory.group != group or rest or not 0 <= interval < memory.intervals:
+            continue
+        block, place = divmod(interval * CHANNELS_PER_GROUP + column, WORDS_PER_BLOCK)
+        if block < len(memory.seqs):
+            frame = next(one for one in frames if one.seq == memory.seqs[block])
+            return _word(frame, profile, place)
+    return None
+
+
+def _word(frame: Frame, profile: MeterProfile, place: int) -> Word:
+    """The word at a place, from 0, of a memory block's frame."""
+    content = unwrap_response(frame.payload, profile.addressing)
+    mark = block_mark(content)
+    assert mark is not None  # The decoder takes no block without one.
+    offset = _FIRST_DATA_OCTET - 1 + place // 2 * _OCTETS_OF_A_PAIR
+    octets = content[offset : offset + _OCTETS_OF_A_PAIR]
+    words = unpack_words(octets, profile.packing)
+    return Word(
+        frame_seq=frame.seq,
+        frame_at=frame.at,
+        command=f"{content[0]:02X}",
+        block=mark[0],
+        word=place + 1,
+        first_octet=frame.payload.index(content) + offset + 1,
+        octets=octets,
+        payload=frame.payload,
+        pulses=int(split_channels(words, 1, sign_bit=profile.sign_bit)[place % 2, 0]),
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +139,7 @@ def locate_in_file(
     """
     plain = replace(profile, addressing=Addressing.P0)
     layout = lay_out(format_name, octets, plain)
-    word = locate_word(layout.frames, plain, interval_end, channel)
+    word = locate_word(layout.frames, plain, interval_end, channel, has_times=False)
     if word is None:
         return None
     if format_name == TEXT:
@@ -208,86 +232,3 @@ class Evidence:
             if (vector.channel, vector.day) == (context.active_channel, day) and vector.present[index]:
                 return int(vector.pulses[index])
         return None
-
-
-class _Walker:
-    """Follows commands and answers; keeps the first frame that holds the word."""
-
-    def __init__(self, profile: MeterProfile, interval_end: datetime, channel: int) -> None:
-        self._profile = profile
-        self._end = interval_end
-        self._group, self._column = divmod(channel - 1, CHANNELS_PER_GROUP)
-        self._parameters: dict[int, Parameters] = {}
-        self._asked_group = 0
-        self._code = 0
-        self._blocks_seen = 0
-        self._last_block = b""
-        self.found: Word | None = None
-
-    def sent(self, frame: Frame) -> None:
-        request = decode_request(unwrap_command(frame.payload, self._profile.addressing))
-        code = request.octets[0]
-        is_continuation = code == self._code and code in MEMORY_CODES and bool(request.octets[4])
-        if is_continuation:
-            return
-        self._code, self._blocks_seen, self._last_block = code, 0, b""
-        # The group of the last parameters stays the visible one.
-        self._asked_group = getattr(request, "group", self._asked_group) or 0
-
-    def received(self, frame: Frame) -> None:
-        try:
-            content = unwrap_response(frame.payload, self._profile.addressing)
-            if content[0] in MEMORY_CODES and content[0] == self._code:
-                self._block(frame, content)
-                return
-            response = decode_response(content)
-        except RemoteProtocolError:
-            return  # Evidence that is no answer: the decoder has put it into quarantine.
-        if isinstance(response, Parameters):
-            self._parameters[response.code] = response
-
-    def _block(self, frame: Frame, content: bytes) -> None:
-        payload = content[_FIRST_DATA_OCTET - 1 :]
-        if content == self._last_block:
-            return  # The block came again because the acknowledgement was lost.
-        self._last_block = content
-        first_word = self._blocks_seen * WORDS_PER_BLOCK
-        self._blocks_seen += 1
-        index = self._word_index()
-        mark = block_mark(content)
-        if index is None or mark is None or self.found or not 0 <= index - first_word < WORDS_PER_BLOCK:
-            return
-        place = index - first_word
-        offset = place // 2 * _OCTETS_OF_A_PAIR
-        octets = payload[offset : offset + _OCTETS_OF_A_PAIR]
-        prefix = frame.payload.index(content[:RESPONSE_CONTENT_SIZE])
-        self.found = Word(
-            frame_seq=frame.seq,
-            frame_at=frame.at,
-            command=f"{content[0]:02X}",
-            block=mark[0],
-            word=place + 1,
-            first_octet=prefix + _FIRST_DATA_OCTET + offset,
-            octets=octets,
-            payload=frame.payload,
-            pulses=int(unpack_words(octets, self._profile.packing)[place % 2]),
-        )
-
-    def _word_index(self) -> int | None:
-        """Position of the word in the whole answer, from the parameters that announced it."""
-        parameters = next(
-            (self._parameters[code] for code in PARAMETERS_OF[self._code] if code in self._parameters), None
-        )
-        if parameters is None or self._asked_group != self._group:
-            return None
-        is_previous = self._code == 0x27
-        words = parameters.words_previous if is_previous else parameters.words_current
-        last_end = parameters.last_reset if is_previous else parameters.last_interval_end
-        if words is None or last_end is None or not parameters.memory_interval_s:
-            return None
-        behind, rest = divmod((last_end - self._end).total_seconds(), parameters.memory_interval_s)
-        interval = words // CHANNELS_PER_GROUP - 1 - int(behind)
-        # Later than the last interval there is only filler.
-        if rest or behind < 0 or interval < 0:
-            return None
-        return interval * CHANNELS_PER_GROUP + self._column

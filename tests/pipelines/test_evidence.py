@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from collector.decode import decode_session
+from collector.decoded import Frame
 from pipelines.evidence import locate_word
 from protocols.nbr14522.memory import unpack_words
+from protocols.nbr14522.messages import LimitUnit
+from protocols.nbr14522.profile import LimitedCount
 from protocols.nbr14522.profiles import DEFAULT, P2_GENERIC, P8_GENERIC
-from tests.collector.exchanges import Exchange, parameters, ramp
+from tests.collector.exchanges import CONTEXT, STARTED, Exchange, parameters, ramp
 
 INTERVALS = 12 * 27
 FIRST_END = datetime(2026, 11, 20, 0, 5)
@@ -58,3 +63,57 @@ def test_a_damaged_block_is_passed_over():
     found = locate_word(exchange.frames, DEFAULT, FIRST_END + 60 * STEP, 1)
     assert found is not None
     assert found.pulses == words[180]
+
+
+@pytest.mark.req("X-trace")
+def test_a_command_whose_secret_was_taken_out_keeps_nothing_from_being_found():
+    words = ramp(INTERVALS)
+    exchange = Exchange().ask(0x21).answer(parameters())
+    request = bytes([0x11]) + bytes.fromhex("000001") + bytes(62)
+    exchange.frames.append(Frame(len(exchange.frames), STARTED, True, True, request))
+    exchange.ask(0x26).memory(0x26, words)
+    found = locate_word(exchange.frames, DEFAULT, FIRST_END + 200 * STEP, 1)
+    assert found is not None
+    assert found.pulses == words[600]
+
+
+@pytest.mark.req("X-trace")
+@pytest.mark.parametrize(
+    ("profile", "limited"),
+    [
+        (replace(DEFAULT, sign_bit=True), False),
+        (replace(DEFAULT, limited_count=LimitedCount.WHOLE), True),
+        (replace(DEFAULT, limited_count=LimitedCount.LIMITED), True),
+    ],
+    ids=["reverse flow", "51 counts the whole memory", "51 counts the limited part"],
+)
+def test_the_place_is_the_decoders_whatever_the_profile_says(profile, limited):
+    words = ramp(288)
+    announced = 3 * 12 * 27 if profile.limited_count is LimitedCount.WHOLE and limited else len(words)
+    exchange = Exchange(profile)
+    exchange.ask(0x51, unit=LimitUnit.DAYS, amount=1).answer(parameters(0x51, words_current=announced))
+    exchange.ask(0x52).memory(0x52, words)
+    decoded = decode_session(exchange.frames, profile, CONTEXT)
+    seen = 0
+    for vector in decoded.vectors:
+        for slot in vector.present.nonzero()[0].tolist():
+            end = datetime.combine(vector.day, datetime.min.time()) + (slot + 1) * STEP
+            found = locate_word(exchange.frames, profile, end, vector.channel)
+            assert found is not None
+            assert found.pulses == vector.pulses[slot]
+            seen += 1
+    assert seen == len(words)
+
+
+@pytest.mark.req("X-trace")
+def test_a_block_that_the_decoder_did_not_take_is_not_pointed_at():
+    words = ramp(INTERVALS)
+    exchange = Exchange().ask(0x21).answer(parameters()).ask(0x26)
+    blocks = exchange.memory_frames(0x26, words)
+    # The fourth comes too early; then the rest in order.
+    for number in (0, 1, 3, 2, 3, 4, 5):
+        exchange.block(blocks[number])
+    place = 2 * 166
+    found = locate_word(exchange.frames, DEFAULT, FIRST_END + (place // 3 + 1) * STEP, 1)
+    assert found is not None
+    assert (found.block, found.pulses) == (3, words[(place // 3 + 1) * 3])
