@@ -125,6 +125,8 @@ def _read(file: Path | None) -> tuple[bytes, str]:
     where = "stdin" if file is None or str(file) == "-" else str(file)
     try:
         if where == "stdin":
+            if sys.stdin is None:
+                raise OperatorFault("nothing to read", where=where, remedy="give --hex or --file")
             octets = sys.stdin.buffer.read(MAX_OCTETS + 1)
         else:
             with Path(where).open("rb") as opened:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from faults import OperatorFault
 from pipelines.cli.decode import app
-from pipelines.cli.decode_input import unhex
+from pipelines.cli.decode_input import raw_octets, unhex
 from protocols.nbr14522.frames import Addressing, wrap_response
 from protocols.nbr14522.memory import words_to_payloads
 from protocols.nbr14522.messages import NotImplementedAnswer, Parameters, memory_blocks
@@ -108,3 +109,10 @@ def test_blanks_of_any_kind_between_digits_take_no_memory_of_their_own() -> None
     finally:
         tracemalloc.stop()
     assert peak < 3 * len(text)
+
+
+def test_without_a_standard_input_it_is_said_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.cli.decode_input.sys.stdin", None)
+    with pytest.raises(OperatorFault, match="nothing to read") as told:
+        raw_octets(None, None)
+    assert "--file" in told.value.remedy
