@@ -123,8 +123,13 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> str:
 
 def _lot(lot: LotVerdict) -> str:
     words, css = _LOT[lot.status]
-    missing = max(0, lot.sample - (lot.inspected - lot.inconclusive))
-    more = f" – faltam {missing} medidores com resultado" if lot.status is LotStatus.INCOMPLETE else ""
+    more = ""
+    if lot.status is LotStatus.INCOMPLETE:
+        missing = lot.sample - (lot.inspected - lot.inconclusive)
+        if missing > 0:
+            more = f" – {_counted(missing, 'falta', 'medidor')} com resultado"
+        else:
+            more = " – regravar os inconclusivos, que ainda decidem"
     facts = [
         ("Tamanho do lote", str(lot.size)),
         ("Amostra", str(lot.sample)),
@@ -213,3 +218,8 @@ def _said(remark: Remark, about: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.2f}".replace(".", ",") if abs(value) < 100 else f"{value:.0f}"
+
+
+def _counted(count: int, verb: str, noun: str) -> str:
+    """As "falta 1 medidor" and "faltam 2 medidores"."""
+    return f"{verb} 1 {noun}" if count == 1 else f"{verb}m {count} {noun}es"

@@ -156,7 +156,8 @@ _COLOURS = {Status.PASS: "green", Status.FAIL: "red", Status.INCONCLUSIVE: "yell
 
 
 def _show(verdicts: list[MeterVerdict], judged: LotVerdict | None) -> None:
-    table = Table("meter", "verdict", "packets", "rules not passed", "recording", box=None)
+    table = Table("meter", "verdict", "packets", "rules not passed", box=None)
+    table.add_column("recording", overflow="fold")
     for verdict in verdicts:
         colour = _COLOURS[verdict.status]
         open_rules = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 
@@ -112,7 +112,12 @@ class Criteria:
 
 @dataclass(frozen=True)
 class MeterVerdict:
-    """One meter's inspection. `registers`: last value seen by code."""
+    """One meter's inspection.
+
+    Attributes:
+        plate: number that its plate says, where the recording or the inspector told it.
+        registers: last value seen by code.
+    """
 
     source: str
     meter_number: str
@@ -122,6 +127,7 @@ class MeterVerdict:
     rate_bit_s: int
     findings: tuple[Finding, ...]
     registers: dict[str, int] = field(default_factory=dict)
+    plate: str = ""
 
     @property
     def status(self) -> Status:
@@ -142,12 +148,14 @@ class _Recording:
         self.resolution_s = capture.number("resolution_s", DEFAULT_RESOLUTION_S)
         self.stamps: list[float] = []
         self.is_stamped: list[bool] = []
+        self._came_alone: list[bool] = []
         stream = CelescStream()
         for chunk in capture.chunks:
             # Without stamps: a packet with an illegal pause is judged here, not dropped as a reader would.
             stream.receive(chunk.octets)
             self.stamps += [chunk.at_s + place * self.octet_s for place in range(len(chunk.octets))]
             self.is_stamped += [place == 0 for place in range(len(chunk.octets))]
+            self._came_alone += [len(chunk.octets) == 1] * len(chunk.octets)
         stream.close()
         events: list[Packet | Skipped] = []
         while (event := stream.next_event()) is not None:
@@ -164,6 +172,10 @@ class _Recording:
     def end(self, packet: Packet) -> int:
         """Offset after the packet's last octet."""
         return packet.offset + HEAD + 2 + len(packet.data) + _CRC_OCTETS
+
+    def is_measured(self, place: int) -> bool:
+        """Whether the silence before an octet is: both sides of it came alone."""
+        return self._came_alone[place - 1] and self._came_alone[place]
 
     def idle_bits(self, place: int) -> float:
         """Silence before an octet, in bit times."""
@@ -195,7 +207,7 @@ def judge_meter(
     criteria = criteria or Criteria()
     rate = round(capture.number("rate_bit_s", model.rate_bit_s))
     recording = _Recording(capture, rate)
-    expected = number or capture.facts.get("meter")
+    expected = _plate(number or capture.facts.get("meter", ""))
     packets = recording.packets
     if packets:
         findings: tuple[Finding, ...] = (
@@ -218,14 +230,20 @@ def judge_meter(
         )
     return MeterVerdict(
         source=source,
-        meter_number=packets[0].meter_number if packets else expected or "",
+        meter_number=packets[0].meter_number if packets else expected,
         model=model.code,
         duration_s=capture.duration_s,
         packets=len(packets),
         rate_bit_s=rate,
         findings=findings,
         registers={_code(packet): packet.value for packet in packets if packet.value is not None},
+        plate=expected,
     )
+
+
+def _plate(text: str) -> str:
+    """A number as packets tell it, with all ten digits; "" where none is known."""
+    return text.strip().rjust(10, "0") if text.strip() else ""
 
 
 def _code(packet: Packet) -> str:
@@ -248,7 +266,7 @@ def _rate(recording: _Recording, capture: Capture) -> Finding:
         return Finding(Rule.RATE, Status.FAIL, remarks=((Remark.RATE_NOT_ADMITTED, str(nominal)),))
     if "measured_rate_bit_s" in capture.facts:
         measured = capture.number("measured_rate_bit_s", nominal)
-        uncertainty = capture.number("measured_rate_uncertainty", 1e-9)
+        uncertainty = capture.number("measured_rate_uncertainty", 0.0)
         remark = Remark.RATE_BY_INSTRUMENT
     else:
         estimate = _rate_by_stamps(recording)
@@ -306,25 +324,34 @@ def _rate_by_stamps(recording: _Recording) -> tuple[float, float] | None:
 
 
 def _gap_inside(recording: _Recording) -> Finding:
-    gaps = [
-        recording.idle_bits(place)
-        for packet in recording.packets
-        for place in range(packet.offset + 1, recording.end(packet))
-        if recording.is_stamped[place]
+    places = [
+        place for packet in recording.packets for place in range(packet.offset + 1, recording.end(packet))
     ]
-    longest = max(gaps, default=0.0)
-    return _gap(Rule.GAP_INSIDE, recording, longest, -math.inf, MAX_IDLE_BITS_INSIDE)
+    known = list(filter(recording.is_measured, places))
+    longest = max(map(recording.idle_bits, known), default=0.0)
+    found = _gap(Rule.GAP_INSIDE, recording, longest, -math.inf, MAX_IDLE_BITS_INSIDE)
+    return found if len(known) == len(places) else _unproven(found)
 
 
 def _gap_between(recording: _Recording) -> Finding:
-    gaps = [
-        recording.idle_bits(after.offset)
-        for before, after in pairwise(recording.packets)
-        if recording.end(before) == after.offset
+    places = [
+        after.offset for before, after in pairwise(recording.packets) if recording.end(before) == after.offset
     ]
-    if not gaps:
+    if not places:
         return Finding(Rule.GAP_BETWEEN, Status.INCONCLUSIVE, remarks=((Remark.TOO_SHORT, ""),))
-    return _gap(Rule.GAP_BETWEEN, recording, min(gaps), MIN_GAP_BITS_BETWEEN, math.inf)
+    known = list(filter(recording.is_measured, places))
+    if not known:
+        return Finding(Rule.GAP_BETWEEN, Status.INCONCLUSIVE, remarks=((Remark.STAMPS_TOO_COARSE, ""),))
+    shortest = min(map(recording.idle_bits, known))
+    found = _gap(Rule.GAP_BETWEEN, recording, shortest, MIN_GAP_BITS_BETWEEN, math.inf)
+    return found if len(known) == len(places) else _unproven(found)
+
+
+def _unproven(found: Finding) -> Finding:
+    """Octets that came together hide the pauses between them: what would pass is undecided."""
+    if found.status is not Status.PASS:
+        return found
+    return replace(found, status=Status.INCONCLUSIVE, remarks=((Remark.STAMPS_TOO_COARSE, ""),))
 
 
 def _gap(rule: Rule, recording: _Recording, measured: float, low: float, high: float) -> Finding:
@@ -386,7 +413,7 @@ def _mandatory(recording: _Recording, model: CelescMeter) -> Finding:
     return Finding(Rule.PACKETS, status, remarks=tuple(remarks))
 
 
-def _number(recording: _Recording, expected: str | None) -> Finding:
+def _number(recording: _Recording, expected: str) -> Finding:
     numbers = sorted({packet.meter_number for packet in recording.packets})
     remarks = []
     status = Status.PASS
@@ -396,9 +423,9 @@ def _number(recording: _Recording, expected: str | None) -> Finding:
     if any(one.reason == "meter number is not BCD" for one in recording.skipped):
         remarks.append((Remark.NUMBER_NOT_BCD, ""))
         status = Status.FAIL
-    if expected is None:
+    if not expected:
         remarks.append((Remark.NUMBER_NOT_GIVEN, ""))
-    elif numbers != [expected.strip().rjust(10, "0")]:
+    elif numbers != [expected]:
         remarks.append((Remark.NUMBER_OTHER, expected))
         status = Status.FAIL
     return Finding(Rule.NUMBER, status, remarks=tuple(remarks))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -94,18 +94,21 @@ def judge_lot(lot: str, size: int, plan: SamplingPlan, verdicts: Sequence[MeterV
     """Judge a lot by the meters inspected.
 
     A meter recorded again counts once, with its worst verdict, save that a conclusive one replaces an
-    inconclusive one. One without a number counts by its source.
+    inconclusive one. One without a number counts by its source. A lot is not accepted while undecided meters
+    could still have it rejected: whoever draws others in their place draws no sample.
     """
     by_meter: dict[str, list[Status]] = {}
     for verdict in verdicts:
-        by_meter.setdefault(verdict.meter_number or verdict.source, []).append(verdict.status)
+        # The plate tells meters apart that send the same wrong number: each of them has failed.
+        identity = verdict.plate or verdict.meter_number or verdict.source
+        by_meter.setdefault(identity, []).append(verdict.status)
     counts = Counter(_of_one(found) for found in by_meter.values())
     row = plan.row_for(size)
     sample = min(row.sample, size)
     failed, inconclusive = counts[Status.FAIL], counts[Status.INCONCLUSIVE]
     if failed >= row.reject:
         status = LotStatus.REJECTED
-    elif len(by_meter) - inconclusive < sample:
+    elif len(by_meter) - inconclusive < sample or failed + inconclusive >= row.reject:
         status = LotStatus.INCOMPLETE
     else:
         status = LotStatus.ACCEPTED
@@ -144,22 +147,40 @@ def load_plan(text: str, where: str) -> SamplingPlan:
     """
     try:
         values: dict[str, Any] = tomllib.loads(text)
-        rows = tuple(PlanRow(**row) for row in values.pop("rows"))
-        plan = SamplingPlan(rows=rows, **values)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise _bad(where, f"no sampling plan: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise _bad(where, f"not TOML: {error}") from error
+    _check_keys(where, "the plan", values, {field.name: field.type for field in fields(SamplingPlan)})
+    if not values["rows"]:
+        raise _bad(where, "rows is empty")
+    rows = []
+    for number, row in enumerate(values.pop("rows"), 1):
+        _check_keys(where, f"row {number}", row, {field.name: field.type for field in fields(PlanRow)})
+        rows.append(PlanRow(**row))
     before = 0
-    for row in plan.rows:
-        numbers = (row.lot_from, row.lot_to, row.sample, row.accept, row.reject)
-        if not all(isinstance(number, int) for number in numbers):
-            raise _bad(where, "numbers of a row are whole")
-        if not before < row.lot_from <= row.lot_to or row.sample < 1:
-            raise _bad(where, f"lot {row.lot_from} to {row.lot_to}: rows rise, and a sample has a meter")
+    for place, row in enumerate(rows, 1):
+        name = f"row {place}, lots of {row.lot_from} to {row.lot_to}"
+        if not before < row.lot_from <= row.lot_to:
+            raise _bad(where, f"{name}: sizes rise from row to row")
         if row.reject != row.accept + 1:
             # With a single sample every count must decide.
-            raise _bad(where, f"lot {row.lot_from}: reject must be accept + 1")
+            raise _bad(where, f"{name}: reject must be accept + 1")
+        if not 0 <= row.accept < row.sample:
+            raise _bad(where, f"{name}: accept is at least 0, and below the sample")
         before = row.lot_to
-    return plan
+    return SamplingPlan(rows=tuple(rows), **values)
+
+
+_KINDS: dict[str, type] = {"int": int, "str": str, "bool": bool, "tuple[PlanRow, ...]": list}
+
+
+def _check_keys(where: str, what: str, table: Any, kinds: Mapping[str, Any]) -> None:
+    if not isinstance(table, dict):
+        raise _bad(where, f"{what} is no table of {', '.join(kinds)}")
+    for name in table.keys() ^ kinds.keys():
+        raise _bad(where, f"{what}: {name} is {'unknown' if name in table else 'missing'}")
+    for name, kind in kinds.items():
+        if type(table[name]) is not _KINDS[kind]:
+            raise _bad(where, f"{what}: {name} = {table[name]!r} is not {_KINDS[kind].__name__}")
 
 
 def _bad(where: str, message: str) -> OperatorFault:

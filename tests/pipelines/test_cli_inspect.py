@@ -49,12 +49,13 @@ def test_a_lot_of_recordings(tmp_path: Path) -> None:
     for number in range(1, 8):
         write_capture(tmp_path, f"{number:010d}")
     lot = ("--model", "27182", "--lot", "L <7>", "--lot-size", "8")
-    assert run(str(tmp_path), *lot, exit_code=1)["lot"]["status"] == "incomplete"
+    page = tmp_path / "report.html"
+    assert run(str(tmp_path), *lot, "--html", str(page), exit_code=1)["lot"]["status"] == "incomplete"
+    assert "falta 1 medidor com resultado" in page.read_text()
     write_capture(tmp_path, "0000000008")
     found = run(str(tmp_path), *lot, exit_code=0)
     assert (found["lot"]["status"], found["lot"]["failed"]) == ("accepted", 0)
     write_capture(tmp_path, "0000000008", CODES[:1])
-    page = tmp_path / "report.html"
     found = run(str(tmp_path), *lot, "--html", str(page), exit_code=1)
     assert (found["lot"]["status"], found["lot"]["failed"]) == ("rejected", 1)
     assert [meter["status"] for meter in found["meters"]] == ["pass"] * 7 + ["fail"]

@@ -93,7 +93,17 @@ def test_stamps_too_coarse_are_inconclusive_never_passed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measured", "status"), [("2460", Status.PASS), ("2480", Status.FAIL), ("2320", Status.FAIL)]
+    ("measured", "status"),
+    [
+        ("2460", Status.PASS),
+        ("2480", Status.FAIL),
+        ("2320", Status.FAIL),
+        # At most 3 %: the limit itself is within.
+        ("2472", Status.PASS),
+        ("2328", Status.PASS),
+        ("2472.1", Status.FAIL),
+        ("2327.9", Status.FAIL),
+    ],
 )
 def test_an_instrument_decides_the_rate(measured: str, status: Status) -> None:
     capture = line(GOOD, facts={"resolution_s": "0.05", "measured_rate_bit_s": measured})
@@ -108,6 +118,27 @@ def test_gap_inside_a_packet(bits: float, is_failing: bool) -> None:
 @pytest.mark.parametrize(("bits", "is_failing"), [(202, False), (198, True), (0, True)])
 def test_gap_between_packets(bits: float, is_failing: bool) -> None:
     assert (Rule.GAP_BETWEEN in failing(line(GOOD, between_bits=bits))) is is_failing
+
+
+def merged(capture: Capture, count: int) -> Capture:
+    """As an adapter hands on octets: so many at once, stamped with the arrival of the first."""
+    chunks = capture.chunks
+    groups = [chunks[place : place + count] for place in range(0, len(chunks), count)]
+    together = tuple(Chunk(group[0].at_s, b"".join(one.octets for one in group)) for group in groups)
+    return Capture(together, capture.facts)
+
+
+@pytest.mark.parametrize("count", [4, 15, 30])
+def test_octets_that_came_together_hide_their_pauses_and_pass_no_rule_of_them(count: int) -> None:
+    """A USB adapter's milliseconds are fine, and still tell nothing of what came in one piece."""
+    capture = merged(line(GOOD, inside_bits=60.0, between_bits=100.0, facts={"resolution_s": "0.001"}), count)
+    verdict = judge_meter(capture, MODEL)
+    assert rule(verdict, Rule.GAP_INSIDE) is not Status.PASS
+    assert rule(verdict, Rule.GAP_BETWEEN) is not Status.PASS
+    # What keeps the annex fails no rule for it, either.
+    kept = judge_meter(merged(line(GOOD, facts={"resolution_s": "0.001"}), count), MODEL)
+    assert rule(kept, Rule.GAP_INSIDE) is Status.INCONCLUSIVE
+    assert rule(kept, Rule.GAP_BETWEEN) is Status.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(("pause_s", "is_failing"), [(1.4, False), (1.7, True)])
@@ -169,7 +200,7 @@ def test_silence_fails_after_five_seconds() -> None:
 def verdicts(passed: int, failed: int) -> list[MeterVerdict]:
     good, bad = judge_meter(line(GOOD), MODEL), judge_meter(line([packet()] * 20), MODEL)
     found = [good] * passed + [bad] * failed
-    return [replace(one, meter_number=f"{n:010d}") for n, one in enumerate(found)]
+    return [replace(one, meter_number=f"{n:010d}", plate=f"{n:010d}") for n, one in enumerate(found)]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +221,61 @@ def test_lots(size: int, passed: int, failed: int, status: LotStatus) -> None:
 
 
 def test_a_meter_recorded_again_counts_once() -> None:
-    twice = [replace(one, meter_number="0000000001") for one in verdicts(1, 1)]
+    twice = [replace(one, meter_number="0000000001", plate="") for one in verdicts(1, 1)]
     found = judge_lot("L1", 8, example_plan(), twice)
     assert (found.inspected, found.failed, found.repeats) == (1, 1, ("0000000001",))
+
+
+def test_meters_that_send_the_same_wrong_number_are_as_many_as_their_plates() -> None:
+    wrong = [
+        judge_meter(line(GOOD, facts={"meter": plate}), MODEL) for plate in ("1", "2", "0000000002", " 3 ")
+    ]
+    found = judge_lot("L1", 3000, example_plan(), wrong)
+    assert (found.inspected, found.failed, found.repeats) == (3, 3, ("0000000002",))
+
+
+def test_undecided_meters_keep_a_lot_open_as_long_as_they_could_reject_it() -> None:
+    def judged(passed: int, failed: int, undecided: int) -> LotStatus:
+        found = verdicts(passed + undecided, failed)
+        short = judge_meter(line(GOOD[:3]), MODEL)
+        for place in range(undecided):
+            found[place] = replace(short, plate=found[place].plate)
+        return judge_lot("L1", 3000, example_plan(), found).status
+
+    # Of 125, up to 3 may fail.
+    assert judged(125, 0, 3) is LotStatus.ACCEPTED
+    assert judged(125, 0, 4) is LotStatus.INCOMPLETE
+    assert judged(124, 1, 2) is LotStatus.ACCEPTED
+    assert judged(124, 1, 3) is LotStatus.INCOMPLETE
+    assert judged(122, 3, 1) is LotStatus.INCOMPLETE
+
+
+HEAD = 'name="a"\nname_pt="a"\nsource="a"\nsource_pt="a"\nis_example=false\n'
+ROW = "lot_from = 1, lot_to = 9, sample = 3, accept = 0, reject = 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (HEAD + f"rows = [{{ {ROW} }}, {{ {ROW} }}]", "row 2, lots of 1 to 9: sizes rise"),
+        (HEAD + f"rows = [{{ {ROW.replace('accept = 0', 'accept = -1')} }}]", "row 1.*accept \\+ 1"),
+        (HEAD + "rows = [{ lot_from=1, lot_to=9, sample=3, accept=-1, reject=0 }]", "row 1.*at least 0"),
+        (HEAD + "rows = [{ lot_from=1, lot_to=9, sample=3, accept=3, reject=4 }]", "below the sample"),
+        (HEAD + f"rows = [{{ {ROW.replace('3', '3.5')} }}]", "row 1: sample = 3.5 is not int"),
+        (HEAD + f"rows = [{{ {ROW.replace('3', 'true')} }}]", "row 1: sample = True is not int"),
+        (HEAD + f"rows = [{{ {ROW}, amostra = 3 }}]", "row 1: amostra is unknown"),
+        (HEAD + "rows = [3]", "row 1 is no table"),
+        (HEAD + "rows = []", "rows is empty"),
+        (HEAD, "rows is missing"),
+        (HEAD.replace("false", '"false"') + f"rows = [{{ {ROW} }}]", "is_example = 'false' is not bool"),
+        (HEAD.replace('name="a"', "name=1") + f"rows = [{{ {ROW} }}]", "name = 1 is not str"),
+        ("rows = [", "not TOML"),
+    ],
+)
+def test_a_plan_that_a_person_got_wrong_is_refused_and_told_where(text: str, told: str) -> None:
+    with pytest.raises(OperatorFault, match=told) as caught:
+        load_plan(text, "plan.toml")
+    assert caught.value.where == "plan.toml"
 
 
 def test_a_plan_that_contradicts_itself_is_refused() -> None:
