@@ -33,11 +33,12 @@ from collector.dlms_script import CLOCK as CLOCK_CLASS
 from collector.dlms_script import DATA, PROFILE
 from collector.dlms_session import Talk, Work
 from collector.preview import Preview
-from faults import OperatorFault, RetryFault
+from faults import FieldCrewFault, OperatorFault, RetryFault
 from protocols.dlms.apdu import Attribute, action_request, result_name, set_request
 from protocols.dlms.axdr import Data, Tag, octets
 from protocols.dlms.client import AccessRefused, DlmsClient, Steps
 from protocols.dlms.clock import decode_date_time, encode_date_time
+from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.models import ClockDeviation, DlmsModel, FramingKind
 
 SET_CLOCK = "set-clock"
@@ -242,11 +243,21 @@ class _Errand:
                     "the meter's clock is no date-time", where=self._model.clock_object, remedy=CHECK_MODEL
                 )
             answered = self._tools.local()
-            told = self._local(decode_date_time(value.value, self._tools.zone).at)
+            told = self._local(self._moment(value.value))
             seen = seen_at(told, asked, answered, interval_s)
             best = seen if best is None else better(best, seen)
         assert best is not None
         return best
+
+    def _moment(self, told: bytes) -> datetime:
+        try:
+            return decode_date_time(told, self._tools.zone).at
+        except RemoteProtocolError as error:
+            raise FieldCrewFault(
+                f"the meter's clock shows {told.hex(' ')}, no moment: nothing is written",
+                where=self._model.clock_object,
+                remedy="look at the meter's battery and set its clock there: no correction can be measured",
+            ) from error
 
     def _local(self, at: datetime) -> datetime:
         try:

@@ -102,6 +102,7 @@ class _Reader:
         self._serial: str | None = None
         self._clock: ClockReading | None = None
         self._clock_at: datetime | None = None
+        self._heard_at: datetime | None = None
         self._blocks = 0
         self._flags: dict[str, int] = {}
 
@@ -109,6 +110,7 @@ class _Reader:
         attribute, value = exchange.attribute, exchange.value
         name = f"{attribute.obis} attribute {attribute.index}"
         self._blocks += exchange.blocks
+        self._heard_at = self._heard_at or exchange.received_at
         if exchange.code:
             self._refused[name] = exchange.code
             return
@@ -176,6 +178,9 @@ class _Reader:
         if is_held:
             detail = {"registered": self._context.serial, "answered": self._serial}
             self._issue("decode", "V10: another meter answered than the registry names; held", detail)
+        for obis in sorted(self._registers.keys() - self._scalers.keys()):
+            del self._registers[obis]
+            self._issue("decode", f"register {obis} has no scaler: left out", {})
         load = self._profiles.get(self._model.load_profile)
         rows = [] if load is None else self._rows(load)
         vectors = [] if load is None else list(self._vectors(load, rows))
@@ -310,25 +315,28 @@ class _Reader:
             return None
         return pulses_of_one(scaler, self._model)
 
+    @property
+    def _at(self) -> datetime | None:
+        """When the meter was read: by its clock, or by ours where that tells no moment."""
+        return self._heard_at if self._clock is None else self._clock.meter_time
+
     def _register_rows(self) -> Iterable[RegisterRow]:
-        if self._clock is None:
-            return
         for number, obis in enumerate(self._model.registers, start=1):
-            if obis in self._registers:
-                scaler = self._scalers.get(obis, ScalerUnit())
+            if obis in self._registers and self._at is not None:
+                scaler = self._scalers[obis]
                 values = {"raw": self._registers[obis], "scaler": scaler.scaler, "unit": scaler.unit}
-                yield RegisterRow(REGISTER, number, self._clock.meter_time, values)
+                yield RegisterRow(REGISTER, number, self._at, values)
 
     def _parameters(self, load: _Profile | None) -> Iterable[ParametersRow]:
         """What the meter's objects look like: columns with a hash that tells of a change, and refusals."""
-        if self._clock is None:
+        at = self._at
+        if at is None:
             return
-        at = self._clock.meter_time
         if self._registers:
             shown = {
                 obis: {
-                    "value": str(self._scalers.get(obis, ScalerUnit()).apply(raw)),
-                    "unit": self._scalers.get(obis, ScalerUnit()).unit_name,
+                    "value": str(self._scalers[obis].apply(raw)),
+                    "unit": self._scalers[obis].unit_name,
                 }
                 for obis, raw in self._registers.items()
             }

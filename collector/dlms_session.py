@@ -242,6 +242,7 @@ class _Conversation:
             credentials,
             max_apdu=model.max_apdu,
             tolerate_trailing=model.tolerates_trailing,
+            on_surplus=self._surplus,
             on_plain=self._plain,
         )
 
@@ -355,6 +356,9 @@ class _Conversation:
     def _came(self, frame: bytes) -> None:
         self._frames += 1
         self._record(self._now(), False, label(frame), True, frame)
+
+    def _surplus(self, about: Attribute, octets: int) -> None:
+        log.info("dlms.surplus", url=self._line.endpoint.url, object=about.obis, octets=octets)
 
     def _plain(self, is_sent: bool, apdu: bytes) -> None:
         self._record(self._now(), is_sent, apdu[0] if apdu else 0, None if is_sent else True, apdu)

@@ -66,7 +66,7 @@ _REFERENCE = ("frame_seq", "first_octet", "octets")
 
 
 def with_frames_once(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """A reading of a trace as a document: each frame once under `frames`, parts that name it by its number."""
+    """A reading of a trace as a document: each frame once under `frames`, and parts that name it."""
     frames: dict[int, dict[str, Any]] = {}
 
     def referred(value: Any) -> Any:

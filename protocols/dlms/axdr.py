@@ -297,12 +297,18 @@ class Reader:
         return self._value(tag, depth)
 
 
-def decode(source: bytes, tolerate_trailing: bool = False) -> Data:
-    """One value from the octets; surplus octets are refused unless the model's profile tolerates them."""
+def decode_first(source: bytes) -> tuple[Data, int]:
+    """The value that the octets begin with, and how many come after it."""
     reader = Reader(source)
     data = reader.data()
-    if reader.left and not tolerate_trailing:
+    return data, reader.left
+
+
+def decode(source: bytes, tolerate_trailing: bool = False) -> Data:
+    """One value from the octets; surplus octets are refused unless the model's profile tolerates them."""
+    data, left = decode_first(source)
+    if left and not tolerate_trailing:
         raise RemoteProtocolError(
-            f"{reader.left} surplus octets after the value", where=f"A-XDR octet {reader.place}"
+            f"{left} surplus octets after the value", where=f"A-XDR octet {len(source) - left}"
         )
     return data

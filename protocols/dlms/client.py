@@ -16,7 +16,7 @@ from typing import TypeVar
 from faults import Fault, FieldCrewFault, OperatorFault, RetryFault
 from protocols.dlms import apdu as pdu
 from protocols.dlms.apdu import AccessResult, Attribute, Mechanism
-from protocols.dlms.axdr import Data, Reader, Tag, decode, encode, octets
+from protocols.dlms.axdr import Data, Reader, Tag, decode_first, encode, octets
 from protocols.dlms.errors import (
     AssociationRefused,
     AuthenticationBroken,
@@ -121,6 +121,7 @@ class DlmsClient:
         credentials: mechanism and secrets.
         max_apdu: largest APDU that we take; small values force block transfer.
         tolerate_trailing: keep values with surplus octets after them (one public server sends such).
+        on_surplus: with `tolerate_trailing`: gets the object, and how many octets came after its value.
         on_plain: with ciphering: gets each plain request (True) and answer (False): evidence without keys.
     """
 
@@ -131,8 +132,10 @@ class DlmsClient:
         *,
         max_apdu: int = 0xFFFF,
         tolerate_trailing: bool = False,
+        on_surplus: Callable[[Attribute, int], None] | None = None,
         on_plain: Callable[[bool, bytes], None] | None = None,
     ) -> None:
+        self._on_surplus = on_surplus
         self._on_plain = on_plain
         self._framing = framing
         self._credentials = credentials or Credentials()
@@ -206,7 +209,7 @@ class DlmsClient:
         if answer[1] == 0x01:
             if answer[3]:
                 raise AccessRefused(attribute, _at(answer, 4))
-            return decode(answer[4:], self._tolerate_trailing)
+            return self._decoded(answer[4:], attribute)
         raw = bytearray()
         for expected in range(1, MAX_BLOCKS):
             is_last, block = self._get_block(answer, expected, attribute)
@@ -214,7 +217,7 @@ class DlmsClient:
             if len(raw) > MAX_ANSWER:
                 break
             if is_last:
-                return decode(bytes(raw), self._tolerate_trailing)
+                return self._decoded(bytes(raw), attribute)
             answer = yield from self._service(pdu.get_next(expected))
         raise LimitExceeded(f"blocks without end: {len(raw)} octets", where=attribute.obis)
 
@@ -246,7 +249,7 @@ class DlmsClient:
                 is_last, block = self._action_block(answer, expected, method)
                 raw += block
                 if is_last:
-                    return decode(bytes(raw), self._tolerate_trailing)
+                    return self._decoded(bytes(raw), method)
                 if len(raw) > MAX_ANSWER:
                     break
                 answer = yield from self._service(pdu.action_next(expected))
@@ -255,8 +258,16 @@ class DlmsClient:
         if len(answer) > 5 and answer[4]:
             if answer[5]:
                 raise AccessRefused(method, _at(answer, 6))
-            return decode(answer[6:], self._tolerate_trailing)
+            return self._decoded(answer[6:], method)
         return None
+
+    def _decoded(self, raw: bytes, about: Attribute) -> Data:
+        value, left = decode_first(raw)
+        if left and not self._tolerate_trailing:
+            raise RemoteProtocolError(f"{left} surplus octets after the value", where=about.obis)
+        if left and self._on_surplus is not None:
+            self._on_surplus(about, left)
+        return value
 
     def _send_blocks(
         self,

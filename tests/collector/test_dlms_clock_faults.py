@@ -74,6 +74,25 @@ def test_another_meter_than_the_registry_names_is_not_written_to(embedded_db, tm
     assert (case.dlms.clock_moves, case.sent(SHIFT)) == ([], [])
 
 
+@pytest.mark.parametrize("command", ["clock", "set-clock"])
+def test_a_clock_that_tells_no_moment_is_a_field_crews_matter_and_is_not_written(
+    embedded_db, tmp_path, monkeypatch, command
+):
+    """There is no drift to put on record, and no telling which intervals a SET would cross."""
+    monkeypatch.setattr(DlmsMeter, "_clock", lambda *_: b"\xff" * 12)
+    case = Case(embedded_db, tmp_path)
+    is_set = command == "set-clock"
+    request_id = case.ask(
+        command, {"at": "now"} if is_set else {"drift_s": -95}, approver="bruno" if is_set else None
+    )
+    case.serve(request_id)
+    (told,) = case.commands()
+    assert (told["state"], told["error"]["actor"]) == ("failed", "field_crew")
+    assert "no moment" in told["error"]["message"]
+    assert "battery" in told["error"]["remedy"]
+    assert case.dlms.clock_moves == []
+
+
 def test_a_meter_that_takes_the_shift_and_stays_as_it_was_is_a_mismatch(embedded_db, tmp_path, monkeypatch):
     monkeypatch.setattr(DlmsMeter, "shift_clock", lambda *_: None)
     case = Case(embedded_db, tmp_path).read()

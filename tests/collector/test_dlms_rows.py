@@ -368,6 +368,23 @@ def test_a_register_that_is_no_whole_number_is_told():
     assert reasons(found) == [f"register {MODEL.registers[0]} is no whole number"]
 
 
+def test_a_register_without_scaler_is_left_out_and_not_taken_for_one_of_scaler_zero():
+    session = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00"))
+    for obis in MODEL.registers[:2]:
+        session.got(3, obis, 2, wh(12345))
+    found = session.got(3, MODEL.registers[0], 3, _scaler(-1)).decoded()
+    assert [row.values for row in found.registers] == [{"raw": 12345, "scaler": -1, "unit": 30}]
+    assert reasons(found) == [f"register {MODEL.registers[1]} has no scaler: left out"]
+
+
+def test_registers_of_a_meter_whose_clock_tells_no_moment_have_our_time():
+    session = Session().got(8, MODEL.clock_object, 2, octets(b"\xff" * 12))
+    session.got(3, MODEL.registers[0], 2, wh(5)).got(3, MODEL.registers[0], 3, _scaler(0))
+    found = session.decoded()
+    assert [(row.at, row.values["raw"]) for row in found.registers] == [(READ_AT, 5)]
+    assert "no moment" in reasons(found)[0]
+
+
 def test_a_profile_without_rows_is_no_matter():
     found = Session().profile().rows().decoded()
     assert (found.vectors, found.issues) == ((), ())

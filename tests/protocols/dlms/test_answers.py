@@ -24,8 +24,13 @@ AT = datetime(2026, 11, 21, tzinfo=UTC)
 class Wrapped:
     """A client over the wrapper; each answer is written by the test."""
 
-    def __init__(self) -> None:
-        self.client = DlmsClient(WrapperFraming(16))
+    def __init__(self, is_tolerant: bool = False) -> None:
+        self.surplus: list[tuple[Attribute, int]] = []
+        self.client = DlmsClient(
+            WrapperFraming(16),
+            tolerate_trailing=is_tolerant,
+            on_surplus=lambda *told: self.surplus.append(told),
+        )
         self._meter = WrapperFraming(1, 16)
         self.asked: list[bytes] = []
         self.run(self.client.open(), AARE)
@@ -79,6 +84,17 @@ def test_an_answer_to_another_request_is_refused(answer: bytes) -> None:
     line.get(SERIAL, told(1, b"late"))
     with pytest.raises(RemoteProtocolError):
         line.get(FIRMWARE, answer)
+
+
+@pytest.mark.parametrize("answer", [told(1, b"A") + b"\x09\x01A", block(1, 1, True, b"\x09\x01A\x09\x01A")])
+def test_a_value_sent_twice_is_refused_or_where_the_model_says_so_taken_and_told(answer: bytes) -> None:
+    line = Wrapped()
+    with pytest.raises(RemoteProtocolError, match="3 surplus octets"):
+        line.get(SERIAL, answer)
+    assert line.surplus == []
+    tolerant = Wrapped(is_tolerant=True)
+    assert tolerant.get(SERIAL, answer) == octets(b"A")
+    assert tolerant.surplus == [(SERIAL, 3)]
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 0xFFFFFFFF])
