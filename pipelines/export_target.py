@@ -41,13 +41,16 @@ class Target:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._open is not None:
-            self._open.close()
-        if self._archive is not None:
-            self._archive.close()
-        if self._part.is_dir():
-            shutil.rmtree(self._part)
-        self._part.unlink(missing_ok=True)
+        try:
+            with self._writing():
+                if self._open is not None:
+                    self._open.close()
+                if self._archive is not None:
+                    self._archive.close()
+        finally:
+            if self._part.is_dir():
+                shutil.rmtree(self._part)
+            self._part.unlink(missing_ok=True)
 
     def add(self, path: str, octets: bytes) -> None:
         """A whole file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import zipfile
@@ -301,6 +302,29 @@ def test_what_is_exported_is_on_record_before_anybody_gets_it(embedded_db, tmp_p
     monkeypatch.setattr(Target, "publish", publish)
     export_public(embedded_db, request(tmp_path / "out"))
     assert seen == [(False, 1)]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(embedded_db, tmp_path, monkeypatch):
+    add_day(embedded_db, with_meter(embedded_db))
+
+    def full(archive, *args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    close = zipfile.ZipFile.close
+
+    def close_full(archive):
+        # It writes its list of contents, or says that it cannot; the file is then closed all the same.
+        if archive.fp is not None:
+            close(archive)
+            full(archive)
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    monkeypatch.setattr(zipfile.ZipFile, "close", close_full)
+    with pytest.raises(OperatorFault, match="No space left"):
+        export_public(embedded_db, request(tmp_path / "out.zip"))
+    assert list(tmp_path.glob("*out*")) == list(tmp_path.glob(".*out*")) == []
+    with embedded_db.connect() as conn:
+        assert list_exports(conn) == []
 
 
 @pytest.mark.req("TR-5.6a")
