@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _take(
             f"cannot read: {error}", where=str(path), remedy="name a CSV file in UTF-8"
         ) from error
     head, _, _ = text.partition("\n")
-    reader = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head else ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head else ",")
     missing = [name for name in columns if name not in (reader.fieldnames or ())]
     if missing:
         raise OperatorFault(
@@ -120,16 +121,31 @@ def _take(
             remedy="see docs/lotes_de_medidores.md",
         )
     count = 0
-    for row in reader:
-        clean = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
-        try:
-            empty = [name for name in columns if not clean[name]]
-            if empty:
-                raise ValueError(f"{empty[0]} is empty")
-            count += put(clean)
-        except ValueError as error:
-            rejected.append(Rejected(path.name, reader.line_num, str(error)))
+    try:
+        for row in reader:
+            try:
+                count += put(_clean(row, columns))
+            except ValueError as error:
+                rejected.append(Rejected(path.name, reader.line_num, str(error)))
+    except csv.Error as error:
+        raise OperatorFault(
+            f"no CSV: {error}",
+            where=f"{path}, after line {reader.line_num}",
+            remedy="correct the file: a quotation mark is left open there, or it is another kind of file",
+        ) from error
     return count
+
+
+def _clean(row: Mapping[str | None, Any], columns: Sequence[str]) -> dict[str, str]:
+    if None in row:
+        raise ValueError("more fields than the first line has: put a value with a separator in quotes")
+    clean = {name: (value or "").strip() for name, value in row.items() if name}
+    empty = [name for name in columns if not clean[name]]
+    if empty:
+        raise ValueError(f"{empty[0]} is empty")
+    if any("\0" in value for value in clean.values()):
+        raise ValueError("a NUL character")
+    return clean
 
 
 def _put_lot(conn: psycopg.Connection[Any], row: dict[str, str]) -> bool:
@@ -151,7 +167,7 @@ def _put_failure(conn: psycopg.Connection[Any], row: dict[str, str]) -> bool:
     day = _day(row["failed_on"])
     lot = conn.execute("SELECT id, delivered_on FROM meter_lot WHERE code = %s", [row["lot"]]).fetchone()
     if lot is None:
-        raise ValueError(f"no lot {row['lot']!r}")
+        raise ValueError(f"no lot {row['lot']!r}: import it first, with --lots")
     if day < lot[1]:
         raise ValueError(f"failed on {day}, before the lot's delivery on {lot[1]}")
     done = conn.execute(

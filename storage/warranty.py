@@ -91,7 +91,7 @@ class FaultGroup:
 
 @dataclass(frozen=True)
 class LotReport:
-    """How a lot stands on a day."""
+    """How a lot stands on a day; `warranty_until` is the last day of the warranty."""
 
     lot: Lot
     as_of: dt.date
@@ -107,12 +107,16 @@ class LotReport:
         return any(year.is_flagged for year in self.years) or any(fault.is_suspect for fault in self.faults)
 
 
-def add_months(day: dt.date, months: int) -> dt.date:
-    """The same day so many months later; the last of the month where it has no such day."""
+def term_ends_on(day: dt.date, months: int) -> dt.date:
+    """Last day of a term of months that begins on a day.
+
+    Civil Code, art. 132: the first day is not counted and the last one is; a term ends on the day of the same
+    number, or on the next one where the month has none.
+    """
     years, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    first_after = dt.date(years + (month == 11), (month + 1) % 12 + 1, 1)
-    last = (first_after - dt.timedelta(days=1)).day
-    return dt.date(years, month + 1, min(day.day, last))
+    first = dt.date(years, month + 1, 1)
+    same = first + dt.timedelta(days=day.day - 1)
+    return same if same.month == first.month else same.replace(day=1)
 
 
 def lot_report(
@@ -125,15 +129,15 @@ def lot_report(
     """
     terms = terms or WarrantyTerms()
     known = [one for one in failures if lot.delivered_on <= one.failed_on <= as_of]
-    until = add_months(lot.delivered_on, terms.warranty_months)
+    until = term_ends_on(lot.delivered_on, terms.warranty_months)
     years = []
-    number = 1
-    while (begins := add_months(lot.delivered_on, 12 * (number - 1))) <= as_of:
-        ends = add_months(lot.delivered_on, 12 * number)
+    number, begins = 1, lot.delivered_on
+    while begins <= as_of:
+        ends = term_ends_on(lot.delivered_on, 12 * number) + dt.timedelta(days=1)
         failed = len({one.serial for one in known if begins <= one.failed_on < ends})
         rate = Fraction(failed, lot.size)
         is_above = rate > terms.normal_rate
-        if begins < until:
+        if begins <= until:
             liability = Liability.WARRANTY
         elif not is_above:
             liability = Liability.NORMAL
@@ -147,16 +151,16 @@ def lot_report(
                 failures=failed,
                 rate=rate,
                 liability=liability,
-                is_flagged=is_above and begins >= until,
+                is_flagged=is_above and begins > until,
                 is_over=ends <= as_of,
             )
         )
-        number += 1
+        number, begins = number + 1, ends
     return LotReport(
         lot=lot,
         as_of=as_of,
         warranty_until=until,
-        in_warranty=as_of < until,
+        in_warranty=as_of <= until,
         failures=len({one.serial for one in known}),
         years=tuple(years),
         faults=_faults(lot, known, terms),

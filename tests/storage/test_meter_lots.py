@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from faults import OperatorFault
 from storage.database import Database
 from storage.meter_lots import import_lots, read_lots
-from storage.warranty import Failure, Liability, Lot, add_months, lot_report
+from storage.warranty import Failure, Liability, Lot, lot_report, term_ends_on
 
 pytestmark = pytest.mark.req("CE-lots")
 
@@ -24,27 +24,30 @@ def failed(day: dt.date, count: int, fault: str = "display", first: int = 0) -> 
     return [Failure(f"{first + n:08d}", day, fault) for n in range(count)]
 
 
-def test_months_end_where_a_month_is_short() -> None:
-    assert add_months(dt.date(2020, 2, 29), 36) == dt.date(2023, 2, 28)
-    assert add_months(dt.date(2020, 12, 31), 2) == dt.date(2021, 2, 28)
-    assert add_months(dt.date(2020, 11, 30), 1) == dt.date(2020, 12, 30)
+def test_a_term_ends_on_the_day_of_the_same_number_or_the_next() -> None:
+    assert term_ends_on(dt.date(2021, 3, 15), 36) == dt.date(2024, 3, 15)
+    assert term_ends_on(dt.date(2020, 2, 29), 36) == dt.date(2023, 3, 1)
+    assert term_ends_on(dt.date(2020, 12, 31), 2) == dt.date(2021, 3, 1)
+    assert term_ends_on(dt.date(2020, 11, 30), 1) == dt.date(2020, 12, 30)
 
 
 @given(st.dates(dt.date(1990, 1, 1), dt.date(2090, 1, 1)), st.integers(0, 120))
-def test_months_never_skip_a_month(day: dt.date, months: int) -> None:
-    later = add_months(day, months)
-    assert (later.year - day.year) * 12 + later.month - day.month == months
+def test_a_term_has_its_months_and_no_more_than_a_day(day: dt.date, months: int) -> None:
+    last = term_ends_on(day, months)
+    later = (last.year - day.year) * 12 + last.month - day.month - months
+    assert (last.day, later) in ((day.day, 0), (1, 1))
 
 
 @pytest.mark.parametrize(
     ("day", "count", "liability", "is_flagged"),
     [
         (dt.date(2020, 2, 29), 100, Liability.WARRANTY, False),
-        (dt.date(2023, 2, 27), 100, Liability.WARRANTY, False),
-        (dt.date(2023, 2, 28), 20, Liability.NORMAL, False),
-        (dt.date(2023, 2, 28), 21, Liability.ABOVE_NORMAL, True),
-        (dt.date(2025, 2, 27), 21, Liability.ABOVE_NORMAL, True),
-        (dt.date(2025, 3, 1), 21, Liability.EXPIRED, True),
+        (dt.date(2023, 2, 28), 100, Liability.WARRANTY, False),
+        (dt.date(2023, 3, 1), 100, Liability.WARRANTY, False),
+        (dt.date(2023, 3, 2), 20, Liability.NORMAL, False),
+        (dt.date(2023, 3, 2), 21, Liability.ABOVE_NORMAL, True),
+        (dt.date(2025, 3, 1), 21, Liability.ABOVE_NORMAL, True),
+        (dt.date(2025, 3, 2), 21, Liability.EXPIRED, True),
     ],
 )
 def test_two_percent_a_year_after_the_warranty(
@@ -54,7 +57,16 @@ def test_two_percent_a_year_after_the_warranty(
     (year,) = [year for year in report.years if year.failures]
     assert (year.liability, year.is_flagged) == (liability, is_flagged)
     assert year.rate == Fraction(count, 1000)
-    assert report.warranty_until == dt.date(2023, 2, 28)
+    assert report.warranty_until == dt.date(2023, 3, 1)
+
+
+@pytest.mark.parametrize(("as_of", "is_in"), [(dt.date(2024, 3, 15), True), (dt.date(2024, 3, 16), False)])
+def test_the_last_day_of_the_warranty_is_in_it(as_of: dt.date, is_in: bool) -> None:
+    lot = Lot("L1", "27182", 100, dt.date(2021, 3, 15))
+    report = lot_report(lot, [], as_of)
+    assert (report.in_warranty, len(report.years)) == (is_in, 3 if is_in else 4)
+    days = [(year.begins_on, year.ends_before) for year in lot_report(lot, [], dt.date(2030, 1, 1)).years]
+    assert [ends for _, ends in days[:-1]] == [begins for begins, _ in days[1:]]
 
 
 def test_a_meter_counts_once_a_year_and_the_running_year_is_open() -> None:
@@ -104,3 +116,35 @@ def test_import_is_repeatable_and_the_good_part_flows(db: Database, tmp_path: Pa
         assert failed_ones == [Failure("00000001", dt.date(2026, 2, 1), "display", "dark")]
         with pytest.raises(OperatorFault):
             read_lots(conn, "none")
+
+
+def test_a_row_that_a_spreadsheet_spoilt_is_told_with_its_line(embedded_db: Database, tmp_path: Path) -> None:
+    lots = tmp_path / "lots.csv"
+    lots.write_text(
+        "code;model;size;delivered_on;supplier\n"
+        'L1;27182;10;2026-01-15;"ACME\nFilial 2\u2028 Sul"\n'
+        "L2;27182;10;2026-01-15;ACME;Filial\n"
+        "L3;27182;10;31/02/2026;ACME\n"
+        "L4;27182;0;2026-01-15;ACME\n"
+        "L5;27182;10;2026-01-15;AC\0ME\n"
+        "L6;27182\n\n"
+        "L7;27182;10;15/01/2026;ACME\n",
+        encoding="utf-8",
+    )
+    with embedded_db.connect() as conn:
+        done = import_lots(conn, lots, None, "test")
+        assert [one.code for one, _ in read_lots(conn)] == ["L1", "L7"]
+    told = {one.line: one.reason for one in done.rejected}
+    assert list(told) == [4, 5, 6, 7, 8]
+    assert "more fields" in told[4]
+    assert "31/02/2026" in told[5]
+    assert "size" in told[6]
+    assert "NUL" in told[7]
+    assert "size is empty" in told[8]
+    lots.write_bytes(b"code;model;size;delivered_on\n" + b'L1;"' + b"x" * 200_000 + b'";1;2026-01-01\n')
+    with embedded_db.connect() as conn, pytest.raises(OperatorFault, match="field larger"):
+        import_lots(conn, lots, None, "test")
+    lots.write_bytes("code;model;size;delivered_on;supplier\nL1;1;1;2026-01-01;São\n".encode("cp1252"))
+    with embedded_db.connect() as conn, pytest.raises(OperatorFault) as caught:
+        import_lots(conn, lots, None, "test")
+    assert "UTF-8" in caught.value.remedy
