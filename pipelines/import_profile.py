@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, date, datetime, time, tzinfo
 from fractions import Fraction
 from importlib import resources
@@ -236,7 +236,7 @@ def export_by_profile(
 ) -> Result:
     """Write CSV files of stored readings as a profile says, and record it; see `export_public`."""
     writer = _CsvWriter(profile, request, db.settings.market.tzinfo)
-    return run_export(db, request, [f"csv:{profile.name}"], writer, progress)
+    return run_export(db, request, [f"csv:{profile.name}"], writer, progress, asdict(profile))
 
 
 class _CsvWriter:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,8 @@ def export_public(db: Database, request: Request, progress: Progress = lambda do
             remedy=f"write {MAX_LINES} or less",
         )
     writer = _PublicWriter(request, market_zone(db.settings), db.settings.collector.reader_serial, settings)
-    return run_export(db, request, [kind.name.lower() for kind in request.formats], writer, progress)
+    labels = [kind.name.lower() for kind in request.formats]
+    return run_export(db, request, labels, writer, progress, asdict(settings))
 
 
 def run_export(
@@ -181,11 +182,13 @@ def run_export(
     labels: Sequence[str],
     write: Writer,
     progress: Progress,
+    rules: Mapping[str, Any],
 ) -> Result:
     """Take installations in chunks through a writer into the target, then record what was written.
 
     Args:
         labels: names of the formats, for the record.
+        rules: what else decided the octets of the files, for the record.
     """
     losses: Losses = Counter()
     done = 0
@@ -213,7 +216,7 @@ def run_export(
             {"uc_code": uc, "channel": channel, "reason": reason, "intervals": count}
             for (uc, channel, reason), count in sorted(losses.items())
         ]
-        export_id = _record(conn, request, labels, written, left_out, target.close())
+        export_id = _record(conn, request, labels, written, left_out, target.close(), rules)
         # A record of a file that nobody got is harmless; a file without a record is not.
         conn.commit()
         target.publish()
@@ -351,6 +354,7 @@ def _record(
     written: Sequence[Written],
     left_out: Sequence[dict[str, Any]],
     archive_sha256: bytes | None,
+    rules: Mapping[str, Any],
 ) -> int:
     row = conn.execute(
         "INSERT INTO public_export (requested_by, formats, first_day, last_day, target, sha256, left_out) "
@@ -400,6 +404,7 @@ def _record(
             "last_day": request.last_day.isoformat(),
             "ucs": "all" if request.uc_codes is None else list(request.uc_codes),
             "files": len(written),
+            "rules": rules,
         },
     )
     return export_id

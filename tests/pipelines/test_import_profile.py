@@ -22,6 +22,7 @@ from pipelines import public_export
 from pipelines.export_target import Target
 from pipelines.import_profile import export_by_profile, load_import_profile, scaled_energy
 from pipelines.public_export import Request, list_exports
+from storage.audit import verify
 from storage.readings import SCHEMA, merge_readings
 from tests.collector.world import NOW, add_meter
 from tests.pipelines.test_public_import import with_meter
@@ -83,7 +84,15 @@ def test_the_delivered_profile(embedded_db, tmp_path):
     assert rows[-1][3:] == ["2", "5", "2026-11-21 00:00:00", "3600", "23", ""]
     with embedded_db.connect() as conn:
         (row,) = list_exports(conn)
+        verify(conn)
+        ((after,),) = conn.execute("SELECT after FROM audit WHERE action = 'export.public'").fetchall()
     assert (row["formats"], row["files"][0]["ucs"]) == (["csv:csv"], ["0000000000"])
+    # A profile of that name may say something else tomorrow.
+    told = tomllib.loads(CSV)
+    assert {name: after["rules"][name] for name in ("name", "file", "rows")} == {
+        name: told[name] for name in ("name", "file", "rows")
+    }
+    assert [one["name"] for one in after["rules"]["columns"]] == [one["name"] for one in told["column"]]
 
 
 @pytest.mark.req("TR-5.6a")
