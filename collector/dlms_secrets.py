@@ -55,8 +55,8 @@ def secrets_for(path: Path | None, model: DlmsModel, serial: str) -> Secrets:
         return Secrets()
     if path is None:
         raise OperatorFault(
-            f"model {model.name} needs a secret, and there is no file of secrets",
-            where=f"meter {serial}",
+            f"{model.name} needs a secret, and there is no file of secrets",
+            where=f"meter {serial}" if serial else f"model {model.name}",
             remedy="set collector.dlms_secrets_path",
         )
     document = _read(path)

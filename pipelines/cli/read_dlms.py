@@ -11,10 +11,11 @@ from typing import Annotated, Any, Self
 
 import psycopg
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from collector import dlms_counters, dlms_script
-from collector.decoded import Decoded, Frame, MeterContext
+from collector.decoded import Decoded, Frame, Issue, MeterContext
 from collector.dlms_decode import decode_dlms, text_of
 from collector.dlms_secrets import secrets_for
 from collector.dlms_session import DlmsLine, read_dlms, steps
@@ -22,12 +23,13 @@ from collector.planning import Span, to_local
 from collector.session import SessionResult
 from collector.transports import Timeouts, open_stream, parse_url
 from collector.worklist import market_zone
+from faults import OperatorFault
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit
-from protocols.dlms.apdu import obis_text
 from protocols.dlms.client import DlmsClient, Steps
+from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.mode_e import opening_frame
 from protocols.dlms.models import DlmsModel, model_named
-from protocols.dlms.objects import known_object
+from protocols.dlms.objects import decode_object_list, known_object
 from protocols.dlms.transcript import Exchange, Recorded, exchanges
 from storage.database import Database
 from storage.settings import Settings
@@ -35,6 +37,7 @@ from storage.settings import Settings
 # A person waits: shorter than the service's time-outs.
 _TIMEOUTS = Timeouts(connect_s=10.0, idle_s=40.0, total_s=900.0)
 _SHOWN_ROWS = 12
+_FIRST_YEAR = 2000
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +78,9 @@ def dlms(
     url: Annotated[str, typer.Argument(help="tcp://, rfc2217:// or serial:// URL; ?address= on a bus.")],
     model: Annotated[str, typer.Option(help="DLMS model: framing, client, authentication, objects.")],
     serial: Annotated[str, typer.Option(help="The meter's serial, for its own secrets.")] = "",
-    days: Annotated[int, typer.Option(help="Load profile of so many days.", min=0)] = 0,
+    days: Annotated[
+        int | None, typer.Option(help="Load profile of so many days; 1 with --first-day.", min=0, max=3660)
+    ] = None,
     first_day: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First of them; default: the last is today.")
     ] = None,
@@ -117,13 +122,21 @@ def dlms(
             _show(reading, result, found)
         if result.fault is not None:
             if not as_json:
-                errors.print(f"{result.failed_stage}: {result.fault}", highlight=False)
+                errors.print(f"{result.failed_stage}: {result.fault}", highlight=False, markup=False)
             raise typer.Exit(EXIT_BY_ACTOR[result.fault.actor])
 
 
-def _spans(days: int, first_day: datetime | None, now: datetime) -> list[Span]:
+def _spans(days: int | None, first_day: datetime | None, now: datetime) -> list[Span]:
+    if days is None:
+        days = 0 if first_day is None else 1
     if not days:
         return []
+    if first_day is not None and not (first_day.year >= _FIRST_YEAR and first_day <= now):
+        raise OperatorFault(
+            f"no meter has rows of {first_day:%Y-%m-%d}",
+            where="--first-day",
+            remedy=f"give a day of {_FIRST_YEAR} to today",
+        )
     midnight = first_day or datetime.combine(now.date() - timedelta(days=days - 1), time.min)
     return [Span(midnight + timedelta(seconds=1), min(midnight + timedelta(days=days), now))]
 
@@ -180,17 +193,21 @@ def _rows(found: Decoded) -> list[tuple[datetime, dict[int, int]]]:
     return sorted(rows.items())
 
 
-def _objects(reading: _Reading) -> list[dict[str, Any]]:
-    """What the object list holds, where it was asked for."""
-    listed = []
+def _objects(reading: _Reading) -> tuple[list[dict[str, Any]], list[Issue]]:
+    """What the object list holds, where it was asked for, and what is wrong with it."""
+    listed, issues = [], []
     for exchange in reading.exchanges():
         if exchange.attribute.class_id == dlms_script.ASSOCIATION and exchange.value is not None:
-            for element in exchange.value.plain():
-                obis = obis_text(element[2])
-                listed.append(
-                    {"class": element[0], "version": element[1], "obis": obis, "object": _name(obis)}
-                )
-    return listed
+            try:
+                found = decode_object_list(exchange.value)
+            except RemoteProtocolError as error:
+                issues.append(Issue("decode", str(error), {}))
+                continue
+            listed += [
+                {"class": one.class_id, "version": one.version, "obis": one.obis, "object": _name(one.obis)}
+                for one in found
+            ]
+    return listed, issues
 
 
 def _name(obis: str) -> str | None:
@@ -202,6 +219,7 @@ def _name(obis: str) -> str | None:
 def _document(reading: _Reading, result: SessionResult, found: Decoded) -> dict[str, Any]:
     fault, clock = result.fault, found.clock
     registers = [row.values["registers"] for row in found.parameters if "registers" in row.values]
+    objects, issues = _objects(reading)
     return {
         "outcome": result.outcome,
         "failed_stage": result.failed_stage,
@@ -219,8 +237,11 @@ def _document(reading: _Reading, result: SessionResult, found: Decoded) -> dict[
             for end, pulses in _rows(found)
         ],
         "events": [{"at": one.at, "code": one.code, "log": one.reader_serial} for one in found.changes],
-        "objects": _objects(reading),
-        "issues": [{"stage": issue.stage, "reason": issue.reason, **issue.detail} for issue in found.issues],
+        "objects": objects,
+        "issues": [
+            {"stage": issue.stage, "reason": issue.reason, **issue.detail}
+            for issue in (*found.issues, *issues)
+        ],
         "frames": [
             {"at": frame.at, "direction": ">" if frame.is_sent else "<", "hex": frame.payload.hex()}
             for frame in reading.frames
@@ -231,7 +252,7 @@ def _document(reading: _Reading, result: SessionResult, found: Decoded) -> dict[
 def _show(reading: _Reading, result: SessionResult, found: Decoded) -> None:
     if found.meter_serial:
         drift = f", clock {found.clock.drift_s:+.1f} s" if found.clock else ""
-        console.print(f"[bold]Meter {found.meter_serial}[/]{drift}")
+        console.print(f"[bold]Meter {escape(found.meter_serial)}[/]{drift}")
     document = _document(reading, result, found)
     if document["opened_as"]:
         console.print(f"optical port opened as {document['opened_as']}", highlight=False, markup=False)
@@ -262,8 +283,9 @@ def _show(reading: _Reading, result: SessionResult, found: Decoded) -> None:
             for end, pulses in _rows(found)[-_SHOWN_ROWS:]
         ],
     )
-    for issue in found.issues:
-        console.print(f"[yellow]not taken[/] {issue.reason} {issue.detail or ''}")
+    for issue in document["issues"]:
+        detail = {key: value for key, value in issue.items() if key not in ("stage", "reason")}
+        console.print(f"[yellow]not taken[/] {escape(issue['reason'])} {escape(str(detail or ''))}")
     console.print(
         f"{result.outcome}: {result.bytes_sent} octets sent, {result.bytes_received} received, "
         f"{result.retries} retries",

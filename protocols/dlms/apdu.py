@@ -16,6 +16,7 @@ DLMS_VERSION = 6
 CONFORMANCE = bytes.fromhex("001C1D")
 INVOKE = 0xC1  # invoke id 1, confirmed, high priority
 MOST_INVOKES = 15
+OBIS_OCTETS = 6
 
 
 class Mechanism(IntEnum):
@@ -74,7 +75,7 @@ def obis_octets(obis: str) -> bytes:
     parts = [int(part) for part in obis.replace("-", ".").replace(":", ".").split(".")]
     if len(parts) == 5:
         parts.append(255)
-    if len(parts) != 6 or not all(0 <= part <= 255 for part in parts):
+    if len(parts) != OBIS_OCTETS or not all(0 <= part <= 255 for part in parts):
         raise ValueError(f"{obis!r} is no OBIS code; write it as 1-0:1.8.0")
     return bytes(parts)
 

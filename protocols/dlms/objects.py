@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from protocols.dlms.apdu import obis_octets
+from protocols.dlms.apdu import OBIS_OCTETS, obis_octets, obis_text
+from protocols.dlms.axdr import Data, Tag
+from protocols.dlms.errors import RemoteProtocolError
 
 SOURCE = "nbr16968_objects.csv"
 _ANY = "x"
@@ -26,6 +28,34 @@ class KnownObject:
     class_id: int
     name: str
     confidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An entry of a meter's own list: what this association may see."""
+
+    class_id: int
+    version: int
+    obis: str
+
+
+def decode_object_list(data: Data) -> tuple[ListedObject, ...]:
+    """Attribute 2 of an association.
+
+    Raises:
+        RemoteProtocolError: it is no list of class, version and code.
+    """
+    if data.tag is not Tag.ARRAY:
+        raise RemoteProtocolError("no list of objects", where="object list")
+    return tuple(_listed(number, element) for number, element in enumerate(data.value, start=1))
+
+
+def _listed(number: int, element: Data) -> ListedObject:
+    parts = element.plain()
+    match parts:
+        case [int(class_id), int(version), bytes(code), *_] if len(code) == OBIS_OCTETS:
+            return ListedObject(class_id, version, obis_text(code))
+    raise RemoteProtocolError("an object without class, version and code", where=f"object list {number}")
 
 
 def known_object(obis: str) -> KnownObject | None:

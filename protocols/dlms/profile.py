@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import MAXYEAR, MINYEAR, datetime, timedelta, tzinfo
 from decimal import Decimal
 
-from protocols.dlms.apdu import obis_octets, obis_text
+from protocols.dlms.apdu import OBIS_OCTETS, obis_octets, obis_text
 from protocols.dlms.axdr import NULL, Data, Tag, array, octets, structure
 from protocols.dlms.clock import ClockReading, decode_date_time, encode_date_time
 from protocols.dlms.errors import LocalProtocolError, RemoteProtocolError
@@ -105,7 +105,7 @@ def decode_capture_objects(data: Data) -> tuple[CaptureObject, ...]:
             or not _is_number(parts[0])
             or not _is_number(parts[2])
             or not isinstance(parts[1].value, bytes)
-            or len(parts[1].value) != 6
+            or len(parts[1].value) != OBIS_OCTETS
         ):
             raise RemoteProtocolError("a capture object without class, code and attribute", where="profile")
         columns.append(CaptureObject(parts[0].value, obis_text(parts[1].value), parts[2].value))

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
 import pytest
@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from pipelines.cli.read import app
 from protocols.dlms.apdu import Mechanism
-from simulator.dlms import DlmsMeter, DlmsSpec
+from protocols.dlms.axdr import NULL, Data, Tag, array, octets, structure
+from simulator.dlms import SERIAL, DlmsMeter, DlmsSpec
 from simulator.dlms_server import DlmsServer
 from tests.collector.world import meter
 
@@ -107,3 +108,39 @@ def test_a_simulated_meter_of_the_command_line_is_read():
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["meter_serial"], found["issues"]) == (facts["serial"], [])
+
+
+@pytest.mark.parametrize("listed", [Data(Tag.UINT8, 1), array(structure(NULL, NULL, octets(b"short")))])
+def test_a_list_of_objects_that_is_none_is_told_and_costs_nothing_else(url, monkeypatch, listed):
+    monkeypatch.setattr(DlmsMeter, "_objects", lambda self: listed)
+    result = run(url, "--model", "dlms-generic", "--objects", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["meter_serial"], found["objects"]) == ("10000001", [])
+    assert "object list" in found["issues"][0]["reason"]
+    assert "not taken object list" in run(url, "--model", "dlms-generic", "--objects").stdout
+
+
+def test_a_serial_with_brackets_is_shown_as_it_is(url, monkeypatch):
+    told = DlmsMeter.get
+
+    def get(self, attribute, *rest):
+        is_serial = attribute.obis == SERIAL
+        return octets(b"[/b][red]1") if is_serial else told(self, attribute, *rest)
+
+    monkeypatch.setattr(DlmsMeter, "get", get)
+    result = run(url, "--model", "dlms-generic")
+    assert result.exit_code == 0, result.output
+    assert "Meter [/b][red]1" in result.stdout
+
+
+def test_a_day_alone_is_read_and_one_that_no_meter_has_is_refused(url):
+    today = datetime.now(timezone(timedelta(hours=-3))).date()
+    day = today - timedelta(days=1)
+    result = run(url, "--model", "dlms-generic", "--first-day", str(day), "--json")
+    ends = [row["end"] for row in json.loads(result.stdout)["intervals"]]
+    assert (ends[-288], ends[-1]) == (f"{day}T00:05:00", f"{today}T00:00:00")
+    for day in (today + timedelta(days=1), "1999-12-31"):
+        refused = run(url, "--model", "dlms-generic", "--first-day", str(day), "--json")
+        assert refused.exit_code == 11
+        assert json.loads(refused.stdout)["error"]["where"] == "--first-day"
