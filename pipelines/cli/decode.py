@@ -15,6 +15,7 @@ from protocols.nbr14522.commands import info_of
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import (
     COMMAND_WIRE_SIZE,
+    PREFIX_OCTET,
     RESPONSE_WIRE_SIZE,
     Addressing,
     unwrap_command,
@@ -75,10 +76,10 @@ def _records(octets: bytes, size: int, decode: Decoder, profile: MeterProfile) -
 
 
 def _command_addressing(octets: bytes, profile: MeterProfile) -> Addressing:
-    """P8 shows by its prefix and length, so that a captured command decodes without naming a profile."""
+    """P8 and P2 show by prefix and length, so that a captured command decodes without naming a profile."""
     if profile.addressing is Addressing.P0 and len(octets) % COMMAND_WIRE_SIZE[Addressing.P0]:
-        for addressing in (Addressing.P8, Addressing.P2):
-            if len(octets) % COMMAND_WIRE_SIZE[addressing] == 0:
+        for addressing, place in ((Addressing.P8, 0), (Addressing.P2, 1)):
+            if len(octets) % COMMAND_WIRE_SIZE[addressing] == 0 and octets[place] == PREFIX_OCTET:
                 return addressing
     return profile.addressing
 

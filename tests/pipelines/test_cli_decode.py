@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from faults import OperatorFault
 from pipelines.cli.decode import app
 from pipelines.cli.decode_input import raw_octets, unhex
-from protocols.nbr14522.frames import Addressing, wrap_response
+from protocols.nbr14522.frames import Addressing, wrap_command, wrap_response
 from protocols.nbr14522.memory import words_to_payloads
-from protocols.nbr14522.messages import NotImplementedAnswer, Parameters, memory_blocks
+from protocols.nbr14522.messages import InstantaneousRequest, NotImplementedAnswer, Parameters, memory_blocks
 
 pytestmark = pytest.mark.req("TR-5.5a")
 
@@ -35,6 +35,16 @@ def test_a_captured_command() -> None:
     assert record["code"] == "14"
     assert record["reader_serial"] == "945068"
     assert record["name"] == "Grandezas instantâneas (página fiscal)"
+
+
+@pytest.mark.parametrize(
+    ("addressing", "noise"), [(Addressing.P8, 0), (Addressing.P2, 0), (Addressing.P0, 5)]
+)
+def test_how_a_command_is_addressed_shows_by_prefix_and_length(addressing: Addressing, noise: int) -> None:
+    wire = wrap_command(InstantaneousRequest().encode("945068"), addressing) + b"\x01" * noise
+    found = records("nbr14522-command", "--hex", wire.hex(), exit_code=1 if noise else 0)
+    assert (found[0]["offset"], found[0]["code"]) == (0, "14")
+    assert [one["error"]["count"] for one in found[1:]] == [noise] * bool(noise)
 
 
 def test_responses_from_a_file_and_from_stdin(tmp_path: Path) -> None:
