@@ -6,7 +6,7 @@ entry takes all of the one that it `extends`. Keys and passwords are not here: a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -21,6 +21,7 @@ from protocols.dlms.mode_e import SPEEDS, SignOn
 
 OWN_SOURCE = "models.toml"
 _MANUAL = "docs/dlms.md"
+_LONGEST_S = 86_400
 
 
 class FramingKind(StrEnum):
@@ -207,10 +208,34 @@ def _model(name: str, line: Sequence[Entry]) -> DlmsModel:
         refuse_unknown(entry, _READERS.keys() | {"extends"}, _MANUAL)
         changes = {key: _read(entry.where, key, entry.table[key]) for key in entry.table if key != "extends"}
         model = replace(model, **{"description": ""} | changes)
-    if model.opening is Opening.MODE_E and model.framing is not FramingKind.HDLC:
-        where = f"{line[-1].where}, opening"
-        raise _bad(where, "mode E opens a port for HDLC: framing is to be hdlc")
+    for key, message in _contradictions(model):
+        raise _bad(f"{line[-1].where}, {key}", message)
     return model
+
+
+def _contradictions(model: DlmsModel) -> Iterator[tuple[str, str]]:
+    """Keys whose values are good alone and not together, and why."""
+    is_hdlc = model.framing is FramingKind.HDLC
+    if model.opening is Opening.MODE_E and not is_hdlc:
+        yield "opening", "mode E opens a port for HDLC: framing is to be hdlc"
+    most = 0x3FFF if model.address_octets == 4 else 0x7F
+    if is_hdlc and model.logical_device > most:
+        yield "logical_device", f"an address of {model.address_octets} octets has room for {most} at most"
+    if is_hdlc and model.physical_device is not None and model.address_octets == 1:
+        yield "physical_device", "address_octets is 1, which has no room for it: 2 or 4"
+    if is_hdlc and model.physical_device is not None and model.physical_device > most:
+        yield "physical_device", f"an address of {model.address_octets} octets has room for {most} at most"
+    unknown = sorted(model.invalid_flags - set(model.status_flags.values()))
+    if unknown:
+        yield (
+            "invalid_flags",
+            f"{', '.join(unknown)}: no name in status_flags, so that no row would be refused",
+        )
+    numbers = [one.channel for one in model.channels]
+    if len(numbers) != len(set(numbers)):
+        yield "channels", "two with one number"
+    if not model.access:
+        yield "access", "there is no way to ask for rows"
 
 
 def _read(where: str, key: str, value: Any) -> Any:
@@ -246,6 +271,10 @@ def _mechanism(value: Any) -> Mechanism:
 
 def _channels(value: Any) -> tuple[Channel, ...]:
     number = _number(1, 99)
+    for one in typed(list)(value):
+        unknown = one.keys() - {"channel", "quantity", "objects"}
+        if unknown:
+            raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
     return tuple(
         Channel(number(one["channel"]), number(one["quantity"]), _obis_list(one["objects"])) for one in value
     )
@@ -263,8 +292,8 @@ def _positive(value: Any) -> Fraction:
 
 
 def _seconds(value: Any) -> float:
-    if not isinstance(value, int | float) or not value > 0:
-        raise ValueError("no seconds above zero")
+    if type(value) not in (int, float) or not 0 < value <= _LONGEST_S:
+        raise ValueError(f"no seconds above 0 and up to {_LONGEST_S}")
     return float(value)
 
 
@@ -290,14 +319,14 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "clock_object": _obis,
     "load_profile": _obis,
     "timestamps": Timestamps,
-    "access": lambda value: tuple(Access(one) for one in value),
+    "access": lambda value: tuple(Access(one) for one in typed(list)(value)),
     "days_per_request": _number(1, 366),
     "channels": _channels,
     "pulse_wh": _positive,
     "registers": _obis_list,
     "status_objects": _obis_list,
     "status_flags": _flags,
-    "invalid_flags": lambda value: frozenset(_text(one) for one in value),
+    "invalid_flags": lambda value: frozenset(_text(one) for one in typed(list)(value)),
     "event_logs": _obis_list,
     "tolerates_trailing": _truth,
     "answer_s": _seconds,
