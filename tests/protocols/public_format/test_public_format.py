@@ -125,6 +125,109 @@ def test_text_places_of_the_reference() -> None:
     assert len(lines[8 + 395].rstrip()) == 12 + 63 * 4
 
 
+# Section 10.2 row by row: first and last character, answer, first and last octet.
+HEADER_ROWS = [
+    (1, 8, "parameters", 2, 5),
+    (15, 20, "parameters", 6, 8),
+    (21, 26, "parameters", 9, 11),
+    (27, 28, "parameters", 12, 12),
+    (29, 40, "parameters", 13, 18),
+    (41, 52, "parameters", 19, 24),
+    (53, 64, "parameters", 25, 30),
+    (65, 76, "parameters", 31, 36),
+    (77, 86, "parameters", 37, 41),
+    (87, 96, "parameters", 42, 46),
+    (97, 100, "parameters", 47, 48),
+    (101, 104, "parameters", 49, 50),
+    (105, 120, "parameters", 51, 58),
+    (121, 136, "parameters", 59, 66),
+    (137, 152, "parameters", 67, 74),
+    (153, 158, "parameters", 75, 77),
+    (159, 164, "parameters", 78, 80),
+    (165, 166, "parameters", 81, 81),
+    (167, 168, "parameters", 82, 82),
+    (169, 170, "parameters", 83, 83),
+    (171, 260, "parameters", 84, 128),
+    (261, 296, "parameters", 129, 146),
+    (297, 298, "parameters", 147, 147),
+    (299, 302, "parameters", 148, 149),
+    (303, 304, "parameters", 150, 150),
+    (305, 688, "25", 54, 245),
+    (689, 836, "23", 6, 79),
+    (837, 984, "23", 80, 153),
+    (985, 1132, "23", 154, 227),
+    (1133, 1280, "24", 6, 79),
+    (1281, 1428, "24", 80, 153),
+    (1429, 1576, "24", 154, 227),
+    (1907, 2226, "28", 6, 165),
+    (2227, 2228, "parameters", 213, 213),
+    (2229, 2232, "parameters", 159, 160),
+    (2233, 2236, "parameters", 161, 162),
+    (2237, 2238, "parameters", 157, 157),
+    (2239, 2254, "parameters", 164, 171),
+    (2255, 2270, "parameters", 172, 179),
+    (2271, 2286, "parameters", 180, 187),
+    (2287, 2302, "parameters", 188, 195),
+    (2303, 2304, "parameters", 151, 151),
+    (2305, 2308, "parameters", 153, 154),
+    (2309, 2314, "parameters", 196, 198),
+    (2315, 2316, "parameters", 199, 199),
+    (2317, 2322, "parameters", 204, 206),
+    (2323, 2328, "parameters", 210, 212),
+    (2329, 2332, "parameters", 214, 215),
+    (2333, 2336, "parameters", 216, 217),
+    (2337, 2340, "parameters", 218, 219),
+    (2341, 2348, "parameters", 220, 223),
+    (2349, 2356, "parameters", 224, 227),
+    (2357, 2364, "parameters", 228, 231),
+    (2365, 2372, "parameters", 232, 235),
+    (2373, 2374, "parameters", 236, 236),
+    (2375, 2376, "parameters", 237, 237),
+]
+RECORD_ROWS = {
+    "DATA": (1577, 8),
+    "HORA": (1589, 6),
+    "INTE": (1599, 2),
+    "FERN": (1605, 15 * 6),
+    "CONS": (1699, 3 * 12),
+    "PSAZ": (1739, 5 * 8),
+    "PDIA": (1783, 3 * 16),
+    "ERRO": (1835, 12),
+    "ALER": (1851, 12),
+    "INIC": (1867, 0),
+    "NIMP": (1871, 6),
+    "DIGI": (1881, 18),
+    "ATPR": (1903, 0),
+}
+
+
+@pytest.mark.req("TR-5.6a")
+def test_every_character_of_the_header_stands_where_the_reference_says() -> None:
+    blocks = {
+        name: bytes([code]) + bytes.fromhex(SERIAL) + bytes(7 * n % 10 * 16 + n % 10 for n in range(251))
+        for name, code in (("parameters", 0x21), ("23", 0x23), ("24", 0x24), ("25", 0x25), ("28", 0x28))
+    }
+    record = ReaderRecord({label: "7" * width for label, (_, width) in RECORD_ROWS.items()})
+    file = TextFile("001101", blocks, record, installation_code="ABCDEFGHIJKLMN", user_output="1")
+    header = write_text(file).replace(b"\r\n", b"").decode()
+    expected = [" "] * 2400
+    expected[8:14] = "001101"
+    for first, last, name, first_octet, last_octet in HEADER_ROWS:
+        digits = blocks[name][first_octet - 1 : last_octet].hex()
+        assert len(digits) == last - first + 1
+        expected[first - 1 : last] = digits
+    for label, (char, width) in RECORD_ROWS.items():
+        expected[char - 1 : char + 3 + width] = label + "7" * width
+    expected[2376] = "1"
+    expected[2377:2391] = "ABCDEFGHIJKLMN"
+    assert header == "".join(expected)
+    parsed = read_text(write_text(file))
+    assert (parsed.record, parsed.reader_serial) == (record, "001101")
+    for _, _, name, first_octet, last_octet in HEADER_ROWS:
+        part = slice(first_octet - 1, last_octet)
+        assert parsed.blocks[name][part] == blocks[name][part]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
