@@ -172,10 +172,10 @@ class _Reader:
     # --- what it comes to ----------------------------------------------------------------------------
 
     def finish(self) -> Decoded:
-        if self._serial is None and self._blocks:
-            self._issue("decode", "the meter does not tell its serial number", {})
-        is_held = self._serial is not None and self._serial != self._context.serial
-        if is_held:
+        is_held = self._blocks > 0 and self._serial != self._context.serial
+        if is_held and self._serial is None:
+            self._issue("decode", "V10: the meter does not tell its serial number; held", {})
+        elif is_held:
             detail = {"registered": self._context.serial, "answered": self._serial}
             self._issue("decode", "V10: another meter answered than the registry names; held", detail)
         for obis in sorted(self._registers.keys() - self._scalers.keys()):

@@ -292,8 +292,9 @@ def _decode(
             remedy="the memory was left out and is read again",
         )
     if decoded.is_held and fault is None:
+        said = decoded.meter_serial or "of no serial"
         fault = OperatorFault(
-            f"meter {decoded.meter_serial} answered, the registry names {context.serial}: held (V10)",
+            f"meter {said} answered, the registry names {context.serial}: held (V10)",
             where=f"session {closing.session_id}",
             remedy="if the meter was changed, register the new one; else correct the unit's address",
         )

@@ -23,11 +23,12 @@ from collector.transports import Timeouts, open_stream, parse_url
 from collector.worklist import request_missing
 from faults import FieldCrewFault, OperatorFault, RetryFault
 from protocols.dlms import models
-from protocols.dlms.apdu import Mechanism
+from protocols.dlms.apdu import AccessResult, Mechanism
 from protocols.dlms.axdr import Data, Tag
 from protocols.dlms.framing import WRAPPER, HdlcFrame
 from protocols.dlms.security import Keys
-from simulator.dlms import DlmsMeter, DlmsSpec
+from simulator.dlms import SERIAL as SERIAL_OBJECT
+from simulator.dlms import DlmsMeter, DlmsSpec, Refusal
 from simulator.dlms_end import HdlcEnd, WrapperEnd
 from simulator.dlms_server import DlmsServer
 from tests.collector.test_ways import add_line, answers, listening
@@ -341,6 +342,20 @@ class TestWhatAMeterReports:
         found = asyncio.run(work())
         assert found["10000002"].actor == "operator"
         assert query(ready, "SELECT count(*) FROM reading_day")[0][0] == 0
+
+    def test_a_meter_that_does_not_say_who_it_is_is_held(self, embedded_db, secrets, monkeypatch):
+        told = DlmsMeter.get
+
+        def get(self, attribute, *rest):
+            if attribute.obis == SERIAL_OBJECT:
+                raise Refusal(AccessResult.READ_WRITE_DENIED)
+            return told(self, attribute, *rest)
+
+        monkeypatch.setattr(DlmsMeter, "get", get)
+        ready, _, _, summary = scenario(embedded_db, secrets)
+        assert (summary.state, summary.actor) == ("failed", "operator")
+        assert query(ready, "SELECT count(*) FROM reading_day")[0][0] == 0
+        assert query(ready, "SELECT reason FROM quarantine")[0][0].startswith("V10: the meter does not tell")
 
     def test_clock_registers_and_events_are_kept(self, embedded_db, secrets):
         station = meter(offset_s=42.0)
