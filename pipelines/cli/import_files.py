@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from collector.meter_models import use_meter_models
 from collector.public_import import Imported, import_source
 from collector.public_sources import Source, Unreadable, read_sources
 from faults import Fault, OperatorFault
@@ -25,7 +24,6 @@ from pipelines.cli.output import (
     faults_to_exit,
 )
 from storage.database import Database
-from storage.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Files of other systems and technicians into the readings.")
 
@@ -53,11 +51,9 @@ def public(
     Exit code 1 where something went to quarantine; that of the first refusal where a file was refused.
     """
     with faults_to_exit(as_json):
-        settings = Settings.load()
-        use_meter_models(settings.collector.meter_models_path)
         refused: list[Fault] = []
         results: list[dict[str, Any]] = []
-        with Database.open(settings) as db:
+        with Database.open() as db:
             db.migrate()
             for source in (source for path in files for source in _sources(path)):
                 if isinstance(source, Unreadable):
