@@ -17,6 +17,7 @@ import random
 import resource
 import secrets
 import socket
+import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -139,7 +140,14 @@ class Collector:
         self._settling: Batcher[tuple[Closing, Assignment], Settled | None] = Batcher(
             self._settle, self._writes, _SETTLE_BATCH
         )
-        self.streams = StreamReaders(db.settings, self._writes, self.name, self._now, callers=self._callers)
+        self.streams = StreamReaders(
+            db.settings,
+            self._writes,
+            self.name,
+            self._now,
+            callers=self._callers,
+            steady=time.monotonic if now is utc_now else None,
+        )
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -41,6 +41,8 @@ PURPOSE = "stream"
 _HEAD, _OCTETS = 0, 1
 # What may wait for a session or for the database; a line brings 9 to 480 octets a second.
 _MOST_PENDING = 100_000
+# The wall clock was set if between two arrivals it went by so much more, or less, than the time did.
+_CLOCK_SET_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,13 @@ class StreamStatus:
 
 
 class StreamReaders:
-    """All readers of one collector. `worker`: its thread stores rows before it settles their session."""
+    """All readers of one collector.
+
+    Args:
+        worker: its thread stores rows before it settles their session.
+        steady: seconds of a clock that nobody sets, by which `now` is seen to be set (NTP, a person). A
+            session ends there: the interval in which that happens is of another length than it seems.
+    """
 
     def __init__(
         self,
@@ -85,11 +93,13 @@ class StreamReaders:
         now: Callable[[], datetime],
         pace: StreamPace | None = None,
         callers: Callers | None = None,
+        steady: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._worker = worker
         self._collector = collector
         self._now = now
+        self._steady = steady
         self._callers = callers
         self._pace = pace or StreamPace(
             store_s=settings.collector.stream_store_s, session_s=settings.collector.stream_session_s
@@ -142,6 +152,7 @@ class StreamReaders:
             self._now,
             self._pace,
             self._callers if endpoint.unit else None,
+            self._steady,
         )
         self._readers[target] = reader, asyncio.create_task(reader.run())
 
@@ -177,6 +188,7 @@ class _Reader:
         now: Callable[[], datetime],
         pace: StreamPace,
         callers: Callers | None,
+        steady: Callable[[], float] | None,
     ) -> None:
         self._target = target
         self._unit = endpoint.unit
@@ -186,6 +198,9 @@ class _Reader:
         self._collector = collector
         self._now = now
         self._pace = pace
+        self._steady = steady
+        self._offset_s: float | None = None
+        self._cut: int | None = None
         profile = STREAM_PROFILES[target.profile]
         # It only tells when an interval has ended and how good the line is: readings come from stored rows.
         self._decoder: StreamDecoder = new_decoder(profile, target.interval_s, target.serial)
@@ -243,6 +258,7 @@ class _Reader:
                 self._callers.end(self._unit)
             if self._session is not None:
                 await self._store()
+            if self._session is not None:
                 await self._close()
 
     async def _begin(self, line: asyncio.Task[None] | None) -> bool:
@@ -266,6 +282,12 @@ class _Reader:
             await asyncio.gather(line, return_exceptions=True)
 
     def _heard(self, chunk: Chunk) -> None:
+        if self._is_clock_set():
+            log.warning("stream.clock_set", meter=self._target.serial, at=self._now().isoformat())
+            # Set twice before anything was stored: of what came between nobody knows when it did.
+            self._cut = len(self._pending) if self._cut is None else self._cut
+            self._pending_octets -= sum(len(one.octets) for one in self._pending[self._cut :])
+            del self._pending[self._cut :]
         if self._pending_octets < _MOST_PENDING:
             self._pending.append(chunk)
             self._pending_octets += len(chunk.octets)
@@ -274,7 +296,28 @@ class _Reader:
         # The decoder's issues are those of the stored rows again.
         self._decoder.issues.clear()
 
+    def _is_clock_set(self) -> bool:
+        if self._steady is None:
+            return False
+        before, self._offset_s = self._offset_s, self._now().timestamp() - self._steady()
+        return before is not None and abs(self._offset_s - before) > _CLOCK_SET_S
+
+    async def _cut_session(self, cut: int) -> None:
+        """End the session with what came before the clock was set; the next repeats nothing of it."""
+        before, self._pending = self._pending[:cut], self._pending[cut:]
+        octets = sum(len(chunk.octets) for chunk in before)
+        self._octets += octets
+        self._pending_octets -= octets
+        self._cut, self._kept, self._closed_at = None, [], None
+        await self._write(_OCTETS, pack_rows(before))
+        await self._close()
+        await self._open()
+
     async def _store(self) -> None:
+        if self._cut is not None:
+            await self._cut_session(self._cut)
+            if self._session is None:
+                return
         rows = pack_rows(self._pending)
         self._octets += self._pending_octets
         self._pending, self._pending_octets = [], 0

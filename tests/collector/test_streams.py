@@ -61,10 +61,11 @@ async def follow(
     during: object = None,
     pace: StreamPace = PACE,
     speed: int = SPEED,
+    steady: Callable[[], float] | None = None,
 ) -> StreamReaders:
     """Run the readers for so many simulated seconds."""
     worker = Worker(db, "test-streams")
-    readers = StreamReaders(db.settings, worker, "test", clock, pace)
+    readers = StreamReaders(db.settings, worker, "test", clock, pace, steady=steady)
     running = asyncio.create_task(readers.run())
     seen = readers
     try:
@@ -126,6 +127,29 @@ def test_ssu_over_tcp_survives_unplugging_and_sessions_follow_each_other(db: Dat
         assert line["serial"] == "77"
         assert line["good"] > 100
         assert abs(line["drift_s"]) < 5
+
+
+@pytest.mark.req("CE-A")
+def test_a_host_clock_that_is_set_makes_no_false_interval(embedded_db: Database) -> None:
+    """Set forward by 170 s, an interval seems to be as long as any, and has half of its energy."""
+    db, true_time = quick(embedded_db), fast_clock()
+    steps: list[int] = []
+    output = CelescOutput(SOURCE, (1, 1), meter_named("27182"), "0000000077", 0, 13_579, digits=6)
+    output.begun = int(local_seconds(BEGIN)) // 300
+
+    def host_clock() -> datetime:
+        return true_time() + timedelta(seconds=sum(steps))
+
+    async def main() -> None:
+        async with StreamServer(output, true_time, tick_s=0.01) as server:
+            add(db, server.url, "celesc-27182")
+            steady = lambda: SPEED * time.monotonic()  # noqa: E731 -- the host's, as fast as the meter's
+            await follow(db, host_clock, 840, lambda: steps.append(170), steady=steady)
+
+    asyncio.run(main())
+    # It is set at 12:06 UTC, in slot 109.
+    assert 109 not in stored(db)
+    assert 108 in stored(db)
 
 
 @pytest.mark.req("TR-2a")
