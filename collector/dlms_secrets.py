@@ -15,6 +15,7 @@ What a meter has of its own counts before what its model has.
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from protocols.dlms.apdu import Mechanism
 from protocols.dlms.models import DlmsModel
 from protocols.dlms.security import Keys
 
+_PLACE = re.compile(r"\(at (line \d+|end of document)[^()]*\)$")
 _TEXTS = frozenset({"password"})
 _OCTETS = frozenset({"password_hex", "encryption_key", "authentication_key"})
 
@@ -61,7 +63,7 @@ def secrets_for(path: Path | None, model: DlmsModel, serial: str) -> Secrets:
         )
     document = _read(path)
     known = {**_table(document, "models", model.name, path), **_table(document, "meters", serial, path)}
-    where = f"{path}, meter {serial} or model {model.name}"
+    where = f"{path}, {f'meter {serial} or ' if serial else ''}model {model.name}"
     try:
         return _secrets(known, model.authentication)
     except KeyError as error:
@@ -100,9 +102,11 @@ def _read(path: Path) -> Mapping[str, Any]:
             where=str(path),
             remedy="correct collector.dlms_secrets_path",
         ) from error
-    except tomllib.TOMLDecodeError:
-        # Its message may quote the line, and with it a secret.
-        raise OperatorFault("not TOML", where=str(path), remedy="correct the file") from None
+    except tomllib.TOMLDecodeError as error:
+        # The rest of its message may quote the line, and with it a secret.
+        place = _PLACE.search(str(error))
+        where = f"{path}{f', {place[1]}' if place else ''}"
+        raise OperatorFault("not TOML", where=where, remedy="correct the file") from None
 
 
 def _table(document: Mapping[str, Any], kind: str, name: str, path: Path) -> Mapping[str, str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import time
+import traceback
 import tracemalloc
 import tty
 from dataclasses import replace
@@ -239,6 +243,22 @@ class TestSecrets:
             secrets_for(path, models.model_named("dlms-test"), SERIAL)
         assert told.value.where == str(path)
 
+    @pytest.mark.parametrize(
+        ("text", "place"),
+        [
+            ('[models.x]\npassword = "sesamo\n', "line 2"),
+            ('password = "sesamo', "end of document"),
+        ],
+    )
+    def test_what_is_no_toml_is_told_by_its_place_alone(self, tmp_path, text, place):
+        path = tmp_path / "secrets.toml"
+        path.write_text(text)
+        path.chmod(0o600)
+        with pytest.raises(OperatorFault) as told:
+            secrets_for(path, models.model_named("dlms-test"), SERIAL)
+        assert (told.value.message, told.value.where) == ("not TOML", f"{path}, {place}")
+        assert "sesamo" not in "".join(traceback.format_exception(told.value))
+
     def test_a_wrong_password_is_not_tried_again(self, embedded_db, secrets):
         spec = replace(SPEC, password=b"another")
         ready, _, _, summary = scenario(embedded_db, secrets, spec=spec)
@@ -286,6 +306,31 @@ def test_a_key_that_another_system_used_since_goes_on_above_what_the_meter_says(
 
     asyncio.run(work())
     assert [row["outcome"] for row in sessions(ready)] == ["complete", "complete"]
+
+
+_KILLED = """
+import os, signal, sys, psycopg
+from collector import dlms_counters
+with psycopg.connect(sys.argv[1], autocommit=True) as conn:
+    with conn.transaction():
+        first = dlms_counters.reserve(conn, "k", "t", 0, 64)
+    print(first, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.req("TR-5.12a")
+def test_counters_that_a_killed_collector_took_are_never_taken_again(embedded_db):
+    taken = []
+    for _ in range(2):
+        child = subprocess.run(
+            [sys.executable, "-c", _KILLED, embedded_db.url], capture_output=True, text=True, check=False
+        )
+        assert child.returncode == -signal.SIGKILL, child.stderr
+        taken.append(int(child.stdout))
+    with embedded_db.connect() as conn:
+        taken.append(dlms_counters.reserve(conn, "k", "t", 0, 64))
+    assert taken == [1, 65, 129]
 
 
 @pytest.mark.req("TR-5.12a")
