@@ -39,6 +39,8 @@ Connection = psycopg.Connection[Any]
 
 # Meters whose readings are in memory at once: a year of three channels of 5 minutes is 2.5 MB a meter.
 _CHUNK = 100
+# A last day that only means "all".
+_LAST_DAY = date.max - timedelta(days=1)
 _FILE_SERIAL = re.compile(r"[0-9A-F]{8}")
 MAX_FK7_INTERVALS = MAX_BLOCK_NUMBER * WORDS_PER_BLOCK // CHANNELS
 _INSTALLATIONS = """
@@ -75,7 +77,7 @@ class Installation:
     def bounds(self, first_day: date, last_day: date, zone: tzinfo) -> tuple[datetime, datetime]:
         """The part of a period in which the meter was there, naive market time."""
         begin = datetime.combine(first_day, time())
-        end = datetime.combine(last_day, time()) + timedelta(days=1)
+        end = datetime.combine(min(last_day, _LAST_DAY), time()) + timedelta(days=1)
         if self.valid_from is not None:
             begin = max(begin, self.valid_from.astimezone(zone).replace(tzinfo=None))
         if self.valid_until is not None:

@@ -161,16 +161,18 @@ def parse_interval_end(text: str, zone: str) -> datetime:
 
     Raises: OperatorFault for what is no date and time.
     """
+    market = fixed_offset(zone)
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        at = at.replace(tzinfo=market) if at.tzinfo is None else at.astimezone(market)
+        at - timedelta(days=1)  # the end 00:00 belongs to the day before, which the first day does not have
+    except (ValueError, OverflowError) as error:
         raise OperatorFault(
             f"{text!r} is no date and time",
             where="TIMESTAMP",
             remedy="write the END of the interval, such as 2026-11-20T10:05",
         ) from error
-    market = fixed_offset(zone)
-    return at.replace(tzinfo=market) if at.tzinfo is None else at.astimezone(market)
+    return at
 
 
 def trace(db: Database, profile: Profile, uc_code: str, at: datetime, *, version: int | None = None) -> Trace:

@@ -304,6 +304,13 @@ def test_what_is_exported_is_on_record_before_anybody_gets_it(embedded_db, tmp_p
     assert seen == [(False, 1)]
 
 
+def test_a_last_day_that_means_all_is_taken(embedded_db, tmp_path):
+    add_day(embedded_db, with_meter(embedded_db))
+    asked = request(tmp_path / "out", first_day=date.min, last_day=date.max, formats=(FileKind.FK7,))
+    (written,) = export_public(embedded_db, asked).files
+    assert written.facts.intervals == 288
+
+
 def test_a_full_disk_is_told_and_leaves_nothing_behind(embedded_db, tmp_path, monkeypatch):
     add_day(embedded_db, with_meter(embedded_db))
 

@@ -39,6 +39,9 @@ def test_a_time_without_offset_is_market_time(text):
     assert parse_interval_end(text, "-03:00").isoformat() == "2026-11-20T10:05:00-03:00"
 
 
-def test_a_text_that_is_no_time_is_refused_with_an_example():
+@pytest.mark.parametrize(
+    "text", ["yesterday", "0001-01-01T00:00", "0001-01-01T00:05+05:00", "2026-11-20T24:05"]
+)
+def test_a_text_that_is_no_time_is_refused_with_an_example(text):
     with pytest.raises(OperatorFault, match="2026-11-20T10:05"):
-        parse_interval_end("yesterday", "-03:00")
+        parse_interval_end(text, "-03:00")
