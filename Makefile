@@ -26,7 +26,7 @@ test: setup ## set up, check, and run every test on both databases
 	@sh deploy/test_tools.sh
 	@$(BIN)/python -m tests.timescale || true
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types, import directions, generated pages up to date
 	@$(BIN)/ruff format --check .

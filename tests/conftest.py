@@ -123,6 +123,12 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: at the end one worker would run the longest alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     reason = config.stash.get(NOT_RUN, None)
     if reason is None:

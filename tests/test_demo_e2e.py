@@ -112,6 +112,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.req("TR-2a", "TR-2g", "TR-5.5a", "X-sim")
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 class TestDemo:
     def test_all_but_the_silent_and_the_suspended_are_delivered(self, demo: Demo) -> None:
         assert demo.first.points_read == 13

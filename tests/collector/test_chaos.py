@@ -24,6 +24,7 @@ SEED = int(os.environ.get("SMF_CHAOS_SEED", "20261129"))
 
 @pytest.mark.req("TR-5.5a", "TR-5.5b", "TR-5.5c", "TR-5.5d", "TR-5.7c", "X-sim")
 @pytest.mark.timeout(7200 if IS_FULL else 300)
+@pytest.mark.slow
 def test_a_fleet_lives_days_on_bad_links(embedded_db, monkeypatch, capsys, tmp_path):
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet, cache_logger_on_first_use=False)

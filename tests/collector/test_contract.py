@@ -30,7 +30,7 @@ from tests.collector import test_dlms as dlms
 from tests.collector.test_stream_decode import frames_of, heard
 from tests.collector.world import DAY, NOW, add_meter, collect, meter, query, quick, register, served, truth
 
-pytestmark = pytest.mark.req("X-sim", "TR-5.1")
+pytestmark = [pytest.mark.slow, pytest.mark.req("X-sim", "TR-5.1")]
 
 SERIAL = "10000001"
 STATION = meter(SERIAL)

@@ -26,7 +26,7 @@ from tests.assets.world import AGENT, DAY, NOW, Point, add_points, curve, put_re
 from tests.dagster_strict import strict_dagster
 from vee.calendars import load_calendars
 
-pytestmark = strict_dagster()
+pytestmark = strict_dagster(pytest.mark.slow)
 
 SECRET = "not-a-real-secret"
 

@@ -19,7 +19,7 @@ from storage.database import Database
 from tests.assets.world import DAY, add_points, curve, put_readings
 from tests.dagster_strict import strict_dagster
 
-pytestmark = strict_dagster()
+pytestmark = strict_dagster(pytest.mark.slow)
 
 
 @pytest.fixture
