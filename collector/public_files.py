@@ -259,10 +259,13 @@ def _lay_out_memory(layout: Layout, code: int, blocks: Sequence[Fk7Block], profi
     """Blocks in the places that their numbers name; a lost one is filled with zeros and told as lost."""
     payloads: list[bytes] = []
     offsets: list[int | None] = []
+    seen: set[bytes] = set()
     has_last = False
     for block in blocks:
         mark = block_mark(block.content)
         place = None if mark is None or has_last else _place(mark[0], len(payloads), profile)
+        if place is None and block.content in seen:
+            continue  # the very block again, as a copy appended to itself has it
         if mark is None or place is None:
             reason = "a memory block without a number" if mark is None else f"memory block {mark[0]} again"
             layout.issues.append((block.offset, len(block.content), f"{code:02X}: {reason}"))
@@ -277,6 +280,7 @@ def _lay_out_memory(layout: Layout, code: int, blocks: Sequence[Fk7Block], profi
             offsets += [None] * missing
         payloads.append(block.content[7:])
         offsets.append(block.offset)
+        seen.add(block.content)
         has_last = mark[1]
     if not has_last and payloads:
         # A copy cut off at the end of a block shows nowhere else.

@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from assets.derivation import derive
 from ccee.profile import load_profile
 from collector import store
+from collector.decoded import MeterContext
+from collector.public_files import FK7, decode_file
 from collector.public_import import import_file
 from faults import OperatorFault, RetryFault
 from pipelines.cli import import_files
@@ -26,6 +28,7 @@ from pipelines.cli.trace import tree
 from pipelines.public_export import Request, export_public
 from pipelines.trace import trace
 from protocols.nbr14522.messages import Parameters, memory_blocks
+from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import FileKind, TextFile, read_text, write_text
 from storage.database import Database
 from storage.readings import read_reading_days
@@ -136,6 +139,15 @@ def test_what_contradicts_stored_readings_is_quarantined_with_both_versions(embe
     assert (stage, session_id, detail["slots"]) == ("merge", done.session_id, [0])
     assert (detail["kept"], detail["refused"]) == ([true_count], [true_count + 7])
     assert detail["refused_sessions"] == [done.session_id]
+
+
+def test_a_copy_appended_to_itself_is_the_file_once(embedded_db, tmp_path):
+    files, _ = read_and_export(embedded_db, tmp_path)
+    octets = files[FileKind.FK7].read_bytes()
+    context = MeterContext(1, SERIAL, 1, MARKET)
+    once, twice = (decode_file(FK7, one, DEFAULT, context) for one in (octets, octets * 2))
+    assert (once.issues, twice.issues) == ((), ())
+    assert [vector.pulses.tolist() for vector in twice.vectors] == [v.pulses.tolist() for v in once.vectors]
 
 
 @pytest.mark.parametrize("kind", list(FileKind))
