@@ -142,3 +142,5 @@ def _show(result: dict[str, Any]) -> None:
     )
     for one in result["quarantined"]:
         console.print(f"  [yellow]quarantine[/] {one['day'] or ''} {escape(one['reason'])}")
+    if result["state"] == "partial":
+        console.print("  [bold]what to do[/] copy the file again and import it: what came in stays")

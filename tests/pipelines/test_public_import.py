@@ -382,6 +382,9 @@ def test_the_command_line(embedded_db, db, tmp_path, monkeypatch):
     assert refused["state"] == "refused"
     shown = CliRunner().invoke(import_files.app, ["public", str(next(iter(files.values())))])
     assert (shown.exit_code, "imported before" in shown.stdout) == (0, True)
+    cut = _written(tmp_path / "cut", files[FileKind.TEXT].read_bytes()[:-302])
+    shown = CliRunner().invoke(import_files.app, ["public", str(cut)])
+    assert (shown.exit_code, "copy the file again" in shown.stdout) == (1, True)
 
 
 @pytest.mark.req("TR-5.6a")
