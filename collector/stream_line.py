@@ -174,7 +174,8 @@ class _Ear:
         if self.lost.is_set():
             return
         now = self._now()
-        earned = self._pace.most_octets_s * (now - self._last).total_seconds()
+        # The host's clock may be set back.
+        earned = self._pace.most_octets_s * max(0.0, (now - self._last).total_seconds())
         self._spare = min(self._pace.burst_octets, self._spare + earned) - len(data)
         self._last = now
         if self._spare < 0:

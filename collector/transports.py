@@ -215,7 +215,8 @@ async def open_stream(endpoint: Endpoint, receiver: Receiver, connect_s: float) 
         raise RetryFault(
             message, where=endpoint.url, remedy="is the unit powered and in coverage?"
         ) from error
-    except (OSError, serial.SerialException) as error:
+    except (OSError, ValueError, OverflowError, termios.error, serial.SerialException) as error:
+        # A port's driver says in any of these ways that it does not know the rate.
         raise RetryFault(
             f"no connection: {error}",
             where=endpoint.url,

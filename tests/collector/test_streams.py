@@ -20,8 +20,9 @@ from collector.service import Collector
 from collector.stream_line import LineKeeper, LinePace
 from collector.stream_profiles import STREAM_PROFILES
 from collector.streams import StreamPace, StreamReaders, open_session, stream_targets
-from collector.transports import parse_url
+from collector.transports import Endpoint, Receiver, Stream, parse_url
 from collector.worklist import installed_meters, targets
+from faults import RetryFault
 from protocols.captures import Chunk
 from protocols.celesc.catalogue import meter_named
 from simulator.curves import GeneratedLoad
@@ -316,3 +317,45 @@ def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
     # Opened again with growing pauses, and no more taken than a converter may have kept.
     assert 2 <= calls <= 20
     assert sum(len(chunk.octets) for chunk in heard) <= calls * (LINE.burst_octets + 2 * LINE.most_octets_s)
+
+
+@pytest.mark.req("TR-5.5e")
+def test_a_port_that_does_not_know_the_rate_is_a_fault_of_the_line_and_ends_no_reader() -> None:
+    async def main() -> LineKeeper:
+        async with StreamPty(SsuOutput(SOURCE), fast_clock(), tick_s=0.01) as server:
+            url = f"{server.url}?baud={1 << 32}"
+            keeper = LineKeeper(parse_url(url), STREAM_PROFILES["ssu"], print, lambda: 0, fast_clock(), LINE)
+            running = asyncio.create_task(keeper.run())
+            while keeper.state.fault is None and not running.done():  # noqa: ASYNC110 -- it tells nobody
+                await asyncio.sleep(0.01)
+            assert not running.done(), running
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            return keeper
+
+    assert asyncio.run(main()).state.fault is not None
+
+
+@pytest.mark.req("TR-5.5e")
+def test_a_meter_is_not_hung_up_on_because_the_hosts_clock_was_set_back() -> None:
+    hours = iter([0, 0, -1, -1, -1])
+    heard: list[Chunk] = []
+
+    def now() -> datetime:
+        return BEGIN + timedelta(hours=next(hours))
+
+    async def way(endpoint: Endpoint, receiver: Receiver, connect_s: float) -> Stream:
+        receiver.data_received(bytes(9))
+        receiver.data_received(bytes(9))
+        raise RetryFault("enough", where=endpoint.url, remedy="")
+
+    async def main() -> None:
+        url, profile = parse_url("tcp://127.0.0.1:1"), STREAM_PROFILES["ssu"]
+        keeper = LineKeeper(url, profile, heard.append, lambda: 0, now, LINE, way)
+        running = asyncio.create_task(keeper.run())
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
+    assert len(heard) == 2
