@@ -18,6 +18,7 @@ from protocols.dlms import apdu as pdu
 from protocols.dlms.apdu import AccessResult, Attribute, Mechanism
 from protocols.dlms.axdr import Data, Reader, Tag, decode_first, encode, octets
 from protocols.dlms.errors import (
+    AssociationDelayed,
     AssociationRefused,
     AuthenticationBroken,
     LimitExceeded,
@@ -46,6 +47,7 @@ MAX_STRAY = 16
 
 _GLO_REQUEST = {0xC0: 0xC8, 0xC1: 0xC9, 0xC3: 0xCB}
 _GLO_RESPONSE = {0xCC: 0xC4, 0xCD: 0xC5, 0xCF: 0xC7}
+_TRANSIENT = 2
 _DIAGNOSTICS = {
     0x02: "application context not supported",
     0x0B: "mechanism not recognised",
@@ -164,6 +166,7 @@ class DlmsClient:
 
         Raises:
             AssociationRefused: wrong password, client or context.
+            AssociationDelayed: the meter cannot now.
             AuthenticationBroken: the meter's proof does not hold.
         """
         yield from self._agree(self._framing.connect())
@@ -180,6 +183,12 @@ class DlmsClient:
         goes_on = credentials.mechanism is Mechanism.GMAC and answer.diagnostic == 0x0E
         if answer.result != 0 and not goes_on:
             why = _DIAGNOSTICS.get(answer.diagnostic, f"diagnostic {answer.diagnostic:02X}")
+            if answer.result == _TRANSIENT and answer.diagnostic not in _DIAGNOSTICS:
+                raise AssociationDelayed(
+                    f"the meter refuses the association for now: {why}",
+                    where="association",
+                    remedy="it is tried again by itself; if it goes on, see who else is at the meter",
+                )
             raise AssociationRefused(
                 f"the meter refuses the association: {why}",
                 where="association",

@@ -21,6 +21,10 @@ class AssociationRefused(OperatorFault):
     """The meter refused us: wrong password, key, client or context."""
 
 
+class AssociationDelayed(RetryFault):
+    """The meter refuses us for now: its own reason, not ours."""
+
+
 class AuthenticationBroken(FieldCrewFault):
     """The meter's own proof is wrong: not the meter it should be, or other keys."""
 

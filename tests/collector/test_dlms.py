@@ -568,6 +568,12 @@ async def _endless_segments(reader, writer):
         await reader.readexactly(1)
 
 
+async def _closing_in_mid_frame(reader, writer):
+    await _associated(reader, writer)
+    writer.write(_wrapped(b"\xc4\x01\xc1\x00" + bytes(100))[:50])
+    await writer.drain()
+
+
 async def _deep_structure(reader, writer):
     await _associated(reader, writer)
     writer.write(_wrapped(b"\xc4\x01\xc1\x00" + b"\x02\x01" * 20_000))
@@ -591,6 +597,7 @@ async def _many_elements(reader, writer):
         (_noise, "dlms-test"),
         (_endless_blocks, "dlms-test"),
         (_endless_segments, "dlms-test-hdlc"),
+        (_closing_in_mid_frame, "dlms-test"),
         (_deep_structure, "dlms-test"),
         (_many_elements, "dlms-test"),
     ],

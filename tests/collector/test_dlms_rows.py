@@ -9,8 +9,8 @@ import pytest
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.dlms_decode import decode_dlms, text_of
 from faults import FieldCrewFault, OperatorFault, RetryFault
-from protocols.dlms.apdu import Attribute, get_request, obis_octets
-from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, octets, structure
+from protocols.dlms.apdu import Attribute, get_next, get_request, obis_octets
+from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, encode_length, octets, structure
 from protocols.dlms.client import AccessRefused
 from protocols.dlms.clock import encode_date_time
 from protocols.dlms.models import model_named
@@ -383,6 +383,23 @@ def test_registers_of_a_meter_whose_clock_tells_no_moment_have_our_time():
     found = session.decoded()
     assert [(row.at, row.values["raw"]) for row in found.registers] == [(READ_AT, 5)]
     assert "no moment" in reasons(found)[0]
+
+
+def test_a_long_profile_in_small_blocks_is_whole_though_rows_are_cut():
+    """1440 rows, as of five days of five minutes, whose nulls reach over blocks."""
+    rows = [(at("2026-11-15T00:05"), wh(0)), *((NULL, wh(count % 7)) for count in range(1, 1440))]
+    session = Session().profile(period_s=300)
+    raw = encode(array(*(structure(*row) for row in rows)))
+    pieces = [raw[place : place + 100] for place in range(0, len(raw), 100)]
+    for number, piece in enumerate(pieces, start=1):
+        asked = get_next(number - 1) if number > 1 else get_request(Attribute(7, LOAD, 2))
+        head = b"\xc4\x02\xc1" + bytes([number == len(pieces)]) + number.to_bytes(4, "big") + b"\0"
+        for is_sent, apdu in ((True, asked), (False, head + encode_length(len(piece)) + piece)):
+            session.frames.append(Frame(len(session.frames) + 1, READ_AT, is_sent, True, apdu))
+    found = session.decoded()
+    assert found.issues == ()
+    assert list(intervals(found).values()) == [count % 7 for count in range(1440)]
+    assert [int(vector.present.sum()) for vector in found.vectors] == [288] * 5
 
 
 def test_a_profile_without_rows_is_no_matter():

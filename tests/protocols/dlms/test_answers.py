@@ -9,7 +9,13 @@ import pytest
 from protocols.dlms.apdu import Attribute, get_request, numbered
 from protocols.dlms.axdr import octets
 from protocols.dlms.client import DlmsClient
-from protocols.dlms.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from protocols.dlms.errors import (
+    AssociationDelayed,
+    AssociationRefused,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from protocols.dlms.framing import LLC_RESPONSE, MAX_INFORMATION, HdlcFrame, HdlcFraming, WrapperFraming
 from protocols.dlms.transcript import Recorded, exchanges
 
@@ -24,7 +30,7 @@ AT = datetime(2026, 11, 21, tzinfo=UTC)
 class Wrapped:
     """A client over the wrapper; each answer is written by the test."""
 
-    def __init__(self, is_tolerant: bool = False) -> None:
+    def __init__(self, is_tolerant: bool = False, greeting: bytes = AARE) -> None:
         self.surplus: list[tuple[Attribute, int]] = []
         self.client = DlmsClient(
             WrapperFraming(16),
@@ -33,7 +39,7 @@ class Wrapped:
         )
         self._meter = WrapperFraming(1, 16)
         self.asked: list[bytes] = []
-        self.run(self.client.open(), AARE)
+        self.run(self.client.open(), greeting)
 
     def run(self, steps, *answers: bytes):
         waiting = list(answers)
@@ -113,6 +119,27 @@ def test_a_record_pairs_answers_with_their_requests() -> None:
     ]
     found = list(exchanges(Recorded(AT, *frame) for frame in frames))
     assert [(one.attribute, one.value) for one in found] == [(SERIAL, octets(b"A")), (FIRMWARE, octets(b"B"))]
+
+
+def refusal(result: int, diagnostic: int) -> bytes:
+    return AARE.replace(bytes.fromhex("A203020100"), bytes([0xA2, 3, 2, 1, result])).replace(
+        bytes.fromhex("A305A103020100"), bytes([0xA3, 5, 0xA1, 3, 2, 1, diagnostic])
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "diagnostic", "error"),
+    [
+        (1, 0x0D, AssociationRefused),
+        (1, 0x01, AssociationRefused),
+        (2, 0x0D, AssociationRefused),
+        (2, 0x01, AssociationDelayed),
+        (2, 0x00, AssociationDelayed),
+    ],
+)
+def test_what_a_meter_refuses_for_now_is_tried_again_but_no_password(result, diagnostic, error) -> None:
+    with pytest.raises(error):
+        Wrapped(greeting=refusal(result, diagnostic))
 
 
 # --- HDLC --------------------------------------------------------------------------------------------------
