@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -140,6 +140,20 @@ class StreamDecoder(Protocol):
         """What the head of the next session has to tell, so that it can be decoded alone."""
 
 
+class _Trouble:
+    """The first trouble of each kind and day, as quarantine keeps it: a line may make thousands of each."""
+
+    def __init__(self, zone: tzinfo | None) -> None:
+        self._zone = zone or UTC
+        self._told: set[tuple[str, date]] = set()
+
+    def tell(self, issues: list[Issue], reason: str, at_s: float, detail: dict[str, Any]) -> None:
+        day = datetime.fromtimestamp(at_s, self._zone).date()
+        if (reason, day) not in self._told:
+            self._told.add((reason, day))
+            issues.append(Issue("decode", reason, detail, day))
+
+
 class SsuDecoder:
     """SSU: counters that begin again with each interval (ssu.md 6).
 
@@ -165,6 +179,7 @@ class SsuDecoder:
         self._interval_s = interval_s
         self._knows_reverse = bool(facts and facts.get(_REVERSE_FACT) == "yes")
         self._zone = zone
+        self._trouble = _Trouble(zone)
         self._clock_errors: deque[float] = deque(maxlen=CLOCK_SAMPLES)
         self.quality = Quality()
         self.issues: list[Issue] = []
@@ -208,8 +223,7 @@ class SsuDecoder:
             self._knows_reverse = True
         if reading.doubt is not None:
             detail = {"end_s": reading.end_s, "at_least": reading.pulses}
-            day = _day(reading.end_s - self._interval_s, self._zone)
-            self.issues.append(Issue("decode", reading.doubt.value, detail, day=day))
+            self._trouble.tell(self.issues, reading.doubt.value, reading.end_s - self._interval_s, detail)
             return []
         pulses = dict(reading.pulses)
         if found.block.format is not Format.NORMAL and not reading.has_holes:
@@ -292,7 +306,7 @@ class CelescDecoder:
             raise DeveloperFault("no meter model", where=profile.name, remedy="name one of the catalogue")
         self._meter = profile.meter
         self._interval_s = interval_s
-        self._zone = zone
+        self._trouble = _Trouble(zone)
         self._serial = None if serial is None else serial.rjust(10, "0")
         self._stream = CelescStream()
         self._totals: dict[tuple[int, int], _Total] = {}
@@ -300,7 +314,7 @@ class CelescDecoder:
         self.issues: list[Issue] = []
         self.meter_number: str | None = None
         self.unknown: Counter[str] = Counter()
-        self._stranger_days: set[date] = set()
+        self._heard_strangers = False
         self._heard_ours = False
         self._codes = {packet.code: packet.register for packet in profile.meter.packets}
 
@@ -322,11 +336,9 @@ class CelescDecoder:
         name = self._codes.get((packet.scope, packet.index))
         at_s = packet.arrived_at_s
         if self._serial not in (None, packet.meter_number):
-            day = _day(at_s or 0.0, self._zone)
-            if day not in self._stranger_days:
-                self._stranger_days.add(day)
-                detail = {"meter_number": packet.meter_number, "expected": self._serial}
-                self.issues.append(Issue("decode", "packets of another meter", detail, day=day))
+            self._heard_strangers = True
+            detail = {"meter_number": packet.meter_number, "expected": self._serial}
+            self._trouble.tell(self.issues, "packets of another meter", at_s or 0.0, detail)
             return []
         self._heard_ours = True
         # Longer data of a known code has another, unconfirmed unit (section 4): told, not used.
@@ -345,7 +357,7 @@ class CelescDecoder:
 
     @property
     def is_stranger(self) -> bool:
-        return bool(self._stranger_days) and not self._heard_ours
+        return self._heard_strangers and not self._heard_ours
 
     def _advance(self, known: _Total, number: str, record: Record) -> list[Slot]:
         if record.value >= known.register.modulus:
@@ -356,8 +368,7 @@ class CelescDecoder:
         if step.kind is StepKind.IMPOSSIBLE or step.kind is StepKind.EXCHANGE:
             before = None if known.last is None else known.last.value
             detail = {"channel": known.channel, "from": before, "to": record.value, "at_s": record.at_s}
-            day = _day(record.at_s, self._zone)
-            self.issues.append(Issue("decode", f"a register's step is {step.kind.value}", detail, day=day))
+            self._trouble.tell(self.issues, f"a register's step is {step.kind.value}", record.at_s, detail)
             known.at_end = None
         known.total += step.energy or 0
         known.last = record
@@ -490,7 +501,3 @@ def day_vectors(slots: Iterable[Slot], interval_s: int, zone: timezone) -> tuple
         found[key].pulses[index] = slot.pulses
         found[key].present[index] = True
     return tuple(found[key] for key in sorted(found))
-
-
-def _day(at_s: float, zone: tzinfo | None) -> date:
-    return datetime.fromtimestamp(at_s, zone or UTC).date()

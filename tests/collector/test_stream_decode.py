@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from collector.decoded import Frame, MeterContext
 from collector.stream_decode import STREAM_DECODERS, Slot, new_decoder
@@ -198,6 +200,57 @@ def test_celesc_of_another_meter_is_held_and_told() -> None:
     assert not [slot for chunk in chunks for slot in decoder.feed(chunk)]
     assert decoder.is_stranger
     assert [issue.reason for issue in decoder.issues] == ["packets of another meter"]
+
+
+@pytest.mark.req("CE-A")
+def test_a_line_that_makes_trouble_without_end_is_told_once_a_day() -> None:
+    decoder = new_decoder(STREAM_PROFILES["celesc-27182"], 300, "78", MARKET_ZONE)
+    for number in range(3000):
+        octets = encode_packet(f"{number % 100 + 100:010d}", 0x0A, 2, bytes.fromhex("000000"))
+        jumps = encode_packet("0000000078", 0x0A, 2, bytes.fromhex(f"{number * 7919 % 10**6:06d}"))
+        decoder.feed(Chunk(97_200.0 + 40 * number, octets + jumps))
+    assert len(decoder.issues) == 4
+    assert {(issue.reason, issue.day) for issue in decoder.issues} == {
+        (reason, date(1970, 1, day))
+        for reason in ("packets of another meter", "a register's step is impossible")
+        for day in (2, 3)
+    }
+
+
+MISHAPS = st.tuples(
+    st.sampled_from(["lost", "late", "again", "twice", "kept"]), st.integers(310, 1500), st.integers(1, 700)
+)
+
+
+@pytest.mark.req("CE-A")
+@given(
+    st.sampled_from([2, 20, 60, 90]),
+    st.sampled_from([500, 99_990]),
+    st.lists(MISHAPS, min_size=1, max_size=3),
+)
+@settings(max_examples=25)
+def test_whatever_a_gateway_does_an_interval_of_a_register_is_right_or_missing(
+    load_kw: int, base_kwh: int, mishaps: list[tuple[str, int, int]]
+) -> None:
+    begin = float(FIRST + EPOCH_S)
+    values = [(base_kwh + load_kw * second // 3600) % 100_000 for second in range(1800)]
+    arrivals = [
+        (begin + second, encode_packet("0000000078", 0x0A, 2, bytes.fromhex(f"{value:06d}")))
+        for second, value in enumerate(values)
+    ]
+    for kind, first, count in mishaps:
+        piece = arrivals[first : first + count]
+        after_s = arrivals[min(first + count, len(arrivals) - 1)][0]
+        then = [(after_s, octets) for _, octets in piece]
+        # Nobody was connected: the gateway kept the older half.
+        kept = {"lost": [], "late": then, "again": piece + then, "twice": [*piece, *piece]}.get(
+            kind, then[: count // 2]
+        )
+        arrivals[first : first + count] = sorted(kept, key=lambda one: one[0]) if kind == "twice" else kept
+    decoder = new_decoder(STREAM_PROFILES["celesc-27182"], 300, "78")
+    found = [slot for at_s, octets in arrivals for slot in decoder.feed(Chunk(at_s, octets))]
+    # Whole kWh, of values up to fifteen seconds old.
+    assert all(abs(slot.pulses - load_kw / 12) <= 1.05 + load_kw * 15 / 3600 for slot in found)
 
 
 def test_a_pause_costs_its_intervals_and_no_others() -> None:
