@@ -224,7 +224,10 @@ class _Reader:
             case OccurrenceAnswer():
                 code = None if self._request is None else f"{frame_code(self._request):02X}"
                 detail = {"command": code, "occurrence": response.occurrence, "detail": response.detail}
-                self._issue("frame", "the meter answered with an occurrence (40)", detail)
+                # In the digits of the wire, by which manuals name it.
+                self._issue(
+                    "frame", f"the meter answered with occurrence {response.occurrence or 0:02X} (40)", detail
+                )
             case _:
                 pass  # kept raw in the evidence; no table of ours has its layout
 

@@ -197,7 +197,9 @@ class TestRecords:
     def test_an_occurrence_is_listed_with_its_command(self):
         exchange = Exchange().ask(0x21).answer(parameters())
         exchange.ask(0x26).answer(OccurrenceAnswer(occurrence=0x43, detail=1))
-        assert decode(exchange).issues[0].detail == {"command": "26", "occurrence": 0x43, "detail": 1}
+        (issue,) = decode(exchange).issues
+        assert issue.detail == {"command": "26", "occurrence": 0x43, "detail": 1}
+        assert "occurrence 43 (40)" in issue.reason
 
     def test_another_meters_answer_is_held(self):
         exchange = Exchange(serial="00099999").ask(0x21).answer(parameters()).ask(0x26)
