@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 from protocols.dlms import apdu as pdu
@@ -74,13 +75,16 @@ def describe(octets: bytes) -> Iterator[Record]:
 
 
 def shown(data: Data) -> Any:
-    """A value as JSON has it: octets in hexadecimal, lists without their types."""
+    """A value as JSON and a database have it: octets in hexadecimal, lists without their types, numbers that
+    are none as text."""
     if data.tag in (Tag.ARRAY, Tag.STRUCTURE):
         return [shown(element) for element in data.value]
     if isinstance(data.value, bytes):
         return data.value.hex()
     if isinstance(data.value, str):
-        return data.value.encode("utf-8", "backslashreplace").decode()
+        return data.value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if isinstance(data.value, float) and not isfinite(data.value):
+        return str(data.value)
     return data.value
 
 

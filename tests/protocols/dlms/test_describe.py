@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.dlms.apdu import Mechanism, aarq, initiate_request
-from protocols.dlms.describe import describe
+from protocols.dlms.axdr import decode
+from protocols.dlms.describe import describe, shown
 from protocols.dlms.framing import HdlcFraming, WrapperFraming
 from protocols.dlms.transcript import redact
 
@@ -99,6 +100,21 @@ def test_a_damaged_request_does_not_show_its_password() -> None:
     (error,) = describe(bytes(damaged))
     assert error["error"]["count"] == len(damaged)
     assert b"sesamo-42".hex() not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ("177FC00000", "nan"),
+        ("18FFF0000000000000", "-inf"),
+        ("173FC00000", 1.5),
+        ("0A03310032", "1\\x002"),
+        ("0C02FF31", "\\udcff1"),
+        ("09020031", "0031"),
+    ],
+)
+def test_what_is_shown_can_be_written_as_json_anywhere(raw: str, told: object) -> None:
+    assert shown(decode(bytes.fromhex(raw))) == told
 
 
 @given(st.binary(max_size=200))
