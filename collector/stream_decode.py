@@ -57,6 +57,8 @@ _REVERSE_FACT = "has_reverse"
 # Silence after which a register's last value no longer stands for now (celesc_serial.md 2: 10 to 15 s).
 FRESH_S = 15.0
 REGISTER_DIGITS_SENT = 6
+# Blocks with a set unused bit, before they are no accident of a bad line.
+SUSPECTS_TOLD = 30
 # In `meter_parameters` and `register_reading`, whose commands are those of NBR 14522, under a code of none.
 STREAM_COMMAND = 0
 
@@ -177,6 +179,7 @@ class SsuDecoder:
         self._assembler = IntervalAssembler(settings)
         self._newest: BlockFound | None = None
         self._interval_s = interval_s
+        self._suspects = 0
         self._knows_reverse = bool(facts and facts.get(_REVERSE_FACT) == "yes")
         self._zone = zone
         self._trouble = _Trouble(zone)
@@ -202,6 +205,8 @@ class SsuDecoder:
                 self.quality.good += 1
                 self.quality.last_good_s = event.arrived_at_s
                 self._newest = event
+                if event.block.suspects:
+                    self._note_suspect(event)
                 if isinstance(event.block, MixedBlock):
                     self._note_mixed(event.block, event.arrived_at_s)
                 for output in self._assembler.feed(event):
@@ -210,6 +215,13 @@ class SsuDecoder:
             elif isinstance(event, Skipped):
                 self.quality.skipped[event.reason] += event.count
         return slots
+
+    def _note_suspect(self, found: BlockFound) -> None:
+        self._suspects += 1
+        if self._suspects == SUSPECTS_TOLD and found.arrived_at_s is not None:
+            detail = {"bits": ", ".join(found.block.suspects), "octets": found.octets.hex()}
+            reason = "blocks with set unused bits are kept and close no interval"
+            self._trouble.tell(self.issues, reason, found.arrived_at_s, detail)
 
     def _note_mixed(self, block: MixedBlock, arrived_at_s: float | None) -> None:
         if block.rotating_field == "serial_number":

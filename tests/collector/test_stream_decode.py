@@ -18,6 +18,7 @@ from collector.stream_profiles import STREAM_PROFILES
 from protocols.captures import Chunk
 from protocols.celesc import encode_packet
 from protocols.celesc.catalogue import meter_named
+from protocols.nbr14522.crc import sealed
 from protocols.ssu import Format, decode_block
 from protocols.ssu.intervals import Doubt
 from simulator.curves import GeneratedLoad
@@ -215,6 +216,18 @@ def test_a_line_that_makes_trouble_without_end_is_told_once_a_day() -> None:
         for reason in ("packets of another meter", "a register's step is impossible")
         for day in (2, 3)
     }
+
+
+@pytest.mark.req("TR-5.5e")
+def test_suspect_blocks_close_no_interval_and_say_why_there_is_none() -> None:
+    decoder = new_decoder(STREAM_PROFILES["ssu-extended"], 300, None, MARKET_ZONE)
+    for chunk in heard(SsuOutput(SOURCE), FIRST - 40, 700):
+        head = bytes([*chunk.octets[:2], chunk.octets[2] | 0x40, *chunk.octets[3:7]])
+        assert not decoder.feed(Chunk(chunk.at_s, sealed(head)))
+    assert decoder.quality.good == 700
+    (issue,) = decoder.issues
+    assert "unused bits" in issue.reason
+    assert issue.detail["bits"] == "O3.6"
 
 
 MISHAPS = st.tuples(
