@@ -14,6 +14,7 @@ octets) says `# resolution_s = 0.05`: half the width of what a stamp leaves open
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,10 +38,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Capture:
-    """A capture and the facts that its head gives."""
+    """A capture and the facts that its head gives; `where`: its name in messages."""
 
     chunks: tuple[Chunk, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
+    where: str = "capture"
 
     @property
     def duration_s(self) -> float:
@@ -67,7 +69,9 @@ class Capture:
             value = 0.0
         if not 0 < value < float("inf"):
             raise OperatorFault(
-                f"{name} = {text!r} is no number above zero", where="capture", remedy="correct the head"
+                f"{name} = {text!r} is no number above zero",
+                where=self.where,
+                remedy="correct the head of the capture",
             )
         return value
 
@@ -99,13 +103,13 @@ def parse_capture(text: str, where: str = "capture") -> Capture:
             octets = bytes.fromhex(digits)
         except (InvalidOperation, ValueError) as error:
             raise _bad(where, number, "not a time and hexadecimal octets") from error
-        if not at.is_finite() or not octets:
-            raise _bad(where, number, "not a time and hexadecimal octets")
         at_s = float(at)
+        if not math.isfinite(at_s) or not octets:
+            raise _bad(where, number, "not a time and hexadecimal octets")
         if chunks and at_s < chunks[-1].at_s:
             raise _bad(where, number, "the time is before the line above")
         chunks.append(Chunk(at_s, octets))
-    return Capture(tuple(chunks), facts)
+    return Capture(tuple(chunks), facts, where)
 
 
 def format_head(facts: Mapping[str, object]) -> str:

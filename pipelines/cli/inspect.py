@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,9 @@ def celesc(
                 "one without the other", where="--lot, --lot-size", remedy="give both, or none"
             )
         captures = [
-            found for source in sources for found in _captures(source, rate, seconds, record_to, as_json)
+            found
+            for source in sources
+            for found in _captures(source, rate, seconds, record_to, number, as_json)
         ]
         if number is not None and len(captures) > 1:
             raise OperatorFault(
@@ -89,13 +92,16 @@ def celesc(
 
 
 def _captures(
-    source: str, rate: int, seconds: float, record_to: Path | None, as_json: bool
+    source: str, rate: int, seconds: float, record_to: Path | None, number: str | None, as_json: bool
 ) -> list[tuple[str, Capture]]:
     if "://" in source:
         if not as_json:
             console.print(f"listening to {source} for {seconds:g} s", highlight=False)
         started = time.time() - time.monotonic()
         capture = asyncio.run(record(parse_url(source), rate, seconds, lambda: started + time.monotonic()))
+        if number is not None:
+            # Kept with the recording, so that a lot's folder can be judged later.
+            capture = replace(capture, facts={**capture.facts, "meter": number})
         if record_to is not None:
             _keep(record_to, capture)
         return [(source, capture)]
@@ -107,13 +113,15 @@ def _captures(
 
 
 def _keep(folder: Path, capture: Capture) -> None:
-    at_s = capture.chunks[0].at_s if capture.chunks else 0.0
-    name = f"{datetime.fromtimestamp(at_s, market_zone(Settings.load())):%Y%m%dT%H%M%S}.cap"
+    """Under the time that it is: what heard nothing has none of its own."""
+    stem = f"{datetime.now(market_zone(Settings.load())):%Y%m%dT%H%M%S}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    _write(folder / name, format_capture(capture.chunks, capture.facts))
+    names = (f"{stem}{suffix}.cap" for suffix in chain([""], (f"-{number}" for number in count(2))))
+    path = next(folder / name for name in names if not (folder / name).exists())
+    _write(path, format_capture(capture.chunks, capture.facts))
 
 
 def _text(path: Path) -> str:

@@ -107,7 +107,8 @@ def test_a_gateway_is_recorded_and_its_timing_is_left_open(tmp_path: Path) -> No
     assert by_rule["packets"] == by_rule["crc"] == by_rule["number"] == "pass"
     assert by_rule["rate"] == by_rule["period"] == "inconclusive"
     (kept,) = tmp_path.glob("*.cap")
-    again = run(str(kept), "--model", "27182", "--number", "1", exit_code=1)
+    # The plate's number is kept with it.
+    again = run(str(kept), "--model", "27182", exit_code=1)
     assert again["meters"][0]["findings"] == meter["findings"]
 
 
@@ -124,3 +125,18 @@ def test_wrong_use_is_one_error_with_a_remedy(words: tuple[str, ...]) -> None:
     result = runner.invoke(app, ["celesc", *words, "--json"])
     assert result.exit_code >= 10
     assert json.loads(result.stdout)["error"]["remedy"]
+
+
+def test_silent_lines_are_kept_one_by_one(tmp_path: Path) -> None:
+    with talking_gateway(b"") as first, talking_gateway(b"") as second:
+        words = (first, second, "--model", "27182", "--seconds", "1", "--record", str(tmp_path))
+        found = run(*words, exit_code=1)
+    assert [meter["status"] for meter in found["meters"]] == ["inconclusive", "inconclusive"]
+    assert len(list(tmp_path.glob("*.cap"))) == 2
+
+
+def test_a_wrong_fact_of_one_recording_of_many_is_told_with_its_file(tmp_path: Path) -> None:
+    write_capture(tmp_path, "0000000001")
+    (tmp_path / "b.cap").write_text("# smf-capture 1\n# rate_bit_s = fast\n1.0 AA 55\n")
+    result = runner.invoke(app, ["celesc", str(tmp_path), "--model", "27182", "--json"])
+    assert json.loads(result.stdout)["error"]["where"].endswith("b.cap")

@@ -24,7 +24,8 @@ def test_what_is_written_is_read_back(micros: list[int], octets: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "number"), [("x AA", 2), ("1.0 A", 2), ("1.0", 2), ("nan AA", 2), ("2 AA\n1 AA", 3)]
+    ("line", "number"),
+    [("x AA", 2), ("1.0 A", 2), ("1.0", 2), ("nan AA", 2), ("1e400 AA", 2), ("2 AA\n1 AA", 3)],
 )
 def test_a_wrong_line_is_named(line: str, number: int) -> None:
     with pytest.raises(OperatorFault) as caught:
