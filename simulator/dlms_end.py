@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,7 @@ from protocols.dlms.framing import (
 from protocols.dlms.security import AUTHENTICATED, ENCRYPTED, gmac, protect, unprotect
 from simulator.dlms import ASSOCIATION, CLOCK, DlmsMeter, Refusal
 from simulator.grid import MARKET_ZONE
+from simulator.impairment import Direction, ImpairedLine, LinkQuality
 
 TITLE = b"SIM\0\0\0\0\1"
 _HDLC_INFORMATION = 128
@@ -370,3 +372,34 @@ class Bus:
 
     def silence(self, now: datetime) -> bytes:
         return b"".join([end.silence(now) for end in self._ends])
+
+
+class BadLineEnd:
+    """What an end hears and says over a bad line; the wrapper's, TCP, is none.
+
+    Args:
+        quality: of octets. frame_loss: chance of all that is sent at once to vanish, too.
+
+    Attributes:
+        harmed: how often what went through was not what was sent.
+    """
+
+    def __init__(self, end: End, quality: LinkQuality, seed: int, *, frame_loss: float = 0.0) -> None:
+        self._end = end
+        self._line = ImpairedLine(quality, seed, 1, 0.0)
+        self._chance = random.Random(seed)
+        self._frame_loss = frame_loss
+        self.harmed = 0
+
+    def receive(self, data: bytes, now: datetime) -> bytes:
+        return self._pass(self._end.receive(self._pass(data, self._line.up), now), self._line.down)
+
+    def silence(self, now: datetime) -> bytes:
+        return self._pass(self._end.silence(now), self._line.down)
+
+    def _pass(self, data: bytes, way: Direction) -> bytes:
+        through = b"".join(parcel.octets for parcel in way.carry(data, 0.0))
+        if data and self._chance.random() < self._frame_loss:
+            through = b""
+        self.harmed += through != data
+        return through

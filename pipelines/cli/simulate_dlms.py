@@ -19,9 +19,10 @@ from protocols.dlms.models import Opening
 from protocols.nbr14522.profiles import DEFAULT
 from simulator.clock import ClockModel, SettableClock
 from simulator.dlms import DlmsMeter, DlmsSpec
-from simulator.dlms_end import End, HdlcEnd, WrapperEnd
+from simulator.dlms_end import BadLineEnd, End, HdlcEnd, WrapperEnd
 from simulator.dlms_optical import OpticalEnd
 from simulator.dlms_server import DlmsGateway, DlmsPty, DlmsServer
+from simulator.impairment import LinkQuality
 from simulator.meter import SimulatedMeter
 from simulator.running import parse_instant, serve_until_stopped
 from simulator.server import LOOPBACK
@@ -57,7 +58,10 @@ def dlms(
     pulse_wh: Annotated[int, typer.Option(help="Energy of a pulse, Wh.", min=1)] = 10,
     serial: Annotated[str, typer.Option(help="Meter serial, eight digits.")] = "12345678",
     now: Annotated[str | None, typer.Option(help="The meter's instant. Default: the time it is.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the load.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the load and of the line's errors.")] = 0,
+    error_rate: Annotated[
+        float, typer.Option(help="HDLC: share of octets lost or changed, both ways.", min=0.0, max=1.0)
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """A DLMS meter: clock, registers, load profile, events, list of objects."""
@@ -86,9 +90,19 @@ def dlms(
         meter = DlmsMeter(SimulatedMeter(kind), spec)
         is_hdlc = hdlc or pty or rfc2217 or address is not None
         kind_of_line = _line(pty, rfc2217, opening)
-        server = kind_of_line(
-            meter, clock, host=host, port=port, make_end=lambda: _end(meter, is_hdlc, opening, address)
-        )
+        if error_rate and (not is_hdlc or opening is Opening.MODE_E):
+            raise OperatorFault(
+                "TCP loses nothing, and a sign-on has no check",
+                where="--error-rate",
+                remedy="add --hdlc, --pty or --rfc2217, without --opening mode-e",
+            )
+        quality = LinkQuality(loss=error_rate / 2, corruption=error_rate / 2)
+
+        def make_end() -> End:
+            end = _end(meter, is_hdlc, opening, address)
+            return BadLineEnd(end, quality, seed) if error_rate else end
+
+        server = kind_of_line(meter, clock, host=host, port=port, make_end=make_end)
 
         def report(facts: dict[str, object]) -> None:
             typer.echo(orjson.dumps(facts).decode())

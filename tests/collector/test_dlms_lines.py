@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from dataclasses import replace
 
@@ -21,10 +20,10 @@ from protocols.dlms.framing import HdlcAddress
 from protocols.dlms.mode_e import SPEEDS, with_parity
 from simulator import dlms_server
 from simulator.dlms import DlmsMeter
-from simulator.dlms_end import Bus, HdlcEnd
+from simulator.dlms_end import BadLineEnd, Bus, HdlcEnd
 from simulator.dlms_optical import OpticalEnd
 from simulator.dlms_server import DlmsGateway, DlmsPty, DlmsServer
-from simulator.impairment import ImpairedLine, LinkQuality
+from simulator.impairment import LinkQuality
 from tests.collector.test_dlms import PASSWORD, SERIAL, SPEC, assert_exact, registered
 from tests.collector.test_ways import add_line
 from tests.collector.world import DAY, NOW, collect, meter, query, quick, register, sessions, stored, truth
@@ -339,35 +338,11 @@ def test_nobody_answers_to_an_address_that_no_meter_has():
 # --- lines that lose frames --------------------------------------------------------------------------------
 
 
-class Lossy:
-    """What `HdlcEnd` says and hears, over a bad line; whole frames are lost as well."""
-
-    def __init__(self, end, seed, quality, loss):
-        self._end = end
-        self._line = ImpairedLine(quality, seed, 1, 0.0)
-        self._chance = random.Random(seed)
-        self._loss = loss
-        self.harmed = 0
-
-    def receive(self, data, now):
-        return self._pass(self._end.receive(self._pass(data, self._line.up), now), self._line.down)
-
-    def silence(self, now):
-        return self._pass(self._end.silence(now), self._line.down)
-
-    def _pass(self, data, way):
-        through = b"".join(parcel.octets for parcel in way.carry(data, 0.0))
-        if data and self._chance.random() < self._loss:
-            through = b""
-        self.harmed += through != data
-        return through
-
-
 @pytest.mark.parametrize("kind", [DlmsPty, DlmsServer])
 def test_a_bad_line_costs_repetitions_and_nothing_else(embedded_db, secrets, kind):
     ready = quick(embedded_db, dlms_secrets_path=secrets)
     one = DlmsMeter(meter().meter, SPEC)
-    line = Lossy(HdlcEnd(one), 3, LinkQuality(loss=1e-4, corruption=2e-4), 0.03)
+    line = BadLineEnd(HdlcEnd(one), LinkQuality(loss=1e-4, corruption=2e-4), 3, frame_loss=0.03)
 
     async def work():
         async with kind(one, lambda: NOW, make_end=lambda: line) as way:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from pipelines.cli.decode import app as decode
 from pipelines.cli.read import app as read
 from pipelines.cli.simulate import app as simulate
+from protocols.dlms.framing import UA, HdlcFraming
 
 pytestmark = pytest.mark.req("TR-5.12a")
 
@@ -106,8 +108,27 @@ def test_mode_e_on_a_way_without_speeds_is_refused():
 
 
 @pytest.mark.parametrize(
-    "options", [["--opening", "mode-e"], ["--opening", "mode-e", "--hdlc"], ["--pty", "--rfc2217"]]
+    "options",
+    [
+        ["--opening", "mode-e"],
+        ["--opening", "mode-e", "--hdlc"],
+        ["--pty", "--rfc2217"],
+        ["--error-rate", "0.1"],
+        ["--pty", "--opening", "mode-e", "--error-rate", "0.1"],
+    ],
 )
 def test_lines_that_cannot_be_are_refused(options):
     result = run(simulate, "dlms", *options)
     assert result.exit_code == 11, result.output
+
+
+@pytest.mark.req("X-sim")
+@pytest.mark.parametrize(("rate", "answers"), [("0", True), ("1", False)])
+def test_a_line_is_as_bad_as_it_is_asked_to_be(rate, answers):
+    with simulated("--hdlc", "--error-rate", rate) as facts:
+        host, port = facts["url"].removeprefix("tcp://").split(":")
+        with socket.create_connection((host, int(port)), 5) as line:
+            line.settimeout(5 if answers else 0.5)
+            line.sendall(HdlcFraming(16).connect())
+            with contextlib.nullcontext() if answers else pytest.raises(TimeoutError):
+                assert line.recv(64)[5] == UA
