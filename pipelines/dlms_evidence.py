@@ -30,6 +30,7 @@ from protocols.dlms.models import DlmsModel
 from protocols.dlms.profile import (
     BUFFER,
     COLUMNS,
+    LAST_IN_FIRST_OUT,
     PERIOD,
     SORT_METHOD,
     CaptureObject,
@@ -121,6 +122,7 @@ class DlmsPlace:
     Attributes:
         profile, column: OBIS codes; column_octets: where the list of columns names it.
         rows: one with the energy of the period, or two whose running totals differ by it, the older first.
+        is_newest_first: each row is the period before the one above it, not after.
         scaler_octets: where scaler and unit stand.
         pulse_wh: of the meter's model: energy of one pulse.
         pulses: what it comes to; None where that is no whole number.
@@ -135,6 +137,7 @@ class DlmsPlace:
     scaler_octets: tuple[FramePart, ...]
     pulse_wh: Fraction
     pulses: int | None
+    is_newest_first: bool
 
 
 def locate_row(
@@ -170,6 +173,7 @@ def locate_row(
         scaler_octets=record.octets(scaler_from, ()),
         pulse_wh=model.pulse_wh,
         pulses=int(pulses) if pulses.denominator == 1 else None,
+        is_newest_first=record.sort_method == LAST_IN_FIRST_OUT,
     )
 
 

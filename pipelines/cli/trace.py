@@ -292,7 +292,8 @@ def _dlms(node: Tree, place: DlmsPlace) -> None:
     for row in place.rows:
         value = _cell(found, f"row {row.value.row} of its answer, to {row.end:%Y-%m-%d %H:%M}", row.value)
         behind = row.clock.row - row.clock.told_by_row
-        since = f", null: {behind} periods after row {row.clock.told_by_row}" if behind else ""
+        side = "before" if place.is_newest_first else "after"
+        since = f", null: {behind} periods {side} row {row.clock.told_by_row}" if behind else ""
         _cell(value, f"clock{since}", row.clock)
     for part in place.column_octets:
         found.add(f"the list of columns names it: {_octets(part)}")

@@ -124,7 +124,7 @@ def test_the_capture_of_a_session_in_words(recorded):
 
 @pytest.mark.parametrize("is_hdlc", [False, True], ids=["wrapper", "hdlc"])
 def test_the_clock_is_set_and_shifted(is_hdlc):
-    """By the protocol core, over the simulated meter's side: no command of the queue does so yet."""
+    """By the protocol core alone, over the simulated meter's side; the queue's commands are tested apart."""
     model = model_named("dlms-generic-hdlc" if is_hdlc else "dlms-generic")
     meter_side = DlmsMeter(meter().meter, DlmsSpec())
     end = HdlcEnd(meter_side) if is_hdlc else WrapperEnd(meter_side)

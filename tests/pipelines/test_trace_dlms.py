@@ -82,6 +82,19 @@ def test_a_value_is_traced_to_its_octets(embedded_db, secrets, model, spec, rows
     assert {part.is_plain for part in parts} == {"gmac" in model}
 
 
+def test_a_value_is_traced_where_the_newest_row_comes_first(embedded_db, secrets):
+    spec = replace(TOTALS, is_newest_first=True)
+    ready, way, _, _ = scenario(embedded_db, secrets, spec=spec)
+    found = traced(ready, 123)
+    assert_points_to_the_value(found, int(truth(way.meter)[123, 0]), 2)
+    older, newer = found.reading.dlms.rows
+    assert older.value.row == newer.value.row + 1
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(tree(found))
+    assert f"null: {newer.clock.row - 1} periods before row 1" in " ".join(shown.get().split())
+
+
 def test_a_value_cut_by_a_block_has_two_parts(embedded_db, secrets):
     ready, way, _, _ = scenario(embedded_db, secrets, spec=SMALL_BLOCKS)
     ((session_id,),) = query(ready, "SELECT id FROM session")
