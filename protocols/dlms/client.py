@@ -72,7 +72,7 @@ _CIPHER_OCTETS, _BLOCK_OCTETS = 24, 24
 _CHECK_POLICY = "check the security policy of the meter, and who else is on its line"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # Python sets attributes of an exception that passes a context manager
 class AccessRefused(Exception):
     """The meter refuses one object: a value for the caller to handle, not the end of the session."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
 
 from protocols.dlms.apdu import Attribute, get_request, numbered
 from protocols.dlms.axdr import octets
-from protocols.dlms.client import DlmsClient
+from protocols.dlms.client import AccessRefused, DlmsClient
 from protocols.dlms.errors import (
     AssociationDelayed,
     AssociationRefused,
@@ -140,6 +142,15 @@ def refusal(result: int, diagnostic: int) -> bytes:
 def test_what_a_meter_refuses_for_now_is_tried_again_but_no_password(result, diagnostic, error) -> None:
     with pytest.raises(error):
         Wrapped(greeting=refusal(result, diagnostic))
+
+
+def test_a_refusal_passes_a_context_manager_as_itself() -> None:
+    @contextmanager
+    def passing() -> Iterator[None]:
+        yield
+
+    with pytest.raises(AccessRefused, match="object_undefined"), passing():
+        raise AccessRefused(SERIAL, 4)
 
 
 # --- HDLC --------------------------------------------------------------------------------------------------
