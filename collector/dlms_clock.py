@@ -254,7 +254,7 @@ class _Errand:
             return decode_date_time(told, self._tools.zone).at
         except RemoteProtocolError as error:
             raise FieldCrewFault(
-                f"the meter's clock shows {told.hex(' ')}, no moment: nothing is written",
+                f"the meter's clock shows {told.hex(' ')}, which is no moment",
                 where=self._model.clock_object,
                 remedy="look at the meter's battery and set its clock there: no correction can be measured",
             ) from error

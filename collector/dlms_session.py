@@ -24,7 +24,7 @@ from protocols.dlms.apdu import Attribute, Mechanism
 from protocols.dlms.client import AccessRefused, Credentials, DlmsClient, Steps
 from protocols.dlms.errors import LimitExceeded, NoAnswer
 from protocols.dlms.framing import Framing
-from protocols.dlms.mode_e import Listen, Send, SetSpeed, SignOn, Step, Wait
+from protocols.dlms.mode_e import Listen, Send, SetSpeed, Step, Wait
 from protocols.dlms.models import DlmsModel, FramingKind
 from protocols.dlms.security import MOST_COUNTER
 from protocols.dlms.transcript import label, redact
@@ -115,7 +115,7 @@ class _Conversation:
         model = line.model
         self._patience_s = model.repeat_s if model.framing is FramingKind.HDLC else model.answer_s
         self._framings: list[Framing] = []
-        self._sign_ons = 0
+        self._sign_ons = self._openings = 0
         self._stage = "association"
         self._frames = 0
         self._counters: list[int] = []
@@ -166,14 +166,13 @@ class _Conversation:
             fault=fault,
             bytes_sent=stream.bytes_sent,
             bytes_received=stream.bytes_received,
-            retries=sum(one.retries for one in self._framings) + max(0, self._sign_ons - 1),
+            retries=sum(one.retries for one in self._framings) + max(0, self._sign_ons - self._openings),
             answers=answers,
         )
 
     async def _converse(self, work: Work) -> None:
         model = self._line.model
-        if model.sign_on is not None:
-            await self._sign_on(model.sign_on)
+        await self._open_port()
         if model.authentication is Mechanism.GMAC:
             await self._find_counter()
         client = self._client(model.client, self._credentials())
@@ -182,8 +181,12 @@ class _Conversation:
         await work(Talk(client, self))
         await self._release(client)
 
-    async def _sign_on(self, sign_on: SignOn) -> None:
-        """Open the port; what the meter says it is stays with the frames."""
+    async def _open_port(self) -> None:
+        """Sign on where the port asks for it; what the meter says it is stays with the frames."""
+        sign_on = self._line.model.sign_on
+        if sign_on is None:
+            return
+        self._openings += 1
         self._stage = "opening"
         steps = sign_on.steps(self._came)
         try:
@@ -224,6 +227,8 @@ class _Conversation:
             await self.drive(public.open())
             self._above = await self.drive(_counter(public, model.counter_object))
             await self._release(public)
+            # An optical port closes with its link.
+            await self._open_port()
         self._is_ciphered = True
         await self._reserve()
 

@@ -24,7 +24,15 @@ from simulator.dlms_end import BadLineEnd, Bus, HdlcEnd
 from simulator.dlms_optical import OpticalEnd
 from simulator.dlms_server import DlmsGateway, DlmsPty, DlmsServer
 from simulator.impairment import LinkQuality
-from tests.collector.test_dlms import PASSWORD, SERIAL, SPEC, assert_exact, registered
+from tests.collector.test_dlms import (
+    AUTHENTICATION,
+    ENCRYPTION,
+    PASSWORD,
+    SERIAL,
+    SPEC,
+    assert_exact,
+    registered,
+)
 from tests.collector.test_ways import add_line
 from tests.collector.world import DAY, NOW, collect, meter, query, quick, register, sessions, stored, truth
 
@@ -41,6 +49,11 @@ extends = "dlms-lines"
 opening = "mode-e"
 opening_wait_s = 0.1
 repeat_s = 2
+[models.dlms-lines-optical-gmac]
+extends = "dlms-lines-optical"
+client = 1
+authentication = "gmac"
+counter_object = "0-0:43.1.5"
 [models.dlms-lines-bus]
 extends = "dlms-lines"
 address_octets = 2
@@ -333,6 +346,30 @@ def test_nobody_answers_to_an_address_that_no_meter_has():
 
     result = asyncio.run(work())
     assert (result.outcome, result.retries, result.bytes_received) == ("failed", 1, 0)
+
+
+def test_a_ciphered_meter_behind_an_optical_port_is_signed_on_to_for_its_counter_and_again(
+    embedded_db, tmp_path
+):
+    """The port closes when the client without security, which tells the counter, has gone."""
+    path = tmp_path / "secrets.toml"
+    keys = f'encryption_key = "{ENCRYPTION}"\nauthentication_key = "{AUTHENTICATION}"\n'
+    path.write_text(f"[models.dlms-lines-optical-gmac]\n{keys}")
+    path.chmod(0o600)
+    ready = quick(embedded_db, dlms_secrets_path=path)
+    server, _ = optical(DlmsPty)
+
+    async def work():
+        async with server as way:
+            registered(ready, way, "dlms-lines-optical-gmac")
+            return (await collect(ready))[SERIAL]
+
+    summary = asyncio.run(work())
+    assert summary.state == "done", (summary, sessions(ready)[0]["error"])
+    (session,) = sessions(ready)
+    assert (session["outcome"], session["retries"]) == ("complete", 0)
+    said = [bytes(row[0]) for row in query(ready, "SELECT payload FROM frame WHERE direction = '>'")]
+    assert said.count(b"/?!\r\n") == 2
 
 
 # --- lines that lose frames --------------------------------------------------------------------------------
