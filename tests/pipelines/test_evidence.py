@@ -9,12 +9,14 @@ import pytest
 
 from collector.decode import decode_session
 from collector.decoded import Frame
-from pipelines.evidence import locate_word
+from collector.public_files import TEXT
+from pipelines.evidence import locate_in_file, locate_word
 from protocols.nbr14522.memory import unpack_words
 from protocols.nbr14522.messages import LimitUnit
 from protocols.nbr14522.profile import LimitedCount
 from protocols.nbr14522.profiles import DEFAULT, P2_GENERIC, P8_GENERIC
-from tests.collector.exchanges import CONTEXT, STARTED, Exchange, parameters, ramp
+from protocols.public_format import TextFile, write_text
+from tests.collector.exchanges import CONTEXT, SERIAL, STARTED, Exchange, parameters, ramp
 
 INTERVALS = 12 * 27
 FIRST_END = datetime(2026, 11, 20, 0, 5)
@@ -117,3 +119,20 @@ def test_a_block_that_the_decoder_did_not_take_is_not_pointed_at():
     found = locate_word(exchange.frames, DEFAULT, FIRST_END + (place // 3 + 1) * STEP, 1)
     assert found is not None
     assert (found.block, found.pulses) == (3, words[(place // 3 + 1) * 3])
+
+
+@pytest.mark.req("X-trace")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
+def test_a_count_of_a_text_file_is_found_whatever_a_copy_did_to_its_lines(mark, newline):
+    words = ramp(INTERVALS)
+    block = parameters().encode(SERIAL)[:-2]
+    octets = write_text(TextFile("001101", {"parameters": block}, current_words=tuple(words.tolist())))
+    octets = mark + octets.replace(b"\r\n", newline)
+    for interval in (0, 23, 24, INTERVALS - 1):
+        end = FIRST_END + interval * STEP
+        found = locate_in_file(TEXT, "file:a?sha256=x", octets, DEFAULT, end, 2)
+        assert found is not None
+        assert int(found.octets) == found.pulses == words[3 * interval + 1]
+        assert octets[found.first_octet - 1 :].startswith(found.octets)
+        assert found.around.startswith(b"CONT%03d" % (interval // 24 + 1))
