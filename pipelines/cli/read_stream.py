@@ -137,13 +137,18 @@ def _record(keeper: LineKeeper, decoder: StreamDecoder, closed: dict[str, int]) 
         "clock_error_s": None if decoder.clock_error_s is None else round(decoder.clock_error_s, 2),
         **decoder.shown(),
         "closed_intervals": closed,
+        "trouble": list(dict.fromkeys(issue.reason for issue in decoder.issues)),
     }
 
 
 def _table(record: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False)
     for name, value in record.items():
-        shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{k}: {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            shown = "\n".join(value)
         words = name.replace("_bit_s", ", bit/s").replace("error_s", "error, s").replace("_", " ")
         table.add_row(words, "" if shown is None else str(shown))
     return table

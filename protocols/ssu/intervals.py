@@ -139,6 +139,8 @@ class IntervalAssembler:
                 self._has_holes = True
                 self._told_by = {}
                 self._jumped |= off_s > JUMP_OFF_S
+            elif hole_s > 1:
+                self._forget_unfinished(previous, found)
             if previous.block.format is not found.block.format:
                 self._begin(knows_start=False)
         self._note(found)
@@ -159,6 +161,12 @@ class IntervalAssembler:
         self._restarted = self._has_holes = self._jumped = False
         self._ends = math.inf, -math.inf
         self._most_left_s = 0
+
+    def _forget_unfinished(self, previous: BlockFound, found: BlockFound) -> None:
+        """Of a quadrant that ended in a lost block nobody knows the last count."""
+        for name in previous.block.registers.keys() - found.block.registers.keys():
+            self._has_holes = True
+            self._told_by.pop(name, None)
 
     def _note(self, found: BlockFound) -> None:
         assert found.arrived_at_s is not None
@@ -225,8 +233,11 @@ class IntervalAssembler:
         return next((doubt for doubt, is_so in doubts.items() if is_so), None)
 
     def _is_short(self) -> bool:
-        """Whether no countdown has begun near the registry's interval."""
-        return self._longest_s < self.settings.interval_s - LATE_FIRST_S - ROLLOVER_RISE_S
+        """Whether no countdown has been seen above four fifths of the registry's interval.
+
+        Of the lengths that there are, the next shorter one of any is two thirds of it or less.
+        """
+        return self._longest_s < 0.8 * self.settings.interval_s
 
     def _delay_allowed_s(self, last: BlockFound) -> float:
         """A third of the interval, so that there is no doubt which it is; of a short piece of it, half.

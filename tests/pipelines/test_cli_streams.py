@@ -52,6 +52,7 @@ def test_a_technician_watches_celesc(options: tuple[str, ...]) -> None:
     assert seen["line"] == "open"
     assert (seen["meter_number"], seen["channel 1"]) == ("0000000077", 13579)
     assert seen["skipped_share"] == 0
+    assert seen["trouble"] == []
 
 
 @pytest.mark.req("TR-5.5e", "X-sim")

@@ -143,6 +143,7 @@ def test_whatever_a_gateway_does_an_interval_is_right_or_missing(
     assert_right_or_missing(arrivals, meter)
 
 
+BUSY = Meter(1300, 4)
 METERS = [Meter(1900, seed) for seed in range(6)]
 
 
