@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -15,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from faults import OperatorFault
-from pipelines.cli.output import console, emit_json, errors, faults_to_exit
+from pipelines.cli.output import console, emit_json, errors, faults_to_exit, login_name
 from pipelines.import_profile import export_by_profile, load_import_profile
 from pipelines.public_export import Request, Result, export_public, list_exports
 from protocols.public_format import FileKind
@@ -51,7 +50,7 @@ def public(
             first_day=first_day.date(),
             last_day=_not_before(last_day.date(), first_day.date()),
             target=target,
-            requested_by=actor or getpass.getuser(),
+            requested_by=actor or login_name(),
             formats=_FORMATS[kind],
         )
         wanted = None if profile is None else load_import_profile(profile)

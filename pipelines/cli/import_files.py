@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from pipelines.cli.output import (
     errors,
     fault_document,
     faults_to_exit,
+    login_name,
 )
 from storage.database import Database
 
@@ -61,7 +61,7 @@ def public(
                     results.append(_refusal(source.name, source.fault))
                 else:
                     try:
-                        done = import_source(db, source, actor or getpass.getuser(), datetime.now(UTC), meter)
+                        done = import_source(db, source, actor or login_name(), datetime.now(UTC), meter)
                     except Fault as fault:
                         refused.append(fault)
                         results.append(_refusal(source.label, fault))

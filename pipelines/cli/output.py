@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 done, but something needs attention; 2 wrong usage; then b
 
 from __future__ import annotations
 
+import getpass
 import logging
 import sys
 import warnings
@@ -19,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from faults import Actor, Fault
+from faults import Actor, Fault, OperatorFault
 
 EXIT_ATTENTION = 1
 EXIT_BY_ACTOR = {Actor.RETRY: 10, Actor.OPERATOR: 11, Actor.FIELD_CREW: 12, Actor.DEVELOPER: 13}
@@ -60,6 +61,22 @@ def fault_document(fault: Fault) -> dict[str, str]:
         "where": fault.where,
         "remedy": fault.remedy,
     }
+
+
+def login_name() -> str:
+    """Who is logged in.
+
+    Raises:
+        OperatorFault: nobody by name, as in a container that runs under a number of its own.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise OperatorFault(
+            "who asks is not known: this login has no name",
+            where="--actor",
+            remedy="name yourself with --actor, or in the variable LOGNAME",
+        ) from error
 
 
 @contextmanager

@@ -304,6 +304,18 @@ def test_what_is_exported_is_on_record_before_anybody_gets_it(embedded_db, tmp_p
     assert seen == [(False, 1)]
 
 
+def test_a_login_without_a_name_is_told_to_give_one(embedded_db, tmp_path, monkeypatch):
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 1000650000")
+
+    monkeypatch.setenv("SMF_DATABASE_URL", embedded_db.url)
+    monkeypatch.setattr("getpass.getuser", nobody)
+    days = ["--from", DAY.isoformat(), "--to", DAY.isoformat(), "--json"]
+    result = CliRunner().invoke(app, ["public", str(tmp_path / "out"), *days])
+    assert result.exit_code == 11
+    assert "--actor" in json.loads(result.stdout)["error"]["remedy"]
+
+
 def test_a_last_day_that_means_all_is_taken(embedded_db, tmp_path):
     add_day(embedded_db, with_meter(embedded_db))
     asked = request(tmp_path / "out", first_day=date.min, last_day=date.max, formats=(FileKind.FK7,))
