@@ -152,13 +152,23 @@ def _put_lot(conn: psycopg.Connection[Any], row: dict[str, str]) -> bool:
     size = int(row["size"]) if row["size"].isdecimal() else 0
     if not 0 < size < 2**31:
         raise ValueError(f"size {row['size']!r} is no number of meters")
+    delivered_on = _day(row["delivered_on"])
+    known = conn.execute(
+        "SELECT min(f.failed_on), count(DISTINCT f.serial) FROM meter_failure f "
+        "JOIN meter_lot l ON l.id = f.lot_id WHERE l.code = %s",
+        [row["code"]],
+    ).fetchone()
+    if known and known[0] and known[0] < delivered_on:
+        raise ValueError(f"delivered on {delivered_on}, after a failure of {known[0]} that is known")
+    if known and known[1] > size:
+        raise ValueError(f"size {size}, and {known[1]} meters of it have failed")
     done = conn.execute(
         "INSERT INTO meter_lot AS l (code, model, size, delivered_on, supplier) VALUES (%s, %s, %s, %s, %s) "
         "ON CONFLICT (code) DO UPDATE SET model = excluded.model, size = excluded.size, "
         "delivered_on = excluded.delivered_on, supplier = excluded.supplier "
         "WHERE (l.model, l.size, l.delivered_on, l.supplier) IS DISTINCT FROM "
         "(excluded.model, excluded.size, excluded.delivered_on, excluded.supplier)",
-        [row["code"], row["model"], size, _day(row["delivered_on"]), row.get("supplier", "")],
+        [row["code"], row["model"], size, delivered_on, row.get("supplier", "")],
     )
     return done.rowcount > 0
 

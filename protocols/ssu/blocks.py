@@ -39,6 +39,7 @@ WIRINGS = {0: "star", 1: "undefined", 2: "delta", 3: "two_phase_120", 4: "single
 MIXED_CODE = 0x01
 # Section 4, octets 42-53: Wh+, its +varh and -varh, Wh-, its +varh and -varh.
 MIXED_REGISTERS = ("R1", "R3", "R6", "R2", "R4", "R5")
+_MIXED_PLACES = tuple(sorted((name, place) for place, name in enumerate(MIXED_REGISTERS)))
 # What octets 6-9 of a mixed block hold, by the second of the meter's clock modulo six.
 MIXED_ROTATION = (
     "serial_number",
@@ -170,7 +171,7 @@ class MixedBlock:
     @property
     def registers(self) -> dict[str, int]:
         """Counters by register: octets 42-53 in the order of section 4."""
-        return dict(sorted(zip(MIXED_REGISTERS, self.counters, strict=True)))
+        return {name: self.counters[place] for name, place in _MIXED_PLACES}
 
     def encode(self, hour_post: str = "own") -> bytes:
         """The fifty-six octets on the line; `hour_post`: see `SsuSettings.mixed_hour_post`."""

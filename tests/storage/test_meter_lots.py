@@ -148,3 +148,19 @@ def test_a_row_that_a_spreadsheet_spoilt_is_told_with_its_line(embedded_db: Data
     with embedded_db.connect() as conn, pytest.raises(OperatorFault) as caught:
         import_lots(conn, lots, None, "test")
     assert "UTF-8" in caught.value.remedy
+
+
+def test_a_lot_is_not_corrected_into_what_its_failures_deny(embedded_db: Database, tmp_path: Path) -> None:
+    lots, failures = tmp_path / "lots.csv", tmp_path / "failures.csv"
+    head = "code;model;size;delivered_on\n"
+    failures.write_text("lot;serial;failed_on;fault\nL1;1;2026-02-01;x\nL1;2;2026-03-01;x\n")
+    with embedded_db.connect() as conn:
+        lots.write_text(head + "L1;27182;10;2026-01-15\n")
+        assert import_lots(conn, lots, failures, "test").rejected == ()
+        # They would be left out of the rate in silence, or make it more than all.
+        for row, told in (("10;2026-02-02", "after a failure"), ("1;2026-01-15", "2 meters of it")):
+            lots.write_text(f"{head}L1;27182;{row}\n")
+            (rejected,) = import_lots(conn, lots, None, "test").rejected
+            assert told in rejected.reason
+        lots.write_text(head + "L1;27182;2;2026-02-01\n")
+        assert import_lots(conn, lots, None, "test").lots == 1
