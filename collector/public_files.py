@@ -230,58 +230,87 @@ def _lay_out_fk7(octets: bytes, profile: MeterProfile) -> Layout:
     groups = None
     if profile.file_groups is FileGroups.IN_ORDER and not scan.damages:
         groups = group_sections(scan.blocks)
+    is_mixed = groups is None and _has_groups(scan.blocks)
     for group, blocks in enumerate(groups or [scan.blocks]):
-        _lay_out_group(layout, group, blocks, profile)
+        _lay_out_group(layout, group, blocks, profile, is_mixed)
     return layout
 
 
-def _lay_out_group(layout: Layout, group: int, blocks: Sequence[Fk7Block], profile: MeterProfile) -> None:
+def _has_groups(blocks: Sequence[Fk7Block]) -> bool:
+    """Whether the meter has more than three channels, so that blocks may be of any group of them."""
+    found = [decode_response(one.content) for one in blocks if one.content[0] in PARAMETER_CODES]
+    return any(isinstance(one, Parameters) and (one.group_count or 0) > 1 for one in found)
+
+
+def _lay_out_group(
+    layout: Layout, group: int, blocks: Sequence[Fk7Block], profile: MeterProfile, is_mixed: bool
+) -> None:
     memories: dict[int, list[Fk7Block]] = {}
     answers: dict[int, Fk7Block] = {}
+    # Memories that other parameters have ended: what follows is of another answer.
+    ended: set[int] = set()
     for block in blocks:
         code = block.content[0]
-        if code in MEMORY_CODES:
+        if code in ended:
+            reason = f"{code:02X}: a memory block behind other parameters"
+            layout.issues.append((block.offset, len(block.content), reason))
+        elif code in MEMORY_CODES:
             memories.setdefault(code, []).append(block)
         elif code not in answers:
             answers[code] = block
         elif answers[code].content != block.content:
             reason = f"a second answer {code:02X}, with other content: which channels it is of is not told"
             layout.issues.append((block.offset, len(block.content), reason))
+            ended |= memories.keys() if code in PARAMETER_CODES else set()
     for code in sorted(answers, key=lambda code: (code not in PARAMETER_CODES, answers[code].offset)):
         if group and code in PARAMETER_CODES:
             layout.ask(code, group)
         layout.answer(answers[code].content)
     for code, found in memories.items():
-        _lay_out_memory(layout, code, found, profile)
+        _lay_out_memory(layout, code, found, profile, is_mixed)
 
 
-def _lay_out_memory(layout: Layout, code: int, blocks: Sequence[Fk7Block], profile: MeterProfile) -> None:
-    """Blocks in the places that their numbers name; a lost one is filled with zeros and told as lost."""
+def _lay_out_memory(
+    layout: Layout, code: int, blocks: Sequence[Fk7Block], profile: MeterProfile, is_mixed: bool
+) -> None:
+    """Blocks in the places that their numbers name; a lost one is filled with zeros and told as lost.
+
+    Where the numbers begin again, another answer begins, and no block of it is taken. Where blocks may be of
+    several channel groups (`is_mixed`), one behind a gap may be of another group, and is not taken either.
+    """
     payloads: list[bytes] = []
     offsets: list[int | None] = []
     seen: set[bytes] = set()
-    has_last = False
+    last = b""
+    has_last = is_over = False
     for block in blocks:
         mark = block_mark(block.content)
-        place = None if mark is None or has_last else _place(mark[0], len(payloads), profile)
-        if place is None and block.content in seen:
-            continue  # the very block again, as a copy appended to itself has it
+        if block.content == last:
+            continue  # the very block again
+        place = None if mark is None or is_over else _place(mark[0], len(payloads), profile)
         if mark is None or place is None:
-            reason = "a memory block without a number" if mark is None else f"memory block {mark[0]} again"
-            layout.issues.append((block.offset, len(block.content), f"{code:02X}: {reason}"))
+            is_over = is_over or mark is not None
+            if block.content not in seen:  # not a copy appended to itself
+                reason = (
+                    "a memory block without a number" if mark is None else f"memory block {mark[0]} again"
+                )
+                layout.issues.append((block.offset, len(block.content), f"{code:02X}: {reason}"))
             continue
         if missing := place - len(payloads):
-            layout.lost.setdefault(code, []).append(
-                (len(payloads) * WORDS_PER_BLOCK, missing * WORDS_PER_BLOCK)
-            )
+            is_over = is_mixed
+            lost = (len(payloads) * WORDS_PER_BLOCK, missing * WORDS_PER_BLOCK)
+            layout.lost.setdefault(code, []).append(lost)
             reason = f"{code:02X}: {missing} memory blocks missing before number {mark[0]}"
             layout.issues.append((block.offset, 0, reason))
+            if is_over:
+                continue
             payloads += [bytes(OCTETS_PER_BLOCK)] * missing
             offsets += [None] * missing
         payloads.append(block.content[7:])
         offsets.append(block.offset)
         seen.add(block.content)
-        has_last = mark[1]
+        last = block.content
+        has_last = is_over = mark[1]
     if not has_last and payloads:
         # A copy cut off at the end of a block shows nowhere else.
         reason = f"{code:02X}: the memory ends after block {len(payloads)}, which is not marked as its last"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -84,6 +85,19 @@ def test_a_damaged_file_gives_the_first_group(session) -> None:
     found = decoded(octets + b"\x26" + b"\0" * 99)
     assert {vector.channel for vector in found.vectors} == {1, 2, 3}
     assert counts(found) == counts(decoded(octets), most=3)
+
+
+def test_whatever_is_missing_no_words_of_one_group_become_another_groups(session) -> None:
+    whole = blocks(file_of(session))
+    true = {(one.channel, one.day): one for one in decoded(file_of(session)).vectors}
+    rng = random.Random(7)
+    cuts = [(first, min(first + rng.randrange(1, 9), len(whole))) for first in range(1, len(whole))]
+    for first, after in cuts if len(cuts) < 60 else rng.sample(cuts, 60):
+        found = decoded(b"".join(whole[:first] + whole[after:]))
+        for one in found.vectors:
+            expected = true[one.channel, one.day]
+            assert not (one.present & ~expected.present).any()
+            assert np.array_equal(one.pulses[one.present], expected.pulses[one.present]), (first, after)
 
 
 @pytest.mark.req("X-trace")
