@@ -145,5 +145,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "unlock_after": _number(1, 1000),
     "complete_within_s": _number(0, 30),
     "normal_closings": _number(0, 3),
+    "unnoticed_s": _number(0, 60),
     "mixed_hour_post": _hour_post,
 }

@@ -19,8 +19,6 @@ from protocols.ssu.stream import BlockFound
 
 # Seconds must rise by more than this for a new interval (section 6); less is jitter of a repeated block.
 ROLLOVER_RISE_S = 5
-# A quadrant that came and went within so many lost seconds is not noticed: it is little of an interval.
-UNNOTICED_S = 5
 # The first value of an interval is its length less up to three seconds (section 6).
 LATE_FIRST_S = 3
 # How far the clock and a countdown that has left out some seconds may disagree, by octets that came late.
@@ -132,15 +130,16 @@ class IntervalAssembler:
             if turns >= 1 or rises:
                 out += self._close(previous)
                 hole_s = self.settings.interval_s - found.block.seconds_left - LATE_FIRST_S
-                is_start_heard = rises and hole_s <= UNNOTICED_S
+                is_start_heard = rises and hole_s <= ROLLOVER_RISE_S
                 self._begin(knows_start=is_start_heard or (turns >= 1 and off_s <= JUMP_OFF_S))
                 self._closed += 1
-            if abs(hole_s) > UNNOTICED_S:
+            if hole_s > 1 + self.settings.unnoticed_s or hole_s < -ROLLOVER_RISE_S:
                 self._has_holes = True
                 self._told_by = {}
-                self._jumped |= off_s > JUMP_OFF_S
             elif hole_s > 1:
                 self._forget_unfinished(previous, found)
+            if abs(hole_s) > ROLLOVER_RISE_S:
+                self._jumped |= off_s > JUMP_OFF_S
             if previous.block.format is not found.block.format:
                 self._begin(knows_start=False)
         self._note(found)

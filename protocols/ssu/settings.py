@@ -25,6 +25,9 @@ class SsuSettings:
         normal_closings: closing blocks with the same counters that a normal block's interval needs: its check
             is a mere XOR, and one that passes it damaged would close an interval with a false count. Of the
             three that are sent, two; a meter that sends fewer, or none, needs 1 or 0.
+        unnoticed_s: an extended block shows the registers of its quadrant only. One that does not show again
+            after a longer hole than this may have counted in it, and is not told. 0 tells none after any lost
+            block; 5 is half a hundredth of a quarter of an hour.
         mixed_hour_post: "own" reads the control word of a mixed block by its own coding, "extended" by the
             extended block's. The two conflict in the one public description (section 4); unknown.
     """
@@ -36,4 +39,5 @@ class SsuSettings:
     unlock_after: int = 30
     complete_within_s: int = 0
     normal_closings: int = 2
+    unnoticed_s: int = 5
     mixed_hour_post: str = "own"

@@ -62,8 +62,10 @@ class Meter:
         return [(float(START + second), block) for second, block in enumerate(self.blocks)]
 
 
-def closed(arrivals: Iterable[Arrival], interval_s: int = INTERVAL_S) -> list[IntervalReading]:
-    assembler = IntervalAssembler(SsuSettings(interval_s=interval_s))
+def closed(
+    arrivals: Iterable[Arrival], interval_s: int = INTERVAL_S, unnoticed_s: int = 5
+) -> list[IntervalReading]:
+    assembler = IntervalAssembler(SsuSettings(interval_s=interval_s, unnoticed_s=unnoticed_s))
     out = []
     for at_s, block in arrivals:
         out += assembler.feed(BlockFound(block, at_s, 0, b""))
