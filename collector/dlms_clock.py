@@ -34,7 +34,7 @@ from collector.dlms_script import DATA, PROFILE
 from collector.dlms_session import Talk, Work
 from collector.preview import Preview
 from faults import FieldCrewFault, OperatorFault, RetryFault
-from protocols.dlms.apdu import Attribute, action_request, result_name, set_request
+from protocols.dlms.apdu import Attribute, action_request, numbered, result_name, set_request
 from protocols.dlms.axdr import Data, Tag, octets
 from protocols.dlms.client import AccessRefused, DlmsClient, Steps
 from protocols.dlms.clock import decode_date_time, encode_date_time
@@ -202,7 +202,8 @@ class _Errand:
     async def _write(self, write: _Write, wrote: dict[str, Any], arrives: datetime, seen: Seen) -> bool:
         """Record, wait for the instant, send once; False where the meter refuses, which is the verdict."""
         run, tools = self._work.execution, self._tools
-        await tools.commit(Writing(run.before, write.apdu, wrote))
+        asked = numbered(write.apdu, self._talk.client.next_invoke)
+        await tools.commit(Writing(run.before, asked, wrote))
         await wait_to_arrive(arrives, seen, tools, self._work.command)
         try:
             async with asyncio.timeout(self._patience_s()):
@@ -328,8 +329,8 @@ def preview_clock(
     """
     notes = [
         (
-            "the octets are those of the plain service: frame and cipher are added on the line",
-            "os octetos são os do serviço em claro: quadro e cifra entram na linha",
+            "the octets are those of the plain service: number, frame and cipher are added on the line",
+            "os octetos são os do serviço em claro: número, quadro e cifra entram na linha",
         )
     ]
     if command == SET_CLOCK:

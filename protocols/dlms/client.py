@@ -156,6 +156,11 @@ class DlmsClient:
         return self._meter_title
 
     @property
+    def next_invoke(self) -> int:
+        """The invoke id that the next service will have."""
+        return self._invoke % pdu.MOST_INVOKES + 1
+
+    @property
     def _room(self) -> int:
         """Octets of the longest plain request that the meter takes."""
         is_ciphered = self._credentials.mechanism is Mechanism.GMAC
@@ -371,7 +376,7 @@ class DlmsClient:
 
     def _begin(self) -> None:
         """A new service: its number tells its answers from late or doubled ones of those before."""
-        self._invoke = self._invoke % pdu.MOST_INVOKES + 1
+        self._invoke = self.next_invoke
 
     def _service(self, request: bytes) -> Steps[bytes]:
         if not self._is_associated:

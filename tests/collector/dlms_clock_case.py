@@ -12,6 +12,7 @@ from collector.command_policy import CLOCK_ROLE, load_policy
 from collector.command_store import Person, approve, ask
 from collector.drain import drain
 from collector.worklist import request_missing
+from protocols.dlms.apdu import numbered
 from simulator.clock import ClockModel, SettableClock
 from simulator.curves import GeneratedLoad
 from simulator.dlms import DlmsMeter
@@ -74,6 +75,11 @@ bruno = ["engineer"]
 """
 ANA = Person("ana", frozenset({"engineer"}))
 RULE = Person("clock rule", frozenset({CLOCK_ROLE}))
+
+
+def carries(payload, service):
+    """Whether octets hold the beginning of a service, whatever its invoke id."""
+    return any(numbered(service, number) in payload for number in range(16))
 
 
 class Case:
@@ -185,9 +191,10 @@ class Case:
         return query(self.db, text)
 
     def sent(self, mark):
-        """Frames in the record that carry the plain service."""
+        """Frames in the record that carry the plain service; SHIFT and SET under whatever number."""
         rows = query(self.db, "SELECT payload FROM frame WHERE direction = '>' ORDER BY session_id, seq")
-        return [payload for (payload,) in rows if mark in payload]
+        is_any = mark in (SHIFT, SET)
+        return [payload for (payload,) in rows if (carries(payload, mark) if is_any else mark in payload)]
 
     def error_s(self):
         return self.meter.clock_error_s(self.clock())

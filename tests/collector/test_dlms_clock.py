@@ -80,7 +80,7 @@ def test_without_shift_or_above_its_limit_the_clock_is_set_inside_one_interval(
     assert told["verdict"] == "confirmed", told
     assert (told["detail"]["method"], case.sent(SHIFT)) == ("set", [])
     (frame,) = case.sent(SET)
-    value = frame[frame.index(SET) + len(SET) + 3 :][:12]
+    value = frame[frame.index(SET[3:]) + len(SET[3:]) + 3 :][:12]
     assert value.hex().endswith(ending)
     assert value[4] == (6 if model == "dlms-clock-set" else 0xFF)
     assert abs(case.error_s()) <= 2
