@@ -140,22 +140,23 @@ class MeterVerdict:
 
 
 class _Recording:
-    """Packets and skipped runs of a capture, and the arrival of each octet."""
+    """Packets and skipped runs of a capture, and the arrival of each octet.
+
+    That of octets that came together is no better known than when something handed them on.
+    """
 
     def __init__(self, capture: Capture, rate_bit_s: int) -> None:
         self.octet_s = BITS_PER_OCTET / rate_bit_s
         self.rate_bit_s = rate_bit_s
         self.resolution_s = capture.number("resolution_s", DEFAULT_RESOLUTION_S)
         self.stamps: list[float] = []
-        self.is_stamped: list[bool] = []
-        self._came_alone: list[bool] = []
+        self.came_alone: list[bool] = []
         stream = CelescStream()
         for chunk in capture.chunks:
             # Without stamps: a packet with an illegal pause is judged here, not dropped as a reader would.
             stream.receive(chunk.octets)
             self.stamps += [chunk.at_s + place * self.octet_s for place in range(len(chunk.octets))]
-            self.is_stamped += [place == 0 for place in range(len(chunk.octets))]
-            self._came_alone += [len(chunk.octets) == 1] * len(chunk.octets)
+            self.came_alone += [len(chunk.octets) == 1] * len(chunk.octets)
         stream.close()
         events: list[Packet | Skipped] = []
         while (event := stream.next_event()) is not None:
@@ -175,7 +176,7 @@ class _Recording:
 
     def is_measured(self, place: int) -> bool:
         """Whether the silence before an octet is: both sides of it came alone."""
-        return self._came_alone[place - 1] and self._came_alone[place]
+        return self.came_alone[place - 1] and self.came_alone[place]
 
     def idle_bits(self, place: int) -> float:
         """Silence before an octet, in bit times."""
@@ -303,7 +304,7 @@ def _rate_by_stamps(recording: _Recording) -> tuple[float, float] | None:
     lengths = []
     for packet in recording.packets:
         first, last = packet.offset, recording.end(packet) - 1
-        stamped = recording.is_stamped[first] and recording.is_stamped[last]
+        stamped = recording.came_alone[first] and recording.came_alone[last]
         pauses = any(
             recording.idle_bits(place) > BITS_PER_OCTET / 2 + recording.uncertainty_bits
             for place in range(first + 1, last + 1)

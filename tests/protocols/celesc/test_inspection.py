@@ -128,7 +128,7 @@ def merged(capture: Capture, count: int) -> Capture:
     return Capture(together, capture.facts)
 
 
-@pytest.mark.parametrize("count", [4, 15, 30])
+@pytest.mark.parametrize("count", [2, 4, 7, 15, 30])
 def test_octets_that_came_together_hide_their_pauses_and_pass_no_rule_of_them(count: int) -> None:
     """A USB adapter's milliseconds are fine, and still tell nothing of what came in one piece."""
     capture = merged(line(GOOD, inside_bits=60.0, between_bits=100.0, facts={"resolution_s": "0.001"}), count)
@@ -139,6 +139,8 @@ def test_octets_that_came_together_hide_their_pauses_and_pass_no_rule_of_them(co
     kept = judge_meter(merged(line(GOOD, facts={"resolution_s": "0.001"}), count), MODEL)
     assert rule(kept, Rule.GAP_INSIDE) is Status.INCONCLUSIVE
     assert rule(kept, Rule.GAP_BETWEEN) is Status.INCONCLUSIVE
+    # Nor is the rate told by when an adapter handed octets on.
+    assert rule(kept, Rule.RATE) is Status.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(("pause_s", "is_failing"), [(1.4, False), (1.7, True)])
