@@ -63,7 +63,7 @@ def consider_clock(
                 put_before_person(conn, settled, drift_s, now, zone, refusal)
             return
     if decision.action is Action.MANUAL:
-        put_before_person(conn, settled, drift_s, now, zone)
+        put_before_person(conn, settled, drift_s, now, zone, f"never corrected by rule: {decision.reason}")
     elif decision.action is Action.CORRECT and decision.method is not None:
         _queue_correction(conn, settings, policy, settled, decision, decision.method, drift_s, now)
 

@@ -71,11 +71,10 @@ def _flag(
 
 
 def put_before_person(
-    conn: Connection, settled: Settled, drift_s: float, now: datetime, zone: Any, refusal: str = ""
+    conn: Connection, settled: Settled, drift_s: float, now: datetime, zone: Any, reason: str
 ) -> None:
     """Say that a clock needs a person: one row a meter and day, for the work list and the alarms."""
     day = to_local(now, zone).date()
-    reason = refusal or "clock more than 60 minutes wrong: never corrected by rule"
     conn.execute(
         "INSERT INTO quarantine (at, stage, reason, meter_id, day, session_id, detail, dedup_key) "
         "VALUES (%s, 'clock', %s, %s, %s, %s, %s, %s) ON CONFLICT (dedup_key) DO NOTHING",

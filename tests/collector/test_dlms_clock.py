@@ -112,7 +112,7 @@ def test_more_than_an_hour_is_put_before_a_person(embedded_db, tmp_path, drift_s
     case = Case(embedded_db, tmp_path, drift_s).read(rounds=0)
     assert case.commands() == []
     assert [method for method, *_ in case.corrections()] == ["none"]
-    detail = query(case.db, "SELECT detail FROM quarantine WHERE stage = 'clock' AND reason ~ '60 minutes'")
+    detail = query(case.db, "SELECT detail FROM quarantine WHERE stage = 'clock' AND reason ~ 'above 3600 s'")
     assert detail[0][0]["severity"] == "alarm"
     with pytest.raises(OperatorFault, match="above 3600 s") as refused:
         case.correct()
