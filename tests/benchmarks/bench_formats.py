@@ -206,7 +206,7 @@ def dlms_case() -> Case:
 
     async def visit() -> str:
         async with DlmsServer(DlmsMeter(meter().meter, DlmsSpec()), lambda: NOW, is_hdlc=True) as way:
-            line = DlmsLine(parse_url(way.url), model, Timeouts(2, 5, 60), Secrets(), b"12345678", None, None)
+            line = DlmsLine(parse_url(way.url), model, Timeouts(2, 5, 60), Secrets(), b"12345678", None)
             return (await read_dlms(line, steps(work), record, lambda: NOW, open_stream)).outcome
 
     outcome = asyncio.run(visit())
