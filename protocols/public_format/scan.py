@@ -33,6 +33,9 @@ HEADER_OCTETS = HEADER_LINES * (LINE + len(NEWLINE))
 # What ends the lines after a copy between systems, and what such copies leave at a file's end.
 _NEWLINES = (NEWLINE.encode(), b"\r\r\n", b"\n", b"\r")
 _FILE_ENDS = b"\r\n\x1a"
+_LABELS = (PREVIOUS.encode(), CURRENT.encode())
+# So many whole lines in a row without a label are no damage to labels; a header has eight, one perhaps cut.
+_STRAYS_OF_A_HEADER = 3
 # A file has 2,000 lines or 4,000 blocks at most: one with more damages than that is not to be trusted.
 MAX_DAMAGES = 4000
 
@@ -209,11 +212,18 @@ def scan_text(octets: bytes) -> TextScan:
     lines: list[TextLine] = []
     damages: list[Damage] = []
     seen: set[tuple[str, int]] = set()
+    strays = 0
     last = len(octets.rstrip(_FILE_ENDS))
     while place < last:
         end = octets.find(newline, place)
         stop = len(octets) if end < 0 else end + len(newline)
-        found = _memory_line(place, octets[place : last if end < 0 else end])
+        line = octets[place : last if end < 0 else end]
+        strays = strays + 1 if len(line) == LINE and line[:4] not in _LABELS else 0
+        if strays == _STRAYS_OF_A_HEADER:
+            # Its memory would get the times of this header.
+            _add(damages, Damage(place, len(octets) - place, "the header of another file; it ends this one"))
+            break
+        found = _memory_line(place, line)
         if isinstance(found, TextLine):
             reason = _misfit(header, found, seen)
             seen.add((found.label, found.number))

@@ -29,14 +29,14 @@ def block(code: int, rng: random.Random | None = None) -> bytes:
     return bytes([code]) + bytes.fromhex(SERIAL) + body
 
 
-def text_file(previous: int = 0, current: int = 0) -> TextFile:
+def text_file(previous: int = 0, current: int = 0, seed: int = 7) -> TextFile:
     parameters = bytearray(block(0x21))
     parameters[74:77] = bytes.fromhex(f"{current:06d}")
     parameters[77:80] = bytes.fromhex(f"{previous:06d}")
     # Octets that have no place in the header come back as zero.
     for first, last in ((152, 152), (155, 156), (158, 158), (163, 163), (200, 203), (207, 209), (238, 256)):
         parameters[first - 1 : last] = bytes(last - first + 1)
-    rng = random.Random(7)
+    rng = random.Random(seed)
     return TextFile(
         reader_serial="001101",
         blocks={"parameters": bytes(parameters)},

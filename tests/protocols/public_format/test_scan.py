@@ -98,6 +98,16 @@ def test_what_copies_between_systems_change_is_no_damage(newline, mark, end):
         assert octets[line.offset :].startswith(f"{line.label}{line.number:03d}".encode())
 
 
+@pytest.mark.req("TR-5.6a")
+@pytest.mark.parametrize("kept", [HEADER_OCTETS, HEADER_OCTETS + 40, HEADER_OCTETS + 302, len(TEXT)])
+def test_lines_of_a_file_appended_to_a_cut_one_are_not_taken_for_its_own(kept):
+    other = write_text(text_file(previous=144, current=200, seed=8))
+    scan, alone = scan_text(TEXT[:kept] + other), scan_text(TEXT[:kept])
+    assert [line.words for line in scan.lines] == [line.words for line in alone.lines]
+    assert "another file" in scan.damages[-1].reason
+    assert scan.damages[-1].offset + scan.damages[-1].count == kept + len(other)
+
+
 def test_a_damaged_line_is_found_between_any_line_ends():
     octets = TEXT.replace(b"\r\n", b"\n").replace(b"SALV002", b"XALV002")
     (damage,) = scan_text(octets).damages
