@@ -7,7 +7,7 @@ issue, and the intervals that lay there stay missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -261,13 +261,21 @@ def _lay_out_group(
         elif answers[code].content != block.content:
             reason = f"a second answer {code:02X}, with other content: which channels it is of is not told"
             layout.issues.append((block.offset, len(block.content), reason))
-            ended |= memories.keys() if code in PARAMETER_CODES else set()
+            ended |= _ended_by(code, answers, is_mixed)
     for code in sorted(answers, key=lambda code: (code not in PARAMETER_CODES, answers[code].offset)):
         if group and code in PARAMETER_CODES:
             layout.ask(code, group)
         layout.answer(answers[code].content)
     for code, found in memories.items():
         _lay_out_memory(layout, code, found, profile, is_mixed)
+
+
+def _ended_by(code: int, answers: Mapping[int, Fk7Block], is_mixed: bool) -> Set[int]:
+    """Memories that, behind a second answer of this code, need not be those of the first."""
+    if is_mixed and code in PARAMETER_CODES:
+        return MEMORY_CODES
+    goes_by = {m: next((c for c in by if c in answers), None) for m, by in PARAMETERS_OF.items()}
+    return {memory for memory, by in goes_by.items() if by == code}
 
 
 def _lay_out_memory(

@@ -24,8 +24,8 @@ from pipelines.export_target import Target
 from pipelines.import_profile import export_by_profile, load_import_profile
 from pipelines.public_export import Request, export_public, list_exports
 from pipelines.public_runs import Vector, cut_runs
-from protocols.nbr14522.memory import payloads_to_words
-from protocols.nbr14522.messages import Parameters, Registers, decode_response
+from protocols.nbr14522.memory import payloads_to_words, words_to_payloads
+from protocols.nbr14522.messages import Parameters, Registers, decode_response, memory_blocks
 from protocols.nbr14522.messages.registers import ChannelRegisters
 from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import FileKind, parse_name, read_fk7, read_text, write_fk7, write_text
@@ -359,6 +359,36 @@ def test_registers_of_a_file_whose_only_parameters_are_those_of_51_have_the_time
     assert [(row.channel, row.at, row.values["total_pulses"]) for row in found.registers] == [
         (number, reset.replace(tzinfo=MARKET), number + 4) for number in (1, 2, 3)
     ]
+
+
+def fk7_of(day: datetime) -> bytes:
+    words = np.random.default_rng(day.day).integers(0, 4096, 3 * 288)
+    parameters = Parameters(
+        code=0x51,
+        meter_time=day,
+        last_interval_end=day,
+        words_current=len(words),
+        memory_interval_min=5,
+        memory_interval_extra_s=0,
+        quantities=(1, 10, 11),
+    )
+    memory = memory_blocks(0x52, SERIALS[0], words_to_payloads(words))
+    return write_fk7([parameters.encode(SERIALS[0]), *memory])
+
+
+@pytest.mark.req("TR-5.6a")
+def test_blocks_of_an_fk7_file_appended_to_a_cut_one_are_not_taken_for_its_own():
+    first, second = fk7_of(datetime(2026, 11, 20)), fk7_of(datetime(2026, 11, 21))
+    context = MeterContext(1, SERIALS[0], 1, MARKET)
+    for kept in (1, 2, 4, len(first) // 256):
+        alone = decode_file(FK7, first[: kept * 256], DEFAULT, context)
+        both = decode_file(FK7, first[: kept * 256] + second, DEFAULT, context)
+        assert both.issues
+        told = [
+            {(one.channel, one.day): one.pulses[one.present].tolist() for one in found.vectors}
+            for found in (alone, both)
+        ]
+        assert told[0] == told[1]
 
 
 # --- runs --------------------------------------------------------------------------------------------------
