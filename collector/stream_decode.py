@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any, NamedTuple, Protocol
@@ -465,8 +465,9 @@ class StreamSessionDecoder:
         last_s = capture.chunks[-1].at_s if capture.chunks else None
         at = None if last_s is None else datetime.fromtimestamp(last_s, context.zone)
         drift_s = decoder.clock_error_s
+        disputed = _disputed(slots)
         return Decoded(
-            vectors=day_vectors(slots, interval_s, context.zone),
+            vectors=day_vectors(slots, interval_s, context.zone, disputed),
             registers=tuple(
                 RegisterRow(
                     STREAM_COMMAND, channel, datetime.fromtimestamp(at_s, context.zone), {"total": value}
@@ -474,7 +475,7 @@ class StreamSessionDecoder:
                 for channel, (value, at_s) in sorted(decoder.registers().items())
             ),
             parameters=() if at is None else (ParametersRow(STREAM_COMMAND, at, _quality(decoder)),),
-            issues=tuple(decoder.issues),
+            issues=(*decoder.issues, *_told_as_issues(disputed, interval_s, context.zone)),
             meter_serial=decoder.meter_number,
             clock=None
             if at is None or drift_s is None
@@ -499,11 +500,39 @@ STREAM_DECODERS: Mapping[str, StreamSessionDecoder] = {
 }
 
 
-def day_vectors(slots: Iterable[Slot], interval_s: int, zone: timezone) -> tuple[DayVector, ...]:
-    """Slots by channel and day; the interval that ends at 00:00 belongs to the day before."""
+def _disputed(slots: Iterable[Slot]) -> frozenset[float]:
+    """Ends of intervals that were told twice, and differently: nobody knows which is right."""
+    first: dict[tuple[float, int], int] = {}
+    return frozenset(
+        slot.end_s
+        for slot in slots
+        if first.setdefault((slot.end_s, slot.channel), slot.pulses) != slot.pulses
+    )
+
+
+def _told_as_issues(disputed: Iterable[float], interval_s: int, zone: timezone) -> list[Issue]:
+    issues: list[Issue] = []
+    trouble = _Trouble(zone)
+    for end_s in sorted(disputed):
+        trouble.tell(
+            issues, "an interval was told twice, and differently", end_s - interval_s, {"end_s": end_s}
+        )
+    return issues
+
+
+def day_vectors(
+    slots: Iterable[Slot], interval_s: int, zone: timezone, without: Container[float] = ()
+) -> tuple[DayVector, ...]:
+    """Slots by channel and day; the interval that ends at 00:00 belongs to the day before.
+
+    Args:
+        without: ends of intervals to leave out.
+    """
     found: dict[tuple[int, date, int], DayVector] = {}
     count = 86_400 // interval_s
     for slot in slots:
+        if slot.end_s in without:
+            continue
         start = datetime.fromtimestamp(slot.end_s - interval_s, zone)
         key = (slot.channel, start.date(), slot.quantity_code)
         if key not in found:

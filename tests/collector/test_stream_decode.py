@@ -311,6 +311,22 @@ def test_a_stored_session_is_decoded_alone() -> None:
     assert quality.values["skipped_share"] == 0
 
 
+@pytest.mark.req("TR-5.5e")
+def test_an_interval_that_is_told_twice_and_differently_is_missing() -> None:
+    """The host's clock was set back by an hour while nothing was heard, and the hour came once more."""
+    chunks = heard(SsuOutput(SOURCE), FIRST - 40, 5400)
+    back = [chunk if n < 3650 else Chunk(chunk.at_s - 3600, chunk.octets) for n, chunk in enumerate(chunks)]
+    decoded = STREAM_DECODERS["ssu"].decode(
+        frames_of(back, "ssu-extended"), "", MeterContext(1, "1", 1, MARKET_ZONE)
+    )
+    vector = next(vector for vector in decoded.vectors if vector.channel == 1)
+    told = np.flatnonzero(vector.present).tolist()
+    # Of 09:00 to 10:00, heard first, what is between 09:05 and 09:25 came again.
+    assert told == [108, *range(113, 120)]
+    assert vector.pulses[told].tolist() == [truth(FIRST // 300 + slot - 108)[0] for slot in told]
+    assert "an interval was told twice, and differently" in {issue.reason for issue in decoded.issues}
+
+
 @pytest.mark.parametrize("error_s", [0, 3600, -7200, 40])
 def test_a_mixed_block_tells_the_error_of_a_whole_clock_and_a_serial(error_s: int) -> None:
     """The other formats tell it by the interval's end alone, modulo its length."""
