@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import logging
 import signal
 import sys
@@ -30,7 +29,7 @@ from collector.service import Collector, Stats, utc_now
 from collector.streams import StreamStatus
 from collector.worklist import find_meter, market_zone
 from faults import Actor, OperatorFault
-from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit
+from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit, login_name
 from storage import queue
 from storage.database import Database
 from storage.settings import Settings
@@ -285,7 +284,7 @@ def monitor(
             if hours == 0:
                 ended = end_monitoring(conn, point, now)
             else:
-                start_monitoring(conn, point, now, until, getpass.getuser(), reason)
+                start_monitoring(conn, point, now, until, login_name(), reason)
                 ended = 0
         if as_json:
             emit_json({"point": point, "until": until.isoformat(), "ended": ended})

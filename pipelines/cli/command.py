@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated, Any
 
 import orjson
@@ -16,7 +15,7 @@ from collector.preview import Preview
 from collector.service import utc_now
 from collector.worklist import find_meter
 from faults import OperatorFault
-from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
+from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit, login_name
 from protocols.nbr14522.profiles import DEFAULT
 from storage.database import Database
 from storage.settings import Settings
@@ -153,7 +152,7 @@ def status(
 
 def actor(policy: Policy, person: str | None) -> Person:
     """Who acts at this shell, with the roles that the policy file gives."""
-    name = person or getpass.getuser()
+    name = person or login_name("--as")
     return Person(name, policy.roles_of(name))
 
 

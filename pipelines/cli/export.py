@@ -50,7 +50,7 @@ def public(
             first_day=first_day.date(),
             last_day=_not_before(last_day.date(), first_day.date()),
             target=target,
-            requested_by=actor or login_name(),
+            requested_by=actor or login_name("--actor"),
             formats=_FORMATS[kind],
         )
         wanted = None if profile is None else load_import_profile(profile)

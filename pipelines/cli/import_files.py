@@ -61,7 +61,9 @@ def public(
                     results.append(_refusal(source.name, source.fault))
                 else:
                     try:
-                        done = import_source(db, source, actor or login_name(), datetime.now(UTC), meter)
+                        done = import_source(
+                            db, source, actor or login_name("--actor"), datetime.now(UTC), meter
+                        )
                     except Fault as fault:
                         refused.append(fault)
                         results.append(_refusal(source.label, fault))

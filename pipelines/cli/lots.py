@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from fractions import Fraction
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from collector.worklist import market_zone
 from faults import OperatorFault
-from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
+from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit, login_name
 from storage.database import Database
 from storage.meter_lots import import_lots, read_lots
 from storage.warranty import LotReport, lot_report
@@ -36,7 +35,7 @@ def import_(
             raise OperatorFault("no file", where="smf lots import", remedy="give --lots, --failures or both")
         db.migrate()
         with db.connect() as conn:
-            done = import_lots(conn, lots, failures, getpass.getuser())
+            done = import_lots(conn, lots, failures, login_name())
     if as_json:
         emit_json(asdict(done))
     else:

@@ -63,8 +63,11 @@ def fault_document(fault: Fault) -> dict[str, str]:
     }
 
 
-def login_name() -> str:
+def login_name(option: str | None = None) -> str:
     """Who is logged in.
+
+    Args:
+        option: of the command, with which a person can name themselves instead.
 
     Raises:
         OperatorFault: nobody by name, as in a container that runs under a number of its own.
@@ -74,8 +77,8 @@ def login_name() -> str:
     except (KeyError, OSError) as error:
         raise OperatorFault(
             "who asks is not known: this login has no name",
-            where="--actor",
-            remedy="name yourself with --actor, or in the variable LOGNAME",
+            where=option or "the login",
+            remedy=f"name yourself {f'with {option}, or ' if option else ''}in the variable LOGNAME",
         ) from error
 
 

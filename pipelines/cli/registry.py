@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from rich.table import Table
 
 from collector.stream_profiles import STREAM_PROFILES
-from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit, login_name
 from protocols.dlms.models import models
 from protocols.nbr14522.profiles import PROFILES
 from storage import registry_files
@@ -71,7 +70,7 @@ def import_(
     with faults_to_exit(as_json), Database.open() as db:
         db.migrate()
         try:
-            result = load_registry(db, file, actor=actor or getpass.getuser(), rules=RULES, dry_run=check)
+            result = load_registry(db, file, actor=actor or login_name("--actor"), rules=RULES, dry_run=check)
         except RegistryFault as fault:
             _show_refusal(fault, as_json)
             raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault
