@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from storage.database import Database
 from storage.embedded import SUPERUSER, EmbeddedServer
@@ -62,6 +63,13 @@ def timescale_server(shared_dir: Path, request: pytest.FixtureRequest) -> Iterat
     finally:
         server.release()
         _remove_if_empty(shared_dir)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command run in this process has logs go to its standard error, which the test closes."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(params=["embedded", pytest.param("timescale", marks=pytest.mark.timescale)])
