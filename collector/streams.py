@@ -283,11 +283,11 @@ class _Reader:
 
     def _heard(self, chunk: Chunk) -> None:
         if self._is_clock_set():
-            log.warning("stream.clock_set", meter=self._target.serial, at=self._now().isoformat())
             # Set twice before anything was stored: of what came between nobody knows when it did.
             self._cut = len(self._pending) if self._cut is None else self._cut
             self._pending_octets -= sum(len(one.octets) for one in self._pending[self._cut :])
             del self._pending[self._cut :]
+            log.warning("stream.clock_set", meter=self._target.serial, at=self._now().isoformat())
         if self._pending_octets < _MOST_PENDING:
             self._pending.append(chunk)
             self._pending_octets += len(chunk.octets)
