@@ -244,31 +244,23 @@ class _Errand:
                     "the meter's clock is no date-time", where=self._model.clock_object, remedy=CHECK_MODEL
                 )
             answered = self._tools.local()
-            told = self._local(self._moment(value.value))
+            told = self._moment(value.value)
             seen = seen_at(told, asked, answered, interval_s)
             best = seen if best is None else better(best, seen)
         assert best is not None
         return best
 
     def _moment(self, told: bytes) -> datetime:
+        """What the clock shows, naive market time."""
         try:
-            return decode_date_time(told, self._tools.zone).at
+            at = decode_date_time(told, self._tools.zone).at
         except RemoteProtocolError as error:
             raise FieldCrewFault(
                 f"the meter's clock shows {told.hex(' ')}, which is no moment",
                 where=self._model.clock_object,
                 remedy="look at the meter's battery and set its clock there: no correction can be measured",
             ) from error
-
-    def _local(self, at: datetime) -> datetime:
-        try:
-            return at.astimezone(self._tools.zone).replace(tzinfo=None)
-        except OverflowError as error:
-            raise OperatorFault(
-                f"the meter's clock shows {at}: outside the calendar in market time",
-                where=self._model.clock_object,
-                remedy="a field crew must look at the meter's clock and battery",
-            ) from error
+        return at.astimezone(self._tools.zone).replace(tzinfo=None)
 
     async def _interval_s(self) -> int:
         """Period of the load profile; that of the registry where this client may not see it."""

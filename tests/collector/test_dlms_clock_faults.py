@@ -74,12 +74,13 @@ def test_another_meter_than_the_registry_names_is_not_written_to(embedded_db, tm
     assert (case.dlms.clock_moves, case.sent(SHIFT)) == ([], [])
 
 
+@pytest.mark.parametrize("shown", ["ff" * 12, "270f0c1fff173b3b00018000"], ids=["nothing", "the year 9999"])
 @pytest.mark.parametrize("command", ["clock", "set-clock"])
 def test_a_clock_that_tells_no_moment_is_a_field_crews_matter_and_is_not_written(
-    embedded_db, tmp_path, monkeypatch, command
+    embedded_db, tmp_path, monkeypatch, command, shown
 ):
     """There is no drift to put on record, and no telling which intervals a SET would cross."""
-    monkeypatch.setattr(DlmsMeter, "_clock", lambda *_: b"\xff" * 12)
+    monkeypatch.setattr(DlmsMeter, "_clock", lambda *_: bytes.fromhex(shown))
     case = Case(embedded_db, tmp_path)
     is_set = command == "set-clock"
     request_id = case.ask(
