@@ -95,7 +95,9 @@ async def follow(
     seen = readers
     try:
         if standing is not None:
-            while not any(one.line.is_open for one in readers.status()):  # noqa: ASYNC110 -- a socket
+            # Opening a line raises no event that a test could wait for.
+            while not any(one.line.is_open for one in readers.status()):
+                assert not running.done(), running
                 await asyncio.sleep(0.01)
             standing.start()
         await asyncio.sleep(seconds / speed / 2)
@@ -360,7 +362,8 @@ def test_a_port_that_does_not_know_the_rate_is_a_fault_of_the_line_and_ends_no_r
             url = f"{server.url}?baud={1 << 32}"
             keeper = LineKeeper(parse_url(url), STREAM_PROFILES["ssu"], print, lambda: 0, fast_clock(), LINE)
             running = asyncio.create_task(keeper.run())
-            while keeper.state.fault is None and not running.done():  # noqa: ASYNC110 -- it tells nobody
+            # A keeper shows its fault to whoever looks; there is no event to wait for.
+            while keeper.state.fault is None and not running.done():  # noqa: ASYNC110 -- see above
                 await asyncio.sleep(0.01)
             assert not running.done(), running
             running.cancel()
