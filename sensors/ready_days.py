@@ -114,6 +114,7 @@ class State:
     @classmethod
     def read(cls, cursor: str | None) -> "State":
         told = orjson.loads(cursor) if cursor else {}
+        # A cursor of before there were turns: run keys keep the same work from running twice.
         if "asked" not in told:
             return cls()
         return cls(told["asked"], date.fromisoformat(told["older_from"]))

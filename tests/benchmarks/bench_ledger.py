@@ -107,7 +107,7 @@ def main(uc_days: int, db: Database) -> None:
     appended = time.perf_counter()
     again = ledger.survey(db, profile, DAY)
     ended = time.perf_counter()
-    unsent = unsent_days(db, DAY, DAY, 4, NOW)
+    unsent = unsent_days(db, DAY, DAY, 4, NOW, profile.musd.default_kw)
     looked = time.perf_counter()
     unchanged = again.filter(pl.col("verdict") == ledger.Verdict.UNCHANGED).height
     total_s = recorded - started
