@@ -1,9 +1,8 @@
-"""Long-running readers: sockets and a pty in fast time, unplugging, sessions that follow each other."""
+"""Long-running readers: connections and a pty in fast time, unplugging, sessions that follow each other."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -30,38 +29,14 @@ from simulator.grid import local_seconds
 from simulator.stream_output import BadLine, CelescOutput, SsuOutput
 from simulator.stream_server import StreamPty, StreamServer
 from storage.database import Database
+from tests.collector.fast_time import BEGIN, SPEED, FastClock, PromptPty
 from tests.collector.test_stream_decode import FIRST, frames_of, heard
 from tests.collector.world import add_meter, quick
 
-SPEED = 200
 SOURCE = GeneratedLoad("supermarket", 60.0, 0.036, 5)
-BEGIN = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
 FIRST_END = datetime(2026, 11, 20, 12, 5, tzinfo=UTC)  # of slot 108
 LINE = LinePace(connect_s=2, silence_s=2, backoff_s=0.05, backoff_max_s=0.1, dwell_s=0.4, look_s=0.05)
 PACE = StreamPace(store_s=0.15, session_s=600, overlap_s=120, look_s=0.1, line=LINE)
-
-
-class FastClock:
-    """Time that goes `speed` times as fast, from `begin` on; it stands until it is started."""
-
-    def __init__(self, begin: datetime = BEGIN, speed: int = SPEED) -> None:
-        self._begin, self._speed = begin, speed
-        self._started: float | None = None
-
-    def __call__(self) -> datetime:
-        return self._begin + timedelta(seconds=self.gone_s())
-
-    def gone_s(self) -> float:
-        return 0.0 if self._started is None else self._speed * (time.monotonic() - self._started)
-
-    def start(self) -> None:
-        self._started = time.monotonic()
-
-
-def fast_clock(begin: datetime = BEGIN) -> FastClock:
-    clock = FastClock(begin)
-    clock.start()
-    return clock
 
 
 def add(db: Database, url: str, profile: str, serial: str = "77") -> int:
@@ -78,38 +53,23 @@ async def follow(
     db: Database,
     clock: Callable[[], datetime],
     seconds: float,
-    during: object = None,
+    during: Callable[[], None] = lambda: None,
     pace: StreamPace = PACE,
-    speed: int = SPEED,
     steady: Callable[[], float] | None = None,
-    standing: FastClock | None = None,
-) -> StreamReaders:
-    """Run the readers for so many simulated seconds.
-
-    Args:
-        standing: started once they listen, however long a busy machine takes until then.
-    """
+) -> None:
+    """Run the readers for so many simulated seconds."""
     worker = Worker(db, "test-streams")
     readers = StreamReaders(db.settings, worker, "test", clock, pace, steady=steady)
     running = asyncio.create_task(readers.run())
-    seen = readers
     try:
-        if standing is not None:
-            # Opening a line raises no event that a test could wait for.
-            while not any(one.line.is_open for one in readers.status()):
-                assert not running.done(), running
-                await asyncio.sleep(0.01)
-            standing.start()
-        await asyncio.sleep(seconds / speed / 2)
-        if callable(during):
-            during()
-        await asyncio.sleep(seconds / speed / 2)
+        await asyncio.sleep(seconds / SPEED / 2)
+        during()
+        await asyncio.sleep(seconds / SPEED / 2)
         assert not running.done(), running
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         worker.close()
-    return seen
 
 
 def stored(db: Database, channel: int = 1) -> dict[int, int]:
@@ -133,21 +93,16 @@ def sessions(db: Database) -> list[tuple[object, ...]]:
 
 @pytest.mark.req("TR-5.5e", "X-sim")
 def test_ssu_over_tcp_survives_unplugging_and_sessions_follow_each_other(db: Database) -> None:
-    # Slower than the others: on a busy machine each interval must still be heard to its end.
-    speed = SPEED // 2
-    db, clock = quick(db), FastClock(speed=speed)
+    db, clock = quick(db), FastClock()
 
-    async def main() -> StreamReaders:
+    async def main() -> None:
         async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
             add(db, server.url, "ssu-extended")
-            return await follow(db, clock, 1900, server.unplug, speed=speed, standing=clock)
+            await follow(db, clock, 1900, server.unplug)
 
-    asyncio.run(main())
-    found = stored(db)
-    assert all(pulses == truth(slot) for slot, pulses in found.items())
+    clock.run(main())
     # 12:00 to 12:30 UTC are slots 108 to 113; the session changed once, at an interval's end.
-    assert len(found) >= 5
-    assert {108, 109} <= found.keys()
+    assert stored(db) == {slot: truth(slot) for slot in range(108, 114)}
     ended = sessions(db)
     assert len(ended) >= 2
     assert {row[0] for row in ended} == {"complete"}
@@ -179,19 +134,18 @@ def test_a_host_clock_that_is_set_makes_no_false_interval(embedded_db: Database)
     async def main() -> None:
         async with StreamServer(output, true_time, tick_s=0.01) as server:
             add(db, server.url, "celesc-27182")
-            await follow(db, host_clock, 840, set_clock, steady=true_time.gone_s, standing=true_time)
+            await follow(db, host_clock, 840, set_clock, steady=true_time.gone_s)
 
-    asyncio.run(main())
-    # At 12:06 UTC, in slot 109, or a little later.
-    (slot,) = slots
-    assert slot >= 109
-    assert slot not in stored(db)
-    assert slot - 1 in stored(db)
+    true_time.run(main())
+    # At 12:06 UTC.
+    assert slots == [109]
+    assert 109 not in stored(db)
+    assert 108 in stored(db)
 
 
 @pytest.mark.req("TR-2a")
 def test_the_days_last_interval_is_there_for_the_daily_run(embedded_db: Database) -> None:
-    db, clock = quick(embedded_db), fast_clock(datetime(2026, 11, 21, 2, 53, tzinfo=UTC))
+    db, clock = quick(embedded_db), FastClock(datetime(2026, 11, 21, 2, 53, tzinfo=UTC))
 
     async def main() -> None:
         async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
@@ -203,21 +157,21 @@ def test_the_days_last_interval_is_there_for_the_daily_run(embedded_db: Database
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 @pytest.mark.req("CE-A", "X-sim")
 def test_celesc_over_a_pty_through_noise(db: Database) -> None:
-    db, clock = quick(db), fast_clock()
+    db, clock = quick(db), FastClock()
     begun = int(local_seconds(BEGIN)) // 300 - 10
     output = CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0000000077", begun)
 
     async def main() -> None:
-        async with StreamPty(output, clock, BadLine(0.002, 0.002, 1), tick_s=0.01) as server:
+        async with PromptPty(output, clock, BadLine(0.002, 0.002, 1), tick_s=0.01) as server:
             add(db, server.url + "?baud=2400", "celesc-27182")
             await follow(db, clock, 1000)
 
-    asyncio.run(main())
+    clock.run(main())
     found = stored(db)
     assert found.keys() >= {108, 109}
     assert all(abs(pulses - truth(slot) * 0.036) <= 1.2 for slot, pulses in found.items())
@@ -225,60 +179,80 @@ def test_celesc_over_a_pty_through_noise(db: Database) -> None:
     assert sessions(db)[0][3] == "0000000077"
 
 
-def test_a_line_that_says_nothing_is_a_failed_session_with_its_reason(db: Database, unused_port: int) -> None:
-    db, clock = quick(db), fast_clock()
-    add(db, f"tcp://127.0.0.1:{unused_port}", "ssu")
-    asyncio.run(follow(db, clock, 100))
+def test_a_line_that_says_nothing_is_a_failed_session_with_its_reason(db: Database) -> None:
+    db, clock = quick(db), FastClock()
+    add(db, "tcp://127.0.0.1:1", "ssu")
+    clock.run(follow(db, clock, 100))
     assert sessions(db) == [("failed", "ssu", 0, None, "connect")]
 
 
 def test_what_a_dead_collector_stored_is_merged_by_the_next(db: Database) -> None:
-    db, clock = quick(db), fast_clock()
+    db = quick(db)
     add(db, "tcp://127.0.0.1:1", "ssu-extended")
     rows = frames_of(heard(SsuOutput(SOURCE), FIRST - 40, 1000), "ssu-extended")
     with db.connect() as conn:
-        (target,) = stream_targets(conn, clock())
-        number = open_session(conn, "dead", target, clock())
+        (target,) = stream_targets(conn, BEGIN)
+        number = open_session(conn, "dead", target, BEGIN)
         assert number is not None
-        assert open_session(conn, "another", target, clock()) is None
+        assert open_session(conn, "another", target, BEGIN) is None
         store.write_frames(
             conn, [store.encode_frame(number, row.seq, row.at, False, 1, None, row.payload) for row in rows]
         )
         conn.commit()
-        (settled,) = store.settle(conn, [store.Closing(number)], db.settings, clock())
+        (settled,) = store.settle(conn, [store.Closing(number)], db.settings, BEGIN)
     assert settled.outcome == "aborted"
     assert stored(db) == {slot: truth(slot) for slot in (108, 109, 110)}
 
 
 @pytest.mark.req("TR-5.5e")
 def test_the_service_listens_beside_its_queue_and_settles_when_it_stops(db: Database) -> None:
-    db = quick(db)
+    db, clock = quick(db), FastClock(speed=1)
+
+    async def main() -> None:
+        async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.05) as server:
+            add(db, server.url, "ssu-extended")
+            stop = asyncio.Event()
+            collector = Collector(db, now=clock)
+            running = asyncio.create_task(collector.run(stop))
+            async with asyncio.timeout(10):
+                while not any(one.quality.good >= 3 for one in collector.streams.status()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            stop.set()
+            await running
+
+    clock.run(main())
+    assert [row[:2] for row in sessions(db)] == [("complete", "ssu")]
+    with db.connect() as conn:
+        # The head, and what was heard in five seconds or less.
+        assert conn.execute("SELECT count(*) FROM frame").fetchone() == (2,)
+        # It was not asked for anything.
+        assert conn.execute("SELECT count(*) FROM job_request").fetchone() == (0,)
+
+
+@pytest.mark.req("TR-5.5e")
+def test_a_line_on_a_socket_is_opened_again_when_it_was_unplugged() -> None:
+    """In real time: the other tests' sockets are simulated."""
 
     def now() -> datetime:
         return datetime.now(UTC)
 
-    async def main() -> None:
+    async def main() -> list[int]:
+        octets: list[int] = []
         async with StreamServer(SsuOutput(SOURCE), now, tick_s=0.05) as server:
-            add(db, server.url, "ssu-extended")
-            stop = asyncio.Event()
-            collector = Collector(db, now=now)
-            running = asyncio.create_task(collector.run(stop))
-            for _ in range(100):
-                await asyncio.sleep(0.1)
-                (line,) = collector.streams.status() or (None,)
-                if line is not None and line.quality.good >= 3:
-                    break
-            stop.set()
-            await running
+            keeper = LineKeeper(parse_url(server.url), STREAM_PROFILES["ssu"], print, lambda: 0, now, LINE)
+            running = asyncio.create_task(keeper.run())
+            async with asyncio.timeout(60):
+                for opened in (1, 2):
+                    octets.append(keeper.state.octets)
+                    while keeper.state.opened < opened or keeper.state.octets == octets[-1]:
+                        await asyncio.sleep(0.01)
+                        assert not running.done(), running
+                    server.unplug()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return octets
 
-    asyncio.run(main())
-    assert [row[:2] for row in sessions(db)] == [("complete", "ssu")]
-    with db.connect() as conn:
-        # The head, and what was heard in five seconds or less, or in a few times that on a busy machine.
-        ((rows,),) = conn.execute("SELECT count(*) FROM frame").fetchall()
-        assert 2 <= rows <= 5
-        # It was not asked for anything.
-        assert conn.execute("SELECT count(*) FROM job_request").fetchone() == (0,)
+    assert asyncio.run(main())[1] > 0
 
 
 def test_who_speaks_by_itself_is_not_asked(db: Database) -> None:
@@ -295,13 +269,14 @@ def test_who_speaks_by_itself_is_not_asked(db: Database) -> None:
 @pytest.mark.req("CE-A")
 def test_the_rate_is_searched_on_a_port_whose_url_names_none() -> None:
     chunks: list[Chunk] = []
+    clock = FastClock()
 
     async def main() -> list[int]:
         tried: list[int] = []
-        async with StreamPty(SsuOutput(SOURCE), fast_clock(), tick_s=0.01) as server:
+        async with PromptPty(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
             # SSU octets are no packets: no rate ever fits.
             profile = STREAM_PROFILES["celesc-27182"]
-            keeper = LineKeeper(parse_url(server.url), profile, chunks.append, lambda: 0, fast_clock(), LINE)
+            keeper = LineKeeper(parse_url(server.url), profile, chunks.append, lambda: 0, clock, LINE)
             running = asyncio.create_task(keeper.run())
             for _ in range(60):
                 await asyncio.sleep(0.05)
@@ -311,7 +286,7 @@ def test_the_rate_is_searched_on_a_port_whose_url_names_none() -> None:
             await asyncio.gather(running, return_exceptions=True)
         return tried
 
-    tried = asyncio.run(main())
+    tried = clock.run(main())
     assert tried[:4] == [2400, 300, 600, 1200]
     assert chunks
 
@@ -320,6 +295,7 @@ def test_the_rate_is_searched_on_a_port_whose_url_names_none() -> None:
 def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
     heard: list[Chunk] = []
     calls = 0
+    clock = FastClock(speed=1)
 
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal calls
@@ -327,7 +303,7 @@ def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
         with suppress(ConnectionError):
             while True:
                 writer.write(bytes(50_000))
-                await writer.drain()
+                await asyncio.sleep(0.001)
 
     async def main() -> LineKeeper:
         server = await asyncio.start_server(pour, "127.0.0.1", 0)
@@ -337,7 +313,7 @@ def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
             STREAM_PROFILES["ssu"],
             heard.append,
             lambda: 0,
-            lambda: datetime.now(UTC),
+            clock,
             LINE,
         )
         running = asyncio.create_task(keeper.run())
@@ -347,7 +323,7 @@ def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
         server.close()
         return keeper
 
-    keeper = asyncio.run(main())
+    keeper = clock.run(main())
     assert keeper.state.fault is not None
     assert "more octets than a meter's output can say" in keeper.state.fault.message
     # Opened again with growing pauses, and no more taken than a converter may have kept.
@@ -357,10 +333,12 @@ def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
 
 @pytest.mark.req("TR-5.5e")
 def test_a_port_that_does_not_know_the_rate_is_a_fault_of_the_line_and_ends_no_reader() -> None:
+    clock = FastClock()
+
     async def main() -> LineKeeper:
-        async with StreamPty(SsuOutput(SOURCE), fast_clock(), tick_s=0.01) as server:
+        async with StreamPty(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
             url = f"{server.url}?baud={1 << 32}"
-            keeper = LineKeeper(parse_url(url), STREAM_PROFILES["ssu"], print, lambda: 0, fast_clock(), LINE)
+            keeper = LineKeeper(parse_url(url), STREAM_PROFILES["ssu"], print, lambda: 0, clock, LINE)
             running = asyncio.create_task(keeper.run())
             # A keeper shows its fault to whoever looks; there is no event to wait for.
             while keeper.state.fault is None and not running.done():  # noqa: ASYNC110 -- see above
@@ -370,7 +348,7 @@ def test_a_port_that_does_not_know_the_rate_is_a_fault_of_the_line_and_ends_no_r
             await asyncio.gather(running, return_exceptions=True)
             return keeper
 
-    assert asyncio.run(main()).state.fault is not None
+    assert clock.run(main()).state.fault is not None
 
 
 @pytest.mark.req("TR-5.5e")
