@@ -133,19 +133,20 @@ def _within(power: float) -> float:
 
 @dataclass
 class CelescOutput:
-    """The packets of a model, one a second in turn; registers count from interval number `begun` on."""
+    """The packets of a model, one a second in turn; the registers count from local second `begun_s` on."""
 
     source: PulseSource
     kwh_per_pulse: tuple[int, int]
     meter: CelescMeter
     number: str
-    begun: int
+    begun_s: int
     start_kwh: int = 0
     digits: int = 5
     rate_bit_s: int = 2400
     _until: int = -1
     _totals: tuple[int, int, int] = (0, 0, 0)
     _running: tuple[int, int, int] = (0, 0, 0)
+    _before: tuple[int, int, int] = (0, 0, 0)
 
     def octets(self, second: int) -> bytes:
         packets = self.meter.packets
@@ -158,14 +159,16 @@ class CelescOutput:
         """Whole kWh and kvarh that the registers show; the load is even within an interval."""
         interval_s = self.source.interval_s
         number, elapsed = divmod(second, interval_s)
+        first, early = divmod(self.begun_s, interval_s)
         if number != self._until:
             self._until = number
-            self._totals = _three(self.source, self.begun, number - self.begun)
+            self._totals = _three(self.source, first, number - first)
             self._running = _three(self.source, number, 1)
+            self._before = _three(self.source, first, 1)
         num, den = self.kwh_per_pulse
         energy = [
-            (total * interval_s + now * elapsed) * num // (den * interval_s)
-            for total, now in zip(self._totals, self._running, strict=True)
+            (total * interval_s + now * elapsed - before * early) * num // (den * interval_s)
+            for total, now, before in zip(self._totals, self._running, self._before, strict=True)
         ]
         return {
             "active": self.start_kwh + energy[0],

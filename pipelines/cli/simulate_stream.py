@@ -117,10 +117,10 @@ def celesc(
         if not number.isdecimal() or len(number) > 10:
             raise OperatorFault(f"{number!r} is not up to ten digits", where="--number", remedy="digits only")
         source, clock = _load(load, peak_kw, 0.001, seed, 300), _clock(now)
-        begun = int(local_seconds(clock())) // source.interval_s
         meter = meter_named(model)
+        begun_s = int(local_seconds(clock()))
         output = CelescOutput(
-            source, (1, 1000), meter, number.rjust(10, "0"), begun, start_kwh, digits, meter.rate_bit_s
+            source, (1, 1000), meter, number.rjust(10, "0"), begun_s, start_kwh, digits, meter.rate_bit_s
         )
         line = BadLine(error_rate, cut_rate, seed)
         _serve(

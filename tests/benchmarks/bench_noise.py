@@ -60,7 +60,7 @@ def output_of(profile: str) -> StreamOutput:
     """A meter with the load."""
     if profile in _FORMATS:
         return SsuOutput(LOAD, _FORMATS[profile])
-    return CelescOutput(LOAD, (36, 1000), meter_named("27182"), "0123456789", _FIRST - 12)
+    return CelescOutput(LOAD, (36, 1000), meter_named("27182"), "0123456789", (_FIRST - 12) * INTERVAL_S)
 
 
 def kept(profile: str, rate: float, seed: int) -> Iterator[bool]:

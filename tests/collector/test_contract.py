@@ -124,7 +124,7 @@ class Way:
 
 
 SOURCE = STATION.meter.spec.source
-CELESC = CelescOutput(SOURCE, (36, 1000), meter_named("27182"), SERIAL.rjust(10, "0"), FIRST_S // 300 - 12)
+CELESC = CelescOutput(SOURCE, (36, 1000), meter_named("27182"), SERIAL.rjust(10, "0"), FIRST_S - 12 * 300)
 WAYS = {
     "nbr14522": Way(over_nbr14522),
     "dlms-wrapper": Way(over_dlms("dlms-test")),

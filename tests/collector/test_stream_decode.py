@@ -58,8 +58,8 @@ def truth(number: int) -> list[int]:
 
 
 def celesc(**changes: object) -> CelescOutput:
-    begun = FIRST // SOURCE.interval_s - 12
-    return CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0000000077", begun, **changes)
+    begun_s = FIRST - 12 * SOURCE.interval_s
+    return CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0000000077", begun_s, **changes)
 
 
 @pytest.mark.req("TR-5.5e", "X-sim")

@@ -78,8 +78,8 @@ def good(collector: Collector, serial: str = "77") -> int:
 
 
 def celesc(number: str) -> CelescOutput:
-    begun = int(local_seconds(BEGIN)) // 300 - 10
-    return CelescOutput(SOURCE, (36, 1000), meter_named("27182"), number, begun)
+    begun_s = int(local_seconds(BEGIN)) - 10 * 300
+    return CelescOutput(SOURCE, (36, 1000), meter_named("27182"), number, begun_s)
 
 
 @pytest.mark.req("TR-5.5e", "TR-5.5a", "X-sim")

@@ -121,8 +121,8 @@ def test_a_host_clock_that_is_set_makes_no_false_interval(embedded_db: Database)
     db, true_time = quick(embedded_db), FastClock()
     steps: list[int] = []
     slots: list[int] = []
-    output = CelescOutput(SOURCE, (1, 1), meter_named("27182"), "0000000077", 0, 13_579, digits=6)
-    output.begun = int(local_seconds(BEGIN)) // 300
+    begun_s = int(local_seconds(BEGIN))
+    output = CelescOutput(SOURCE, (1, 1), meter_named("27182"), "0000000077", begun_s, 13_579, digits=6)
 
     def host_clock() -> datetime:
         return true_time() + timedelta(seconds=sum(steps))
@@ -163,8 +163,8 @@ def test_the_days_last_interval_is_there_for_the_daily_run(embedded_db: Database
 @pytest.mark.req("CE-A", "X-sim")
 def test_celesc_over_a_pty_through_noise(db: Database) -> None:
     db, clock = quick(db), FastClock()
-    begun = int(local_seconds(BEGIN)) // 300 - 10
-    output = CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0000000077", begun)
+    begun_s = int(local_seconds(BEGIN)) - 10 * 300
+    output = CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0000000077", begun_s)
 
     async def main() -> None:
         async with PromptPty(output, clock, BadLine(0.002, 0.002, 1), tick_s=0.01) as server:

@@ -39,8 +39,8 @@ def ssu(profile: str) -> SsuOutput:
 
 
 def celesc(**changes: object) -> CelescOutput:
-    begun = FIRST_S // 300 - 12
-    return CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0010000001", begun, **changes)
+    begun_s = FIRST_S - 12 * 300
+    return CelescOutput(SOURCE, (36, 1000), meter_named("27182"), "0010000001", begun_s, **changes)
 
 
 def bring(
