@@ -1,4 +1,8 @@
-"""A DLMS meter with a wrong clock, the models and the policy that tests of clocks share."""
+"""A DLMS meter with a wrong clock, the models and the policy that tests of clocks share.
+
+Time is simulated: it stands still but for what a command itself waits, so that no machine is too slow for an
+instant inside an interval.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+from collector import dlms_driver
 from collector.clock_rule import request_correction
 from collector.command_policy import CLOCK_ROLE, load_policy
+from collector.command_steps import Tools
 from collector.command_store import Person, approve, ask
 from collector.drain import drain
 from collector.worklist import request_missing
@@ -31,7 +39,7 @@ MODELS = """
 [models.dlms-clock]
 extends = "dlms-generic"
 pulse_wh = "7.2"
-answer_s = 2
+answer_s = 20
 [models.dlms-clock-hdlc]
 extends = "dlms-clock"
 framing = "hdlc"
@@ -82,6 +90,18 @@ def carries(payload, service):
     return any(numbered(service, number) in payload for number in range(16))
 
 
+def passing(clock):
+    """What makes a command's tools, with a simulated time that passes while it sleeps and only then."""
+
+    def tools(now, zone, sleep, *rest):
+        async def pass_by(seconds):
+            clock.set(clock() + timedelta(seconds=seconds))
+
+        return Tools(now, zone, pass_by, *rest)
+
+    return tools
+
+
 class Case:
     """A DLMS meter whose clock is wrong, read, and then served whatever was queued."""
 
@@ -101,7 +121,7 @@ class Case:
         # The meter shows 03:05 and so many seconds.
         shown = datetime(2026, 11, 21, 6, 5, tzinfo=UTC) + timedelta(seconds=seconds_into_interval)
         self.now = shown - timedelta(seconds=drift_s)
-        self.clock = SettableClock(self.now)
+        self.clock = SettableClock(self.now, is_running=False)
         source = GeneratedLoad("supermarket", 120.0, 0.036, 7)
         started = datetime(2026, 9, 1, 10)
         self.meter = SimulatedMeter(MeterSpec(SERIAL, source, started, ClockModel(self.now, float(drift_s))))
@@ -118,10 +138,12 @@ class Case:
                 conn.execute("UPDATE unit SET url = %s", [server.url])
             yield server
 
-    async def drain(self, ids, deadline_s=30):
-        return await drain(self.db, ids, self.clock, deadline_s=deadline_s)
+    async def drain(self, ids, deadline_s=60):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dlms_driver, "Tools", passing(self.clock))
+            return await drain(self.db, ids, self.clock, deadline_s=deadline_s)
 
-    def read(self, rounds=1, deadline_s=30):
+    def read(self, rounds=1, deadline_s=60):
         """An ordinary read, then so many rounds of what it queued."""
 
         async def work():
@@ -141,7 +163,7 @@ class Case:
             conn.execute("UPDATE job_request SET result = NULL")
         self.serve(*request_missing(self.db, [day], self.clock(), "test"))
 
-    def serve(self, *ids, deadline_s=30):
+    def serve(self, *ids, deadline_s=60):
         async def work():
             async with self.served():
                 await self.drain(list(ids) or self.waiting(), deadline_s)

@@ -55,7 +55,7 @@ MODELS = """
 [models.dlms-test]
 extends = "dlms-nbr16968"
 pulse_wh = "7.2"
-answer_s = 2
+answer_s = 20
 [models.dlms-test-hdlc]
 extends = "dlms-test"
 framing = "hdlc"

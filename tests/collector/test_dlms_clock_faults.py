@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -125,7 +124,7 @@ def test_a_lost_answer_is_resolved_by_the_clock_and_never_written_again(
     assert (told["state"], told["verdict"], told["attempts"]) == ("done", "confirmed", 2), told
     assert told["detail"]["was_resolved"]
     assert len(moved) == 1
-    assert abs(case.error_s()) <= 2
+    assert case.error_s() == 0
     assert case.flags() == [("2026-11-21", 37, 37, "clock_set")]
 
 
@@ -246,10 +245,12 @@ def test_killed_around_the_write_the_clock_is_moved_once(db, tmp_path, monkeypat
     move, children = DlmsMeter._move_clock, []
 
     def moved(self, meter_seconds, now):
-        move(self, meter_seconds, now)
         if moment == "after the write":
-            children[0].send_signal(signal.SIGKILL)
-            children[0].wait()
+            move(self, meter_seconds, now)
+        children[0].kill()
+        children[0].wait()
+        # A child that came so far before it was seen: what it wrote is lost on its way.
+        raise ConnectionResetError
 
     monkeypatch.setattr(DlmsMeter, "_move_clock", moved)
 
@@ -258,13 +259,13 @@ def test_killed_around_the_write_the_clock_is_moved_once(db, tmp_path, monkeypat
             child = collector_process(case, request_id)
             children.append(child)
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while not query(case.db, written):  # noqa: ASYNC110 -- happens in the database
                         await asyncio.sleep(0.01)
                     while moment == "after the write" and child.poll() is None:  # noqa: ASYNC110 -- a process
                         await asyncio.sleep(0.01)
             finally:
-                child.send_signal(signal.SIGKILL)
+                child.kill()
                 child.wait()
             assert len(case.dlms.clock_moves) == (moment == "after the write")
             monkeypatch.setattr(DlmsMeter, "_move_clock", move)
