@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from collector import dlms_driver
 from collector.decoded import Frame, MeterContext
 from collector.dlms_decode import decode_dlms
 from collector.dlms_script import discovery, identity, load_profile, registers
@@ -32,6 +34,7 @@ from protocols.dlms.axdr import octets
 from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.transcript import Recorded, exchanges
 from simulator.clock import SettableClock
+from tests.collector.dlms_clock_case import passing
 from tests.collector.world import MARKET, add_meter, collect, query, quick, sessions, stored
 
 pytestmark = pytest.mark.req("TR-5.12a")
@@ -50,7 +53,7 @@ extends = "dlms-generic"
 client = 32
 authentication = "lls"
 timestamps = "start"
-answer_s = 5
+answer_s = 30
 [models.dlms-peer-hdlc]
 extends = "dlms-peer"
 framing = "hdlc"
@@ -88,46 +91,53 @@ def pydlms():
     """The program, installed once; where it cannot be, the tests are skipped, but never in CI."""
     mark = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
     home = BUILD / f"pydlms-{mark}"
-    if not (home / "installed").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        command = [home / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode:
-            if os.environ.get("CI"):
-                pytest.fail(f"pydlms cannot be installed: {made.stderr}")
-            # Away from CI a machine may have no package index.
-            pytest.skip(f"pydlms cannot be installed: {made.stderr.strip()[-200:]}")
-        (home / "installed").touch()
+    BUILD.mkdir(exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        # Two files of tests use it, and two workers may meet here.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "installed").exists():
+            _install(home)
     return home / "bin/pydlms"
 
 
+def _install(home):
+    shutil.rmtree(home, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    command = [home / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        if os.environ.get("CI"):
+            pytest.fail(f"pydlms cannot be installed: {made.stderr}")
+        # Away from CI a machine may have no package index.
+        pytest.skip(f"pydlms cannot be installed: {made.stderr.strip()[-200:]}")
+    (home / "installed").touch()
+
+
 @pytest.fixture
-def simulate(pydlms):
+def simulate(pydlms, tmp_path):
     """Starts simulators on free ports; they end with the test."""
     with contextlib.ExitStack() as stack:
 
         def start(*options):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            command = [pydlms, "simulate", "--port", str(port), *options]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            # A file and no pipe, which would fill; the system chooses the port, so that nobody is first.
+            told = stack.enter_context((tmp_path / "peer.log").open("w+"))
+            command = [pydlms, "simulate", "--port", "0", *options]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
             stack.callback(process.wait)
             stack.callback(process.kill)
-            _await_port(port, process)
-            return f"tcp://127.0.0.1:{port}"
+            return f"tcp://{_listening(Path(told.name), process)}"
 
         yield start
 
 
-def _await_port(port, process):
-    until = time.monotonic() + 20
+def _listening(log, process):
+    """Host and port that the simulator says it listens on."""
+    until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+        if (found := re.search(r"listening on (127\.0\.0\.1:\d+) ", log.read_text())) is not None:
+            return found[1]
         time.sleep(0.05)
-    pytest.fail(f"the simulator does not listen (exit {process.poll()})")
+    pytest.fail(f"the simulator does not listen (exit {process.poll()}): {log.read_text()}")
 
 
 def visit(url, name, work, password=PASSWORD):
@@ -141,7 +151,7 @@ def visit(url, name, work, password=PASSWORD):
     async def no_counter(*_):
         raise AssertionError("no counter is needed")
 
-    line = DlmsLine(parse_url(url), model, Timeouts(5, 10, 30), Secrets(password), b"12345678", no_counter)
+    line = DlmsLine(parse_url(url), model, Timeouts(20, 30, 120), Secrets(password), b"12345678", no_counter)
     result = asyncio.run(
         read_dlms(
             line, steps(lambda client: work(client, model)), record, lambda: datetime.now(UTC), open_stream
@@ -199,12 +209,11 @@ def test_objects_are_discovered(simulate):
 
 
 def test_a_wrong_password_is_the_operators_matter_at_once(simulate):
-    began = time.monotonic()
-    result, _, _ = visit(simulate(*CLIENTS), "dlms-peer", everything, password=b"87654321")
-    assert (result.outcome, result.failed_stage) == ("failed", "association")
+    result, _, heard = visit(simulate(*CLIENTS), "dlms-peer", everything, password=b"87654321")
+    assert (result.outcome, result.failed_stage, result.retries) == ("failed", "association", 0)
     assert result.fault is not None
     assert result.fault.actor.value == "operator"
-    assert time.monotonic() - began < 5
+    assert heard == [], "nothing is asked after it"
 
 
 def test_a_ciphered_meter_is_collected_and_its_counter_only_grows(simulate, embedded_db, tmp_path):
@@ -255,7 +264,7 @@ def test_a_ciphered_meter_is_collected_and_its_counter_only_grows(simulate, embe
     ],
 )
 def test_the_clock_is_corrected_through_the_queue(
-    simulate, embedded_db, tmp_path, name, options, method, verdict
+    simulate, embedded_db, tmp_path, monkeypatch, name, options, method, verdict
 ):
     """Two minutes slow, at the beginning of an interval; what is off by days is left to persons."""
     secrets = tmp_path / "secrets.toml"
@@ -266,7 +275,9 @@ def test_the_clock_is_corrected_through_the_queue(
     secrets.chmod(0o600)
     db = quick(embedded_db, dlms_secrets_path=secrets)
     url = simulate(*options)
-    clock = SettableClock(datetime(2024, 5, 1, 10, 2, tzinfo=UTC))  # the meter says 10:00:00
+    # The meter says 10:00:00 until it is set: time stands still here, too, but for what a command waits.
+    clock = SettableClock(datetime(2024, 5, 1, 10, 2, tzinfo=UTC), is_running=False)
+    monkeypatch.setattr(dlms_driver, "Tools", passing(clock))
     with db.connect() as conn:
         conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'D')")
         conn.execute("INSERT INTO agent (code, name, distributor_id) SELECT 1, 'A', id FROM distributor")
@@ -279,8 +290,8 @@ def test_the_clock_is_corrected_through_the_queue(
     asyncio.run(drain(db, [request_id for (request_id,) in waiting], clock, deadline_s=60))
     ((asked_by, found, detail),) = query(db, "SELECT requested_by, verdict, detail FROM command_status")
     assert (asked_by, found, detail["method"]) == ("clock rule", verdict, method)
-    assert detail["step_s"] == pytest.approx(120, abs=4)
-    assert abs(detail["drift_after_s"]) < 2 or method == "shift"
+    assert detail["step_s"] == 120
+    assert detail["drift_after_s"] == 0 or method == "shift"
     touched = query(db, "SELECT day::text, first_slot, last_slot FROM interval_flag")
     assert touched == [("2024-05-01", 28, 28)]
 
@@ -305,4 +316,4 @@ def test_the_clock_is_set(simulate, monkeypatch, largest):
     assert (result.outcome, result.fault) == ("complete", None)
     assert (result.answers > 8) == (largest == 26), "seven blocks, each acknowledged"
     seen = decode_date_time(heard[-1].value.value, MARKET).at
-    assert abs((seen - told).total_seconds()) < 5
+    assert seen == told
