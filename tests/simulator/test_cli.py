@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -42,7 +43,7 @@ def simulated(*words: str, command: list[str] = SMF) -> Iterator[dict[str, Any]]
         assert line, child.communicate()[1]
         yield json.loads(line)
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=60) == 0
     finally:
         child.kill()
         child.communicate()
@@ -100,7 +101,7 @@ def test_faults_and_the_instant_are_taken_from_the_command_line() -> None:
     ],
 )
 def test_bad_arguments_name_place_and_remedy(words: list[str], where: str) -> None:
-    done = subprocess.run([*SMF, "--json", *words], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*SMF, "--json", *words], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 11
     error = json.loads(done.stdout)["error"]
     assert (error["where"], bool(error["remedy"])) == (where, True)
@@ -122,6 +123,7 @@ per_unit = 2
 def test_a_fleet_file_is_served_from_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text(FLEET)
+    began_s = time.monotonic()
     with simulated(str(path), command=SMF_FLEET) as first:
         assert (first["group"], first["unit"], first["model"]) == ("praia", "praia-001", "p8-generic")
 
@@ -130,10 +132,9 @@ def test_a_fleet_file_is_served_from_the_command_line(tmp_path: Path) -> None:
             for serial in ("40000001", "40000002"):
                 answer = await Session(carrier, P8_GENERIC, serial).ask(0x21)
                 assert answer.meter_serial == serial
-                assert answer.meter_time.replace(second=0) in (
-                    datetime(2026, 11, 20, 8, 0),
-                    datetime(2026, 11, 20, 8, 1),
-                )
+                # It goes on from the instant of the file; a meter shows whole seconds.
+                went_s = (answer.meter_time - datetime(2026, 11, 20, 8)).total_seconds()
+                assert 0 <= went_s <= time.monotonic() - began_s
             carrier.close()
 
         run(test)
@@ -148,7 +149,7 @@ def test_a_wrong_fleet_file_names_key_and_remedy(tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text(FLEET + "colour = 3")
     done = subprocess.run(
-        [*SMF_FLEET, "--json", str(path)], capture_output=True, text=True, timeout=60, check=False
+        [*SMF_FLEET, "--json", str(path)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 11
     error = json.loads(done.stdout)["error"]

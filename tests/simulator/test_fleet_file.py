@@ -195,7 +195,7 @@ def example_profile(example: FleetPlan, wanted: str) -> MeterProfile:
 
 
 def one_octet(url: str) -> bytes:
-    with serial.serial_for_url(url, timeout=5) as port:
+    with serial.serial_for_url(f"{url}?timeout=60", timeout=60) as port:
         return bytes(port.read(1))
 
 

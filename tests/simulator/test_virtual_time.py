@@ -32,7 +32,7 @@ def test_a_week_passes_at_once_and_timers_fire_at_their_times() -> None:
 
     begin = time.perf_counter()
     seen = run_virtual(main())
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 60
     assert seen == [hour * 3600 for hour in range(1, 169) for _ in range(2)]
 
 

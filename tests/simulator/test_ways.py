@@ -106,7 +106,7 @@ def test_pyserial_reads_a_meter_through_an_rfc2217_gateway() -> None:
     place = station("31FFFF01")  # FF in its serial number, so that telnet has octets to escape
 
     def read(url: str) -> bytes:
-        with serial.serial_for_url(url, baudrate=9600, timeout=5) as port:
+        with serial.serial_for_url(f"{url}?timeout=60", baudrate=9600, timeout=60) as port:
             assert port.read(2) == bytes([ENQ, ENQ])
             port.write(request_for(0x21).encode("FFFFFF"))
             answer = port.read(258)
