@@ -90,6 +90,11 @@ def secrets(tmp_path):
     return path
 
 
+def patient(db, secrets):
+    """The database with a collector's settings that no busy machine is too slow for."""
+    return quick(db, dlms_secrets_path=secrets, connect_timeout_s=20.0, lease_s=60.0)
+
+
 def server(spec=SPEC, model="dlms-test", station=None):
     station = station or meter()
     return DlmsServer(DlmsMeter(station.meter, spec), lambda: NOW, is_hdlc="hdlc" in model)
@@ -106,7 +111,7 @@ def registered(db, way, model, options=""):
 
 
 def scenario(db, secrets, *, spec=SPEC, model="dlms-test", days=(DAY,), station=None, times=1):
-    ready = quick(db, dlms_secrets_path=secrets)
+    ready = patient(db, secrets)
 
     async def work():
         async with server(spec, model, station) as way:
@@ -162,7 +167,7 @@ def test_other_makes_give_the_same_readings(embedded_db, secrets, changes):
 
 @pytest.mark.req("TR-5.1", "TR-5.5a")
 def test_the_same_load_gives_the_same_rows_as_nbr_14522(embedded_db, secrets):
-    ready = quick(embedded_db, dlms_secrets_path=secrets)
+    ready = patient(embedded_db, secrets)
     rows = (
         "SELECT channel, quantity_code, interval_s, pulses FROM reading_day WHERE day = %s ORDER BY channel"
     )
@@ -289,7 +294,7 @@ def test_counters_go_on_above_the_meters_and_are_never_used_twice(embedded_db, s
 
 @pytest.mark.req("TR-5.12a")
 def test_a_key_that_another_system_used_since_goes_on_above_what_the_meter_says(embedded_db, secrets):
-    ready = quick(embedded_db, dlms_secrets_path=secrets)
+    ready = patient(embedded_db, secrets)
 
     async def work():
         async with server(model="dlms-test-gmac") as way:
@@ -371,7 +376,7 @@ class TestWhatAMeterReports:
         assert flags == {"invalid": 1, "power_failure": 1}
 
     def test_another_meter_than_the_registry_names_is_held(self, embedded_db, secrets):
-        ready = quick(embedded_db, dlms_secrets_path=secrets)
+        ready = patient(embedded_db, secrets)
 
         async def work():
             async with server() as way:
@@ -412,7 +417,8 @@ class TestWhatAMeterReports:
 @pytest.mark.req("TR-5.12a")
 def test_a_unit_that_dials_in_brings_a_dlms_meter(embedded_db, secrets, tmp_path):
     async def work():
-        async with listening(embedded_db, tmp_path, dlms_secrets_path=secrets) as (collector, ready, ids):
+        async with listening(embedded_db, tmp_path, dlms_secrets_path=secrets, dial_in_hello_s=20.0) as calls:
+            collector, ready, ids = calls
             station = meter()
             add_line(ready, (SERIAL, "dialin://u7", "dlms-test"))
             ids += request_missing(ready, [DAY], NOW, "test")
@@ -438,7 +444,7 @@ def test_a_unit_that_dials_in_brings_a_dlms_meter(embedded_db, secrets, tmp_path
 
 @pytest.mark.req("TR-5.12a")
 def test_a_serial_line_is_read_like_a_socket(embedded_db, secrets):
-    ready = quick(embedded_db, dlms_secrets_path=secrets)
+    ready = patient(embedded_db, secrets)
     station = meter()
     master, slave = os.openpty()
     tty.setraw(slave)

@@ -7,6 +7,7 @@ import contextlib
 import time
 import tracemalloc
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 
@@ -81,12 +82,12 @@ async def _associated(reader, writer):
 async def _huge_length(reader, writer):
     await reader.read(4096)
     writer.write(WRAPPER.pack(1, 1, 3, 0xFFFF) + bytes(1000))
-    await asyncio.sleep(10)
+    await asyncio.sleep(3600)
 
 
 async def _slow_drip(reader, writer):
     await reader.read(4096)
-    for octet in _wrapped(AARE) * 10:
+    for octet in cycle(_wrapped(AARE)):
         writer.write(bytes([octet]))
         await asyncio.sleep(0.1)
 
@@ -135,13 +136,13 @@ async def _closing_in_mid_frame(reader, writer):
 async def _deep_structure(reader, writer):
     await _associated(reader, writer)
     writer.write(_wrapped(b"\xc4\x01\xc1\x00" + b"\x02\x01" * 20_000))
-    await asyncio.sleep(10)
+    await asyncio.sleep(3600)
 
 
 async def _many_elements(reader, writer):
     await _associated(reader, writer)
     writer.write(_wrapped(b"\xc4\x01\xc1\x00" + b"\x01\x84\x7f\xff\xff\xff"))
-    await asyncio.sleep(10)
+    await asyncio.sleep(3600)
 
 
 @pytest.mark.req("TR-5.12a")
@@ -165,5 +166,6 @@ def test_a_hostile_peer_is_cut_off_in_time_and_memory(behave, model):
     result, peak, took_s = asyncio.run(_hostile(behave, model))
     assert result.outcome in ("failed", "partial")
     assert isinstance(result.fault, RetryFault)
-    assert took_s < 12
+    # By itself no peer ends within the hour; a session may take 3 s, and a busy machine more.
+    assert took_s < 60
     assert peak < 40 << 20

@@ -35,7 +35,8 @@ from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.transcript import Recorded, exchanges
 from simulator.clock import SettableClock
 from tests.collector.dlms_clock_case import passing
-from tests.collector.world import MARKET, add_meter, collect, query, quick, sessions, stored
+from tests.collector.test_dlms import patient
+from tests.collector.world import MARKET, add_meter, collect, query, sessions, stored
 
 pytestmark = pytest.mark.req("TR-5.12a")
 
@@ -222,7 +223,7 @@ def test_a_ciphered_meter_is_collected_and_its_counter_only_grows(simulate, embe
         f'[models.dlms-peer-gmac]\nencryption_key = "{ENCRYPTION}"\nauthentication_key = "{AUTHENTICATION}"\n'
     )
     secrets.chmod(0o600)
-    db = quick(embedded_db, dlms_secrets_path=secrets)
+    db = patient(embedded_db, secrets)
     url = simulate(*GMAC)
     now = datetime(2024, 5, 3, 6, tzinfo=UTC)
     day = date(2024, 5, 1)
@@ -273,7 +274,7 @@ def test_the_clock_is_corrected_through_the_queue(
         f'authentication_key = "{AUTHENTICATION}"\n'
     )
     secrets.chmod(0o600)
-    db = quick(embedded_db, dlms_secrets_path=secrets)
+    db = patient(embedded_db, secrets)
     url = simulate(*options)
     # The meter says 10:00:00 until it is set: time stands still here, too, but for what a command waits.
     clock = SettableClock(datetime(2024, 5, 1, 10, 2, tzinfo=UTC), is_running=False)
