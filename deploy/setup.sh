@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 is_root() { [ "$(id -u)" -eq 0 ]; }
 stop() { printf '\nerror: %s\nwhat to do: %s\n' "$1" "$2" >&2; exit 1; }
+. deploy/again.sh
 
 python=""
 for name in python3.11 python3; do
@@ -29,8 +30,7 @@ fi
 if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     if is_root && command -v apt-get >/dev/null 2>&1; then
         echo "setup: installing the Debian package python3-venv"
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+        again apt_install python3-venv
     else
         stop "$python has no venv module" "as root: apt-get install python3-venv; then call make again"
     fi
@@ -41,7 +41,8 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
     "$python" -m venv .venv
 fi
 echo "setup: installing $(grep -c '==' requirements.lock) pinned packages into .venv (first time: a few minutes)"
-.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
-.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+# What came before a download was cut off is in pip's cache, and is not fetched again.
+again .venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+again .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 echo "$want" > "$stamp"
 echo "setup: done"
