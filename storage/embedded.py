@@ -58,7 +58,13 @@ class SharedUse:
         with self._alone():
             self._users = (self._directory / f"{self._name}.users").open("w")
             fcntl.flock(self._users, fcntl.LOCK_SH)
-            start()
+            try:
+                start()
+            except BaseException:
+                # Who did not come in must not look like a user to those who leave.
+                self._users.close()
+                self._users = None
+                raise
 
     def leave(self, stop: Callable[[], None]) -> bool:
         """Count us out; if nobody else is left, call `stop` and return True."""
@@ -200,9 +206,14 @@ def _server_user() -> pwd.struct_passwd | None:
     """The user the server runs as, made on first need; None: the same as ours."""
     if os.geteuid() != 0:
         return None
-    try:
+    # Servers of other data folders may start at this moment, and useradd run twice at once fails, or lets
+    # each believe in a number of its own.
+    with contextlib.suppress(KeyError):
         return pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
+    with open("/etc/passwd", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(SYSTEM_USER)
         subprocess.run(
             ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
             check=True,

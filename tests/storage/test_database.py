@@ -12,6 +12,7 @@ import pytest
 
 from faults import OperatorFault, RetryFault
 from storage.database import Database
+from storage.embedded import SharedUse
 from storage.migrations.run import current_revision, newest_revision
 from storage.settings import DatabaseSettings, Settings
 
@@ -129,6 +130,19 @@ def test_embedded_server_is_shared_and_stopped_by_the_last(shared_dir: Path) -> 
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url)
     subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def test_a_server_that_did_not_start_is_not_kept_by_who_tried(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise OSError("no port")
+
+    unlucky, lucky = SharedUse(tmp_path, "server"), SharedUse(tmp_path, "server")
+    with pytest.raises(OSError, match="no port") as caught:
+        unlucky.enter(fails)
+    lucky.enter(lambda: None)
+    assert lucky.leave(lambda: None), "the last one stops it"
+    assert caught.value.__traceback__ is not None, "which holds on to who tried"
+    assert not unlucky.leave(lambda: None)
 
 
 def test_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
