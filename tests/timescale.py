@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from storage.embedded import SharedUse
@@ -70,18 +73,16 @@ class TimescaleServer:
     def _start(self, root: Path) -> None:
         if self._state.exists():
             return
-        port = _free_port()
-        pgdata = Path("/var/tmp") / f"smf-timescale-{os.getpid()}-{port}"
+        pgdata = Path("/var/tmp") / f"smf-timescale-{os.getpid()}-{secrets.token_hex(4)}"
         outside = root / pgdata.relative_to("/")
         outside.mkdir(mode=0o700)
         if os.geteuid() == 0:
             shutil.chown(outside, *_postgres_user(root))
         _run(root, "initdb", "-D", str(pgdata), "-U", "postgres", "--auth=trust", "--encoding=UTF8",
              "--locale=C.UTF-8", "--no-sync")  # fmt: skip
-        settings = {**_SETTINGS, "port": str(port)}
         with (outside / "postgresql.auto.conf").open("a") as conf:
-            conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
-        _run(root, "pg_ctl", "start", "-w", "-D", str(pgdata), "-l", str(pgdata / "server.log"))
+            conf.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+        port = _start_on_free_port(root, pgdata)
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         self._state.write_text(json.dumps({"url": url, "root": str(root), "pgdata": str(pgdata)}))
 
@@ -90,6 +91,18 @@ class TimescaleServer:
         root, pgdata = Path(state["root"]), Path(state["pgdata"])
         _run(root, "pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(pgdata))
         shutil.rmtree(root / pgdata.relative_to("/"))
+
+
+def _start_on_free_port(root: Path, pgdata: Path, tries: int = 5) -> int:
+    """Other tests take ports all the time: one that is free now may be gone when the server wants it."""
+    port, log = _free_port(), str(pgdata / "server.log")
+    try:
+        _run(root, "pg_ctl", "start", "-w", "-t", "120", "-D", str(pgdata), "-l", log, "-o", f"-p {port}")
+    except NotAvailableError:
+        if tries == 1:
+            raise
+        return _start_on_free_port(root, pgdata, tries - 1)
+    return port
 
 
 def prepare_root() -> Path:
@@ -116,29 +129,26 @@ def _debootstrap(codename: str) -> None:
         _prepare(["apt-get", "update", "-q"])
         _prepare(["apt-get", "install", "-q", "-y", "--no-install-recommends", "debootstrap"])
     unfinished = ROOT.with_name(ROOT.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _prepare(
-        [
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={_PACKAGES}",
-            _SUITE,
-            str(unfinished),
-            _mirror(codename),
-        ]
-    )
+    mirror = _mirror(codename)
+    command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(unfinished), mirror]
+    _prepare(command, starting=lambda: shutil.rmtree(unfinished, ignore_errors=True))
     unfinished.rename(ROOT)
 
 
-def _prepare(command: list[str]) -> None:
+def _prepare(command: list[str], starting: Callable[[], None] = lambda: None) -> None:
+    """Run it with its output in a log, three times before giving up: downloads are cut off."""
     log = ROOT.with_name("timescale-root.log")
-    with log.open("ab") as output:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        done = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False)
-    if done.returncode:
-        raise NotAvailableError(
-            f"{command[0]} failed with code {done.returncode}; see {log.relative_to(REPOSITORY)}"
-        )
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for pause_s in (0, 5, 20):
+        time.sleep(pause_s)
+        starting()
+        with log.open("ab") as output:
+            done = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False)
+        if done.returncode == 0:
+            return
+    raise NotAvailableError(
+        f"{command[0]} failed with code {done.returncode}; see {log.relative_to(REPOSITORY)}"
+    )
 
 
 def _mirror(codename: str) -> str:
