@@ -22,7 +22,7 @@ import pytest
 
 from pipelines.demo import DEMO_ENVIRONMENT
 from pipelines.demo_registry import write_registry
-from pipelines.demo_world import running_world
+from pipelines.demo_world import World, running_world
 from simulator.fleet import demo_fleet
 from storage.database import Database
 from storage.registry import load_registry
@@ -32,6 +32,7 @@ from storage.settings import DatabaseSettings, Settings
 POINTS = 3
 KILLS = 5
 SMF = Path(sys.executable).parent / "smf"
+ZONE = timezone(timedelta(hours=-3))
 
 
 @dataclass
@@ -39,10 +40,13 @@ class Side:
     """One database with its own meters and its own stand-in."""
 
     db: Database
+    world: World
     environment: Mapping[str, str]
     journal: Path
 
     def start(self, day: date) -> subprocess.Popen[bytes]:
+        # The run goes by the machine's clock, and so do the meters: none is found slow.
+        self.world.set_clock(datetime.now(ZONE))
         return subprocess.Popen(
             [str(SMF), "run", "daily", "--day", day.isoformat(), "--json"],
             env=dict(self.environment),
@@ -59,14 +63,14 @@ class Side:
         assert process.returncode in (0, 1), said.decode()
         return time.monotonic() - began
 
-    def rows(self) -> dict[str, list[tuple[object, ...]]]:
-        """What was read, derived and told, without the times and runs that made it."""
+    def rows(self, day: date) -> dict[str, list[tuple[object, ...]]]:
+        """What was read, derived and told of the day, without the times and runs that made it."""
         with self.db.connect() as conn:
             return {
-                name: conn.execute(query).fetchall()
+                name: conn.execute(query, {"day": day}).fetchall()
                 for name, query in {
-                    "readings": "SELECT meter_id, channel, day, version, pulses FROM reading_day"
-                    " ORDER BY 1, 2, 3, 4",
+                    "readings": "SELECT meter_id, channel, version, pulses FROM reading_day"
+                    " WHERE day = %(day)s ORDER BY 1, 2, 3",
                     "series": "SELECT uc_id, layer, day, version, denominator, numerators, origin, reason"
                     " FROM series_day ORDER BY 1, 2, 3, 4",
                     "outcomes": "SELECT uc_id, day, state, cause, measured, estimated, missing, energy_kwh"
@@ -76,6 +80,17 @@ class Side:
                 }.items()
             }
 
+    def intervals(self) -> dict[tuple[int, int, date, int], int]:
+        """(meter, channel, day, slot) -> pulses: of the day, and of whatever else came with it."""
+        with self.db.connect() as conn:
+            found = conn.execute("SELECT meter_id, channel, day, pulses FROM reading_latest").fetchall()
+        return {
+            (meter_id, channel, day, slot): count
+            for meter_id, channel, day, pulses in found
+            for slot, count in enumerate(pulses)
+            if count is not None
+        }
+
     def bodies(self) -> set[str]:
         """Hashes of the bodies that CCEE took; told twice, the same body is one."""
         entries = map(orjson.loads, self.journal.read_bytes().splitlines())
@@ -83,9 +98,8 @@ class Side:
 
 
 @contextmanager
-def side(server: Database, name: str, folder: Path, now: datetime) -> Iterator[Side]:
-    """A database and its meters, which live at `now`: the day after the one that is asked for."""
-    day = now.date() - timedelta(days=1)
+def side(server: Database, name: str, folder: Path, day: date) -> Iterator[Side]:
+    """A database and its meters, whose story is told for `day`."""
     folder.mkdir()
     server.create_database(name)
     url = server.sibling(name).url
@@ -97,7 +111,6 @@ def side(server: Database, name: str, folder: Path, now: datetime) -> Iterator[S
             Database(url, Settings(database=DatabaseSettings(url=url, data_dir=folder))) as db,
             running_world(POINTS, day, 0, journal, secrets) as world,
         ):
-            world.set_clock(now)
             db.migrate()
             load_registry(db, write_registry(points, world.meter_urls, folder / "registry"))
             environment = {
@@ -112,7 +125,7 @@ def side(server: Database, name: str, folder: Path, now: datetime) -> Iterator[S
             for code, secret in secrets.items():
                 environment[f"SMF_AGENT_{code}_CLIENT_ID"] = f"CONCESSIONARIA_{code}"
                 environment[f"SMF_AGENT_{code}_CLIENT_SECRET"] = secret
-            yield Side(db, environment, journal)
+            yield Side(db, world, environment, journal)
     finally:
         with server.connect(autocommit=True) as conn:
             for database in (name, f"{name}_dagster"):
@@ -128,14 +141,12 @@ def test_killed_at_random_moments_and_run_again_it_ends_as_if_undisturbed(
     seed = int(os.environ.get("SMF_TEST_SEED", random.SystemRandom().randrange(10**6)))
     print(f"SMF_TEST_SEED={seed}")
     chance = random.Random(seed)
-    # One instant for both: the meters also answer what they measured today, up to the last five minutes.
-    now = datetime.now(timezone(timedelta(hours=-3)))
-    day = now.date() - timedelta(days=1)
-    with side(embedded_server, "undisturbed", tmp_path / "a", now) as calm:
+    day = datetime.now(ZONE).date() - timedelta(days=1)
+    with side(embedded_server, "undisturbed", tmp_path / "a", day) as calm:
         whole_s = calm.finish(day)
-        expected, expected_bodies = calm.rows(), calm.bodies()
+        expected, expected_bodies, read = calm.rows(day), calm.bodies(), calm.intervals()
     assert expected["told"]
-    with side(embedded_server, "killed", tmp_path / "b", now) as storm:
+    with side(embedded_server, "killed", tmp_path / "b", day) as storm:
         for _ in range(KILLS):
             process = storm.start(day)
             moment_s = chance.uniform(0.1, 1.0) * whole_s
@@ -144,7 +155,12 @@ def test_killed_at_random_moments_and_run_again_it_ends_as_if_undisturbed(
             process.communicate()
             print(f"killed after {moment_s:.2f} s of about {whole_s:.2f}")
         storm.finish(day)
-        found = storm.rows()
+        found = storm.rows(day)
         for name, rows in expected.items():
             assert found[name] == rows, name
+        # Meters also answer what they measured since; it grows while the test runs, and never changes.
+        again = storm.intervals()
+        assert {key: again[key] for key in read.keys() & again.keys()} == {
+            key: read[key] for key in read.keys() & again.keys()
+        }
         assert storm.bodies() == expected_bodies
