@@ -372,20 +372,23 @@ def test_killed_at_any_moment_and_run_again_ends_in_the_same_rows(embedded_db: D
             for n in range(3)
         ],
     )
+    began = time.monotonic()
     derive(db, DAY - 2 * ONE_DAY, DAY, as_of=NOW, run_id="undisturbed", chunk_ucs=6)
+    whole_s = time.monotonic() - began
     undisturbed = snapshot(db)
     seed = time.time_ns() % 1_000_000
     print(f"seed {seed}")
     moments = random.Random(seed)
     unfinished = 0
-    for _ in range(6):
+    for part in range(6):
         with db.connect() as conn:
             for table in ("series_day", "estimate", "verdict", "uc_day_outcome"):
                 conn.execute(f"DELETE FROM {table}")
         child = subprocess.Popen([sys.executable, "-c", _CHILD, db.url], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0, 1.2))
+        # From its beginning to beyond its end, whatever the machine's speed.
+        time.sleep((part + moments.random()) / 4 * whole_s)
         child.send_signal(signal.SIGKILL)
         unfinished += "done" not in child.stdout.read()
         child.wait()
