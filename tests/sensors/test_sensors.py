@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from functools import cache
 
 import dagster as dg
 import pytest
@@ -24,6 +25,12 @@ PARTITIONS = Partitions(dt.date(2026, 1, 1))
 MINUTE = dt.timedelta(minutes=1)
 
 
+@cache
+def definitions() -> dg.Definitions:
+    """Built once: each tick brings resources of its own."""
+    return build_defs(partitions=PARTITIONS)
+
+
 class Harness:
     """Ticks of one sensor, with a clock that is set by hand and a cursor that is carried on."""
 
@@ -37,14 +44,13 @@ class Harness:
             "clock": Clock(at=now.isoformat()),
             "ccee": CceeAccess(),
         }
-        defs = build_defs(partitions=PARTITIONS, resources=resources)
         with dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursor,
-            repository_def=defs.get_repository_def(),
+            repository_def=definitions().get_repository_def(),
             resources=resources,
         ) as context:
-            data = defs.resolve_sensor_def(self.sensor).evaluate_tick(context)
+            data = definitions().resolve_sensor_def(self.sensor).evaluate_tick(context)
         self.cursor = data.cursor
         self.told = [str(event.asset_key) for event in data.asset_events]
         assert data.run_requests or data.skip_message or data.asset_events
@@ -301,7 +307,7 @@ def test_day_that_a_run_is_delivering_is_left_to_it(
     sensor = Harness(embedded_db, ready_days.NAME, instance)
     put_readings(embedded_db, [(point.meter_id, DAY, curve(1))])
     derive(embedded_db, DAY, DAY, as_of=NOW, run_id="r1")
-    job = build_defs(partitions=PARTITIONS).resolve_job_def("daily_job")
+    job = definitions().resolve_job_def("daily_job")
     run = instance.create_run_for_job(
         job, tags={"dagster/partition": str(PARTITIONS.key(DAY))}, status=dg.DagsterRunStatus.STARTED
     )
