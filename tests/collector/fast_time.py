@@ -20,7 +20,7 @@ BEGIN = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
 
 
 class FastClock:
-    """Stands at `begin` until `run` starts a loop, and follows that from then on."""
+    """Stands at `begin`, follows each loop that `run` starts, and stands between them."""
 
     def __init__(self, begin: datetime = BEGIN, speed: int = SPEED) -> None:
         self._begin, self._speed = begin, speed
@@ -32,11 +32,15 @@ class FastClock:
     def gone_s(self) -> float:
         return 0.0 if self._loop is None else self._speed * self._loop.time()
 
+    def set(self, instant: datetime) -> None:
+        """From now on it is `instant`."""
+        self._begin += instant - self()
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """`asyncio.run` in fast time."""
 
         async def begun() -> T:
-            self._loop = virtual_loop()
+            self._begin, self._loop = self(), virtual_loop()
             return await work
 
         return run_virtual(begun())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,12 +14,13 @@ from collector.worklist import request_missing
 from protocols.nbr14522.profile import GENERIC, ClockChange
 from protocols.nbr14522.profiles import DEFAULT
 from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
-from simulator.clock import ClockModel, SettableClock
+from simulator.clock import ClockModel
 from simulator.curves import GeneratedLoad
 from simulator.faultplan import FaultPlan
 from simulator.line import Station
 from simulator.meter import MeterSpec, SimulatedMeter
-from tests.collector.world import DAY, query, quick, register, served
+from tests.collector.fast_time import FastClock
+from tests.collector.world import DAY, query, quick, register, served, work_until
 
 pytestmark = pytest.mark.req("TR-5.6d")
 
@@ -49,7 +49,7 @@ class Case:
         # The meter shows 03:05 and so many seconds.
         shown = datetime(2026, 11, 21, 6, 5, tzinfo=UTC) + timedelta(seconds=seconds_into_interval)
         self.now = shown - timedelta(seconds=drift_s)
-        self.clock = SettableClock(self.now)
+        self.clock = FastClock(self.now, speed=1)
         source = GeneratedLoad("supermarket", 120.0, 0.036, 7)
         spec = MeterSpec(
             "10000001",
@@ -70,11 +70,11 @@ class Case:
                 for _ in range(rounds):
                     await self.drain(self.waiting())
 
-        asyncio.run(work())
+        self.clock.run(work())
         return self
 
     async def drain(self, ids):
-        await drain(self.db, ids, self.clock, deadline_s=30)
+        await drain(self.db, ids, self.clock, deadline_s=6000)
 
     def again(self, plan, ids):
         """Serve the same meter behind a line with these faults, and the requests that `ids` then names."""
@@ -85,7 +85,7 @@ class Case:
                     conn.execute("UPDATE unit SET url = %s", [servers[0].url])
                 await self.drain(ids())
 
-        asyncio.run(work())
+        self.clock.run(work())
 
     def waiting(self):
         text = "SELECT id FROM job_request WHERE kind = 'command' AND state = 'queued' ORDER BY id"
@@ -136,9 +136,10 @@ def test_a_correction_waits_for_the_safe_part_of_the_interval(embedded_db):
         async with served(case.station) as servers:
             with case.db.connect() as conn:
                 conn.execute("UPDATE unit SET url = %s", [servers[0].url])
-            await drain(case.db, case.waiting(), case.clock, deadline_s=3)
+            later = "SELECT 1 FROM job_request WHERE kind = 'command' AND not_before > now() + interval '5 s'"
+            await work_until(case.db, case.waiting(), case.clock, lambda: query(case.db, later))
 
-    asyncio.run(try_once())
+    case.clock.run(try_once())
     ((_, state, verdict, _),) = case.commands()
     assert (state, verdict) == ("queued", None)
     assert case.meter.clock_error_s(case.clock()) == pytest.approx(140, abs=1)

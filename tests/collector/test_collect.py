@@ -10,7 +10,7 @@ import pytest
 
 from collector.decode import decode_session
 from collector.decoded import MeterContext, readings_frame
-from collector.drain import drain
+from collector.drain import drain, summaries
 from collector.store import read_frames
 from collector.worklist import request_missing
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC, profile_named
@@ -32,6 +32,7 @@ from tests.collector.world import (
     sessions,
     stored,
     truth,
+    work_until,
 )
 
 SERIAL = "10000001"
@@ -100,7 +101,7 @@ def test_what_is_there_is_not_asked_for_again(embedded_db):
                     "read", "test", meter_id, {"sequence": "missing", "days": [DAY.isoformat()]}
                 )
                 number = queue.enqueue(conn, request)
-            return await drain(ready, [number], lambda: NOW, deadline_s=20)
+            return await drain(ready, [number], lambda: NOW, deadline_s=60)
 
     (summary,) = asyncio.run(again())
     assert (summary.state, summary.outcome, summary.sessions) == ("done", "present", 0)
@@ -162,11 +163,14 @@ class TestBadLines:
             async with served(station) as servers:
                 ids = register(ready, servers)
                 request_ids = request_missing(ready, [DAY], NOW, "test")
-                summary = (await drain(ready, request_ids, lambda: NOW, deadline_s=3))[0]
+                given_back = "SELECT 1 FROM job_request WHERE state = 'queued' AND error IS NOT NULL"
+                await work_until(ready, request_ids, lambda: NOW, lambda: query(ready, given_back))
+                with ready.connect() as conn:
+                    (summary,) = summaries(conn, request_ids)
                 partly = stored(ready, ids[SERIAL])
                 with ready.connect() as conn:
                     conn.execute("UPDATE job_request SET not_before = now()")
-                await drain(ready, request_ids, lambda: NOW, deadline_s=20)
+                await drain(ready, request_ids, lambda: NOW, deadline_s=60)
                 return ids[SERIAL], summary, partly
 
         meter_id, summary, partly = asyncio.run(first())
@@ -292,7 +296,7 @@ def test_a_registry_that_cannot_be_used_is_the_operators_matter(embedded_db, cha
             meter_id = add_meter(conn, 1, SERIAL, "tcp://127.0.0.1:9")
             number = queue.enqueue(conn, queue.Request("read", "test", meter_id, {"days": [DAY.isoformat()]}))
             conn.execute(change)
-        return await drain(ready, [number], lambda: NOW, deadline_s=10)
+        return await drain(ready, [number], lambda: NOW, deadline_s=60)
 
     (summary,) = asyncio.run(work())
     assert (summary.state, summary.actor, summary.sessions) == ("failed", "operator", 0)
@@ -307,7 +311,7 @@ def test_an_unknown_sequence_is_refused_by_name(embedded_db):
         with ready.connect() as conn:
             meter_id = add_meter(conn, 1, SERIAL, "tcp://127.0.0.1:9")
             number = queue.enqueue(conn, queue.Request("read", "test", meter_id, {"sequence": "everything"}))
-        return await drain(ready, [number], lambda: NOW, deadline_s=10)
+        return await drain(ready, [number], lambda: NOW, deadline_s=60)
 
     (summary,) = asyncio.run(work())
     assert summary.actor == "operator"

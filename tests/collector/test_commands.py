@@ -130,7 +130,7 @@ def carry_out(db, command, values, **spec):
     async def work():
         async with one_meter(db, **spec) as (_, meter_id):
             request_id = request(db, meter_id, command, values)
-            await drain(db, [request_id], lambda: NOW, deadline_s=30)
+            await drain(db, [request_id], lambda: NOW, deadline_s=60)
             return status(db, request_id)
 
     return asyncio.run(work())
@@ -247,7 +247,7 @@ def test_nothing_is_sent_before_the_second_person_and_never_by_the_first(ready, 
             # Put into the queue behind the policy's back, it is not sent either.
             with ready.connect() as conn:
                 conn.execute("UPDATE job_request SET state = 'queued' WHERE id = %s", [request_id])
-            await drain(ready, [request_id], lambda: NOW, deadline_s=20)
+            await drain(ready, [request_id], lambda: NOW, deadline_s=60)
             return request_id
 
     told = status(ready, asyncio.run(work()))
@@ -333,7 +333,7 @@ def test_dropped_before_the_write_left_it_is_sent_once(ready, executed, monkeypa
 
             monkeypatch.setattr(Collector, "_record_writing", record_and_hang_up)
             request_id = request(ready, meter_id, "20", {})
-            await drain(ready, [request_id], lambda: NOW, deadline_s=30)
+            await drain(ready, [request_id], lambda: NOW, deadline_s=60)
             return request_id
 
     request_id = asyncio.run(work())
@@ -389,7 +389,7 @@ def test_an_inferred_layout_is_refused_until_the_model_says_that_it_was_tested(
             assert "inferred_writes" in caught.value.remedy
             monkeypatch.setitem(GENERIC, "full", replace(FULL, inferred_writes=frozenset(INFERRED)))
             request_id = request(ready, meter_id, command, INFERRED[command])
-            await drain(ready, [request_id], lambda: NOW, deadline_s=30)
+            await drain(ready, [request_id], lambda: NOW, deadline_s=60)
             return status(ready, request_id)
 
     told = asyncio.run(work())
@@ -441,14 +441,14 @@ def test_killed_at_any_moment_the_period_is_closed_once(ready, executed, delay_s
             request_id = request(ready, meter_id, "20", {})
             child = collector_process(ready, request_id)
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while not writings(ready, request_id):  # noqa: ASYNC110 -- happens in the database
                         await asyncio.sleep(0.01)
                 await asyncio.sleep(delay_s)
             finally:
                 child.send_signal(signal.SIGKILL)
                 child.wait()
-            await drain(ready, [request_id], lambda: NOW, deadline_s=30)
+            await drain(ready, [request_id], lambda: NOW, deadline_s=60)
             return request_id
 
     told = status(ready, asyncio.run(work()))

@@ -226,7 +226,7 @@ def test_a_read_on_demand_is_shown_readably(embedded_db, monkeypatch, sequence, 
     server = threading.Thread(target=lambda: asyncio.run(serve()))
     server.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         result = CliRunner().invoke(app, ["read", "10000001", "--sequence", sequence])
     finally:
         done.set()

@@ -56,7 +56,7 @@ def frames_of(meter: SimulatedMeter, sequence: SequenceName) -> list[Frame]:
     async def run() -> str:
         station = Station(meter, SettableClock(NOW, is_running=False), FaultPlan())
         async with TcpMeterServer(station, enq_period_s=0.03) as server:
-            line = Line(parse_url(server.url), DEFAULT, ANY_METER, "000001", Timeouts(2.0, 10.0, 120.0))
+            line = Line(parse_url(server.url), DEFAULT, ANY_METER, "000001", Timeouts(20.0, 60.0, 240.0))
             script = script_for(Goal(sequence), DEFAULT)
             result = await read_meter(line, script, record, lambda: datetime.now(UTC))
             return result.outcome

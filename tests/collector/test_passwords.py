@@ -103,7 +103,7 @@ def test_a_wrong_password_is_never_tried_again_until_another_is_entered(ready, t
 
     async def ask(meter_id, at):
         request_id = request(ready, meter_id, "31", {"interval_min": 30})
-        await drain(ready, [request_id], lambda: at, deadline_s=30)
+        await drain(ready, [request_id], lambda: at, deadline_s=60)
         return status(ready, request_id)
 
     async def work():
@@ -135,7 +135,7 @@ def test_a_lost_answer_to_the_token_is_tried_once_more_and_then_left(ready):
         async with served(station) as servers:
             (meter_id,) = register(ready, servers).values()
             request_id = request(ready, meter_id, "31", {"interval_min": 30})
-            await drain(ready, [request_id], lambda: NOW, deadline_s=40)
+            await drain(ready, [request_id], lambda: NOW, deadline_s=60)
             return status(ready, request_id)
 
     told = asyncio.run(work())
@@ -152,7 +152,7 @@ def test_nothing_is_written_to_another_meter_than_the_registry_names(ready):
             with ready.connect() as conn:
                 conn.execute("UPDATE meter SET serial = '10000001' WHERE id = %s", [meter_id])
             request_id = request(ready, meter_id, "79", {"is_shown": True, "codes": [3]})
-            await drain(ready, [request_id], lambda: NOW, deadline_s=30)
+            await drain(ready, [request_id], lambda: NOW, deadline_s=60)
             return status(ready, request_id)
 
     told = asyncio.run(work())

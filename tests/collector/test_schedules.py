@@ -177,9 +177,9 @@ def test_connectivity_is_the_share_of_scheduled_reads_that_succeeded(embedded_db
     with ready.connect() as conn:
         for number, state in enumerate(["done", "done", "done", "failed", "queued"]):
             conn.execute(
-                "INSERT INTO job_request (kind, meter_id, requested_by, dedup_key, state) "
-                "VALUES ('read', %s, 'schedule', %s, %s)",
-                [meter_id, f"c{number}", state],
+                "INSERT INTO job_request (kind, meter_id, requested_by, dedup_key, state, requested_at) "
+                "VALUES ('read', %s, 'schedule', %s, %s, %s)",
+                [meter_id, f"c{number}", state, at],
             )
         day, scheduled, succeeded = conn.execute(
             "SELECT day, scheduled, succeeded FROM point_connectivity_day"

@@ -36,7 +36,7 @@ def test_tokens_are_blanked_before_a_frame_is_recorded(profile: MeterProfile) ->
 
     async def run() -> str:
         async with served(profile) as server:
-            line = Line(parse_url(server.url), profile, ANY_METER, "000001", Timeouts(2.0, 10.0, 30.0))
+            line = Line(parse_url(server.url), profile, ANY_METER, "000001", Timeouts(20.0, 60.0, 120.0))
             requests = [SeedRequest(), OpenSessionRequest(write_token=TOKEN), CurrentParametersRequest()]
             result = await read_meter(line, fixed(requests), record, _now)
             return result.outcome

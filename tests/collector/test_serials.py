@@ -7,7 +7,7 @@ import pytest
 
 from collector.worklist import request_missing
 from protocols.nbr14522.profile import DEFAULT, GENERIC, P8_GENERIC
-from tests.collector.test_ways import add_line, answers, listening, unit_at
+from tests.collector.test_ways import add_line, answers, listening, patience_for, unit_at
 from tests.collector.world import DAY, NOW, assert_day_is_exact, collect, meter, query, quick, served
 
 PRINTED = {"serial_prefixes": ("30",), "has_serial_check_digit": True}
@@ -62,7 +62,7 @@ def test_a_caller_is_known_by_the_serial_of_a_meter_registered_as_printed(embedd
     ids = add_line(embedded_db, (REGISTERED, "dialin://u7", "printed-p8-generic"))
 
     async def work():
-        async with listening(embedded_db, tmp_path) as (collector, ready, requests):
+        async with listening(embedded_db, tmp_path, **patience_for(hello)) as (collector, ready, requests):
             requests += request_missing(ready, [DAY], NOW, "test")
             async with unit_at(collector, station, hello):
                 (summary,) = (await answers(ready, requests)).values()

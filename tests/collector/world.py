@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 
 from collector.drain import drain
+from collector.service import Collector
 from collector.worklist import request_missing
 from simulator.clock import ClockModel, SettableClock
 from simulator.curves import GeneratedLoad
@@ -99,12 +100,26 @@ def quick(db, **changes):
         "poll_s": 0.05,
         "backoff_base_s": 0.05,
         "backoff_max_s": 0.2,
-        "connect_timeout_s": 2.0,
+        "connect_timeout_s": 20.0,
         "stop_grace_s": 0.5,
-        "lease_s": 3.0,
+        "lease_s": 30.0,
     }
     settings = replace(db.settings, collector=replace(db.settings.collector, **{**fields, **changes}))
     return Database(db.url, settings)
+
+
+async def work_until(db, request_ids, now, is_so, limit_s=60):
+    """Work on these requests until something is so that another connection sees in the database."""
+    stop = asyncio.Event()
+    work = asyncio.create_task(Collector(db, now=now, only=request_ids).run(stop))
+    try:
+        async with asyncio.timeout(limit_s):
+            while not is_so():
+                await asyncio.sleep(0.05)
+                assert not work.done(), work
+    finally:
+        stop.set()
+        await work
 
 
 async def collect(db, days=(DAY,), now=NOW, **options):
