@@ -17,7 +17,6 @@ from protocols.dlms.errors import AuthenticationBroken, LocalProtocolError, Remo
 
 TAG_OCTETS = 12
 KEY_OCTETS = 16
-TITLE_OCTETS = 8
 MOST_COUNTER = (1 << 32) - 1
 AUTHENTICATED = 0x10
 ENCRYPTED = 0x20

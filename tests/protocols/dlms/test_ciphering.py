@@ -12,9 +12,9 @@ import pytest
 from protocols.dlms.apdu import Attribute, Mechanism, tlv
 from protocols.dlms.axdr import Data, Reader
 from protocols.dlms.client import Credentials, DlmsClient
-from protocols.dlms.errors import AuthenticationBroken
+from protocols.dlms.errors import AuthenticationBroken, LocalProtocolError, RemoteProtocolError
 from protocols.dlms.framing import WRAPPER, WrapperFraming
-from protocols.dlms.security import Keys, protect, unprotect
+from protocols.dlms.security import MOST_COUNTER, Keys, gmac, protect, unprotect
 from simulator.dlms import CLOCK, DlmsMeter, DlmsSpec
 from simulator.dlms_end import TITLE, WrapperEnd
 from tests.collector.world import meter
@@ -156,3 +156,72 @@ def with_a_counter_of_before(answer: bytes) -> bytes:
 def test_an_outsiders_answer_is_refused(tamper: Tampering, why: str) -> None:
     with pytest.raises(AuthenticationBroken, match=why):
         Association().read(tamper)
+
+
+# --- suite 0 by itself: the worked examples of the Green Book ---------------------------------------------
+
+PUBLISHED = Keys(
+    bytes.fromhex("000102030405060708090A0B0C0D0E0F"), bytes.fromhex("D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF")
+)
+PUBLISHED_TITLE, PUBLISHED_COUNTER = bytes.fromhex("4D4D4D0000BC614E"), 0x01234567
+GET_TIME = bytes.fromhex("C0010000080000010000FF0200")
+PROTECTED = [
+    (0x10, "C0010000080000010000FF0200 06725D910F9221D263877516"),
+    (0x20, "411312FF935A47566827C467BC"),
+    (0x30, "411312FF935A47566827C467BC 7D825C3BE4A77C3FCC056B6B"),
+]
+
+
+@pytest.mark.parametrize(("control", "text"), PROTECTED)
+def test_a_request_is_protected_as_published(control: int, text: str) -> None:
+    whole = bytes([control]) + PUBLISHED_COUNTER.to_bytes(4, "big") + bytes.fromhex(text)
+    assert protect(PUBLISHED, PUBLISHED_TITLE, PUBLISHED_COUNTER, control, GET_TIME) == whole
+    assert unprotect(PUBLISHED, PUBLISHED_TITLE, whole) == (control, PUBLISHED_COUNTER, GET_TIME)
+
+
+@pytest.mark.parametrize(
+    ("title", "counter", "challenge", "proof"),
+    [
+        ("4D4D4D0000000001", 1, b"P6wRJ21F", "1A52FE7DD3E72748973C1E28"),
+        ("4D4D4D0000BC614E", 0x01234567, b"K56iVagY", "FE1466AFB3DBCD4F9389E2B7"),
+    ],
+)
+def test_the_proof_of_a_challenge_is_the_published_one(title, counter, challenge, proof) -> None:
+    assert gmac(PUBLISHED, bytes.fromhex(title), counter, 0x10, challenge) == bytes.fromhex(proof)
+
+
+@pytest.mark.parametrize("control", [0x10, 0x30])
+@pytest.mark.parametrize("place", range(5, 30))
+def test_no_octet_of_an_authenticated_text_can_be_changed(control: int, place: int) -> None:
+    whole = bytearray(protect(PUBLISHED, PUBLISHED_TITLE, 7, control, GET_TIME))
+    whole[place] ^= 0x80
+    with pytest.raises(AuthenticationBroken):
+        unprotect(PUBLISHED, PUBLISHED_TITLE, bytes(whole))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\x30\0\0\0",
+        b"\x00\0\0\0\1" + bytes(20),
+        b"\x31\0\0\0\1" + bytes(20),
+        b"\x10\0\0\0\1" + bytes(11),
+    ],
+    ids=["nothing", "no counter", "no protection", "another suite", "no tag"],
+)
+def test_what_is_no_protected_text_is_refused(text: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        unprotect(PUBLISHED, PUBLISHED_TITLE, text)
+
+
+@pytest.mark.parametrize("octets", [0, 15, 17, 32])
+def test_keys_have_sixteen_octets(octets: int) -> None:
+    with pytest.raises(LocalProtocolError):
+        Keys(bytes(octets), bytes(16))
+    with pytest.raises(LocalProtocolError):
+        Keys(bytes(16), bytes(octets))
+
+
+def test_the_last_counter_is_the_largest_that_its_four_octets_hold() -> None:
+    assert MOST_COUNTER == 0xFFFFFFFF
