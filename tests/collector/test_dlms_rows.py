@@ -34,10 +34,12 @@ class Session:
         self.got(1, MODEL.serial_object, 2, octets(SERIAL.encode()))
 
     def got(self, class_id: int, obis: str, index: int, value: Data, at: datetime = READ_AT) -> Session:
-        for is_sent, apdu in (
-            (True, get_request(Attribute(class_id, obis, index))),
-            (False, b"\xc4\x01\xc1\x00" + encode(value)),
-        ):
+        return self.answered(class_id, obis, index, b"\xc4\x01\xc1\x00" + encode(value), at)
+
+    def answered(
+        self, class_id: int, obis: str, index: int, answer: bytes, at: datetime = READ_AT
+    ) -> Session:
+        for is_sent, apdu in ((True, get_request(Attribute(class_id, obis, index))), (False, answer)):
             self.frames.append(Frame(len(self.frames) + 1, at, is_sent, True, apdu))
         return self
 
@@ -168,6 +170,13 @@ def test_a_period_that_is_none_is_refused(period):
         .rows((at("2026-11-20T10:15"), wh(3)), (NULL, wh(4)))
         .decoded()
     )
+    assert found.vectors == ()
+    assert reasons(found) == ["load profile without columns, or with a period that divides no day"]
+
+
+def test_without_its_period_a_profile_has_no_intervals():
+    session = Session().got(7, LOAD, 3, array(captured(8, "0-0:1.0.0"), captured(3, INCREMENT)))
+    found = session.got(3, INCREMENT, 3, _scaler(0)).rows((at("2026-11-20T10:15"), wh(3))).decoded()
     assert found.vectors == ()
     assert reasons(found) == ["load profile without columns, or with a period that divides no day"]
 
@@ -335,6 +344,22 @@ class TestEventLogs:
         (change,) = self.log(*columns, rows=(row,)).changes
         assert (change.code, change.reader_serial) == (77, LOG)
 
+    @pytest.mark.parametrize(
+        ("code", "is_one"),
+        [
+            (Data(Tag.UINT16, 2**15 - 1), True),
+            (Data(Tag.UINT16, 2**15), False),
+            (Data(Tag.INT8, 0), True),
+            (Data(Tag.INT8, -1), False),
+            (octets(b"x"), False),
+        ],
+    )
+    def test_a_code_that_is_none_is_told(self, code, is_one):
+        columns = captured(8, "0-0:1.0.0"), captured(1, "0-0:96.11.0")
+        found = self.log(*columns, rows=(structure(at("2026-11-20T10:00"), code),))
+        assert [change.code for change in found.changes] == ([code.value] if is_one else [])
+        assert reasons(found) == ([] if is_one else [f"event log {LOG}: no event code"])
+
     def test_a_row_without_a_moment_does_not_take_the_log_with_it(self):
         columns = captured(8, "0-0:1.0.0"), captured(1, "0-0:96.11.0")
         rows = (
@@ -416,3 +441,79 @@ def test_a_refusal_names_who_must_act(code, fault):
     assert type(refused) is fault
     assert (refused.where, bool(refused.remedy)) == ("here", True)
     assert LOAD in refused.message
+
+
+@pytest.mark.parametrize(("count", "is_taken"), [(2**31 - 1, True), (2**31, False), (2**32 - 1, False)])
+def test_a_count_that_does_not_fit_the_readings_is_left_out_with_the_reason(count, is_taken):
+    found = Session().profile().rows((at("2026-11-20T10:00"), wh(count)), (NULL, wh(5))).decoded()
+    assert intervals(found) == ({"2026-11-20T10:00": count} if is_taken else {}) | {"2026-11-20T10:15": 5}
+    assert [issue.detail["value"] for issue in found.issues] == ([] if is_taken else [count])
+
+
+@pytest.mark.parametrize("moment", ["2026-11-20T10:07", "2026-11-20T10:15:01", "2026-11-20T10:14:59"])
+def test_a_row_off_the_grid_is_in_no_interval(moment):
+    """A period that was cut short when the clock was set belongs to no slot."""
+    found = Session().profile().rows((at("2026-11-20T10:00"), wh(1)), (at(moment), wh(2))).decoded()
+    assert intervals(found) == {"2026-11-20T10:00": 1}
+    assert reasons(found) == ["a row of the load profile is off the grid"]
+
+
+def test_many_bad_rows_are_told_so_often_and_no_more():
+    rows = [(at(f"2026-11-20T{number // 60:02}:{number % 60:02}:30"), wh(1)) for number in range(600)]
+    assert len(Session().profile().rows(*rows).decoded().issues) == 500
+
+
+@pytest.mark.parametrize("scaler", [-1, 0, 3])
+def test_a_count_of_nothing_that_has_a_unit_is_pulses_whatever_its_scaler(scaler):
+    found = Session().profile(INCREMENT, unit=255, scaler=scaler).rows((at("2026-11-20T10:00"), wh(7)))
+    assert intervals(found.decoded()) == {"2026-11-20T10:00": 7}
+
+
+@pytest.mark.parametrize(
+    "invalid",
+    [
+        Data(Tag.UINT8, 0x80),
+        Data(Tag.UINT32, 0x80),
+        octets(b"\x80"),
+        octets(b"\x00\x80"),
+        Data(Tag.BIT_STRING, "10000000"),
+    ],
+    ids=["octet", "double long", "octets", "two octets", "bits"],
+)
+def test_a_row_is_invalid_whatever_type_says_so(invalid):
+    columns = array(captured(8, "0-0:1.0.0"), captured(1, "0-0:96.10.7"), captured(3, INCREMENT))
+    session = Session().profile().got(7, LOAD, 3, columns)
+    good, bad = (
+        structure(at(f"2026-11-20T10:{minute}"), status, wh(9))
+        for minute, status in (("00", Data(Tag.UINT8, 0)), ("15", invalid))
+    )
+    found = session.got(7, LOAD, 2, array(good, bad)).decoded()
+    assert intervals(found) == {"2026-11-20T10:00": 9}
+    assert found.issues[0].detail == {"end": "2026-11-20T10:15:00", "flags": ["invalid"]}
+
+
+def test_the_first_look_at_the_clock_counts():
+    session = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00:00"))
+    found = session.got(8, MODEL.clock_object, 2, at("2026-11-21T03:10:00")).decoded()
+    assert found.clock is not None
+    assert (found.clock.drift_s, found.clock.round_trip_s) == (0, 0)
+
+
+def test_a_clock_that_is_no_date_time_is_no_clock():
+    found = Session().got(8, MODEL.clock_object, 2, wh(7)).decoded()
+    assert (found.clock, found.issues) == (None, ())
+
+
+def test_a_profile_that_was_not_asked_for_rows_is_no_matter():
+    found = Session().got(7, LOAD, 5, Data(Tag.ENUM, 1)).decoded()
+    assert (found.vectors, found.issues) == ((), ())
+
+
+def test_what_the_meter_refuses_and_what_broke_off_is_told_apart():
+    session = Session().profile()
+    session.answered(3, MODEL.registers[0], 2, b"\xc4\x01\xc1\x01\x03")
+    session.answered(3, MODEL.registers[1], 2, b"\xc4\x01\xc1\x00\x09\x05A")
+    found = session.decoded()
+    parameters = {row.command: row.values for row in found.parameters}
+    assert parameters[7]["refused"] == {f"{MODEL.registers[0]} attribute 2": 3}
+    assert [issue.stage for issue in found.issues] == ["frame"]
