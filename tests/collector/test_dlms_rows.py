@@ -275,6 +275,15 @@ class TestWhatAColumnCounts:
     def test_an_increment_is_one_with_and_without_a_unit(self, unit):
         assert self.told(INCREMENT, unit, 0, 4, 7) == {"2026-11-20T10:00": 4, "2026-11-20T10:15": 7}
 
+    @pytest.mark.parametrize("unit", [30, 31, 32], ids=["Wh", "VAh", "varh"])
+    def test_energy_of_each_kind_is_scaled_and_its_total_grows(self, unit):
+        assert self.told(INCREMENT, unit, 3, 5) == {"2026-11-20T10:00": 5000}
+        assert self.told(TOTAL, unit, 3, 100, 105) == {"2026-11-20T10:15": 5000}
+
+    @pytest.mark.parametrize("unit", [27, 28, 29, 33])
+    def test_what_is_no_energy_does_not_grow(self, unit):
+        assert self.told(TOTAL, unit, 0, 100, 105) == {"2026-11-20T10:00": 100, "2026-11-20T10:15": 105}
+
     @pytest.mark.parametrize(
         ("scaler", "raw", "pulses"),
         [(-3, 5000, 5), (-2, 500, 5), (-1, 50, 5), (0, 5, 5), (1, 5, 50), (2, 5, 500), (3, 5, 5000)],
@@ -386,6 +395,14 @@ class TestEventLogs:
 )
 def test_a_serial_is_text_that_can_be_stored_whatever_type_carries_it(octets_, text):
     assert text_of(decode(bytes.fromhex(octets_))) == text
+
+
+def test_only_the_object_of_the_serial_number_says_who_answers():
+    session = Session()
+    session.frames.clear()
+    session.got(1, "1-0:0.2.0", 2, octets(b"FIRMWARE")).got(7, MODEL.serial_object, 2, octets(b"99999999"))
+    found = session.got(1, MODEL.serial_object, 2, octets(SERIAL.encode())).decoded()
+    assert (found.meter_serial, found.is_held) == (SERIAL, False)
 
 
 def test_a_register_that_is_no_whole_number_is_told():

@@ -42,7 +42,7 @@ def test_one_session_takes_its_time_and_no_more(profile) -> None:
 
 @pytest.mark.req("X-sim", "TR-5.12a")
 def test_a_fleet_on_bad_radio_is_collected_into_a_database(embedded_db) -> None:
-    db = world.quick(embedded_db, connect_timeout_s=30.0)
+    db = world.quick(embedded_db, connect_timeout_s=30.0, lease_s=600.0)
 
     async def main():
         async with AsyncExitStack() as stack:

@@ -215,6 +215,20 @@ def test_what_is_no_protected_text_is_refused(text: bytes) -> None:
         unprotect(PUBLISHED, PUBLISHED_TITLE, text)
 
 
+def test_no_secret_is_shown() -> None:
+    shown = repr(
+        Credentials(
+            Mechanism.GMAC,
+            b"sesamo-42",
+            Keys(b"encryption key..", b"authentication.."),
+            OUR_TITLE,
+            lambda: 1,
+            lambda: b"challenge",
+        )
+    )
+    assert not any(secret in shown for secret in ("sesamo", "encryption key", "authentication."))
+
+
 @pytest.mark.parametrize("octets", [0, 15, 17, 32])
 def test_keys_have_sixteen_octets(octets: int) -> None:
     with pytest.raises(LocalProtocolError):
