@@ -12,7 +12,12 @@ import pytest
 from protocols.dlms.apdu import Attribute, Mechanism, tlv
 from protocols.dlms.axdr import Data, Reader
 from protocols.dlms.client import Credentials, DlmsClient
-from protocols.dlms.errors import AuthenticationBroken, LocalProtocolError, RemoteProtocolError
+from protocols.dlms.errors import (
+    AssociationRefused,
+    AuthenticationBroken,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from protocols.dlms.framing import WRAPPER, WrapperFraming
 from protocols.dlms.security import MOST_COUNTER, Keys, gmac, protect, unprotect
 from simulator.dlms import CLOCK, DlmsMeter, DlmsSpec
@@ -49,6 +54,7 @@ class Association:
 
     keys: Keys = KEYS
     greeting: Tampering = _untouched
+    on_plain: Callable[[bool, bytes], None] | None = None
 
     def __post_init__(self) -> None:
         spec = DlmsSpec(clients={CLIENT: Mechanism.GMAC}, keys=KEYS)
@@ -62,7 +68,7 @@ class Association:
             next_counter=lambda: next(counters),
             make_challenge=lambda: bytes(range(16)),
         )
-        self.client = DlmsClient(WrapperFraming(CLIENT), credentials)
+        self.client = DlmsClient(WrapperFraming(CLIENT), credentials, on_plain=self.on_plain)
         self.run(self.client.open(), self.greeting)
 
     def run(self, steps, tamper: Tampering = _untouched):
@@ -156,6 +162,106 @@ def with_a_counter_of_before(answer: bytes) -> bytes:
 def test_an_outsiders_answer_is_refused(tamper: Tampering, why: str) -> None:
     with pytest.raises(AuthenticationBroken, match=why):
         Association().read(tamper)
+
+
+def test_an_answer_is_taken_once() -> None:
+    association, heard = Association(), []
+
+    def heard_before(answer: bytes) -> bytes:
+        heard.append(answer)
+        return heard[0]
+
+    association.read(heard_before)
+    with pytest.raises(AuthenticationBroken, match="replay"):
+        association.read(heard_before)
+
+
+def proof_changed(change: Tampering) -> Tampering:
+    """The meter's answer to our proof, sealed as it was, with another proof of its own."""
+
+    def tamper(answer: bytes) -> bytes:
+        if answer[0] != 0xCF:
+            return answer
+        counter, plain = opened(answer)
+        return tlv(0xCF, protect(KEYS, TITLE, counter, 0x30, change(plain)))
+
+    return tamper
+
+
+@pytest.mark.parametrize("place", [-1, -12, -13, -16])
+def test_a_meter_whose_proof_is_wrong_in_any_octet_is_none(place: int) -> None:
+    def changed(plain: bytes) -> bytes:
+        octets = bytearray(plain)
+        octets[place] ^= 1
+        return bytes(octets)
+
+    with pytest.raises(AuthenticationBroken, match="proof is wrong"):
+        Association(greeting=proof_changed(changed))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plain: plain[:4] + b"\0",
+        lambda plain: plain[:6] + b"\0",
+        lambda plain: plain[:6] + b"\x09\x10" + plain[8:-1],
+        lambda plain: plain[:6] + b"\x09\x12" + plain[8:] + b"\0",
+        lambda plain: plain[:6] + b"\x0a\x11" + plain[8:],
+    ],
+    ids=["none", "null", "cut", "longer", "text"],
+)
+def test_a_meter_that_proves_nothing_is_none(change: Tampering) -> None:
+    with pytest.raises(AuthenticationBroken, match="no proof"):
+        Association(greeting=proof_changed(change))
+
+
+def test_a_meter_that_sends_our_own_challenge_back_is_none() -> None:
+    """It would have us answer it ourselves."""
+
+    def reflected(answer: bytes) -> bytes:
+        return answer.replace(bytes(range(0x40, 0x50)), bytes(range(16)))
+
+    with pytest.raises(AuthenticationBroken, match="own challenge"):
+        Association(greeting=reflected)
+
+
+def test_a_meter_that_refuses_our_proof_refuses_the_association() -> None:
+    with pytest.raises(AssociationRefused, match="refuses our proof"):
+        Association(greeting=proof_changed(lambda plain: plain[:3] + b"\3\0"))
+
+
+def test_an_exception_is_taken_in_plain_text_and_ends_the_service() -> None:
+    with pytest.raises(RemoteProtocolError, match="exception"):
+        Association().read(lambda _: b"\xd8\1\2")
+
+
+def test_nothing_is_asked_without_an_association() -> None:
+    association = Association()
+    association.run(association.client.release())
+    with pytest.raises(LocalProtocolError, match="no association"):
+        association.read()
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [{"keys": None}, {"title": b""}, {"title": bytes(9)}, {"next_counter": None}, {"make_challenge": None}],
+)
+def test_a_proof_takes_keys_title_counter_and_challenge(lacking) -> None:
+    whole = {"keys": KEYS, "title": OUR_TITLE, "next_counter": lambda: 1, "make_challenge": lambda: b"?"}
+    assert Credentials(Mechanism.GMAC, **whole).title == OUR_TITLE
+    with pytest.raises(LocalProtocolError, match="GMAC takes"):
+        Credentials(Mechanism.GMAC, **(whole | lacking))
+
+
+def test_evidence_is_the_plain_service_and_its_answer() -> None:
+    told: list[tuple[bool, bytes]] = []
+    association = Association(on_plain=lambda *one: told.append(one))
+    told.clear()
+    association.read()
+    assert [(is_sent, apdu[:2].hex(), len(apdu)) for is_sent, apdu in told] == [
+        (True, "c001", 13),
+        (False, "c401", 18),
+    ]
 
 
 # --- suite 0 by itself: the worked examples of the Green Book ---------------------------------------------
