@@ -188,6 +188,7 @@ def test_midnight_ends_the_day_before_it_and_the_year_too():
         ("2025-12-31", 2),
         ("2026-01-01", 1),
     ]
+    assert {len(vector.pulses) for vector in found.vectors} == {96}
 
 
 @pytest.mark.parametrize("deviation", ["00B4", "8000"])

@@ -56,6 +56,9 @@ class Wrapped:
     def get(self, attribute: Attribute, *answers: bytes):
         return self.run(self.client.get(attribute), *answers)
 
+    def act(self, *answers: bytes):
+        return self.run(self.client.action(RESET), *answers)
+
 
 def told(invoke: int, text: bytes) -> bytes:
     return b"\xc4\x01" + bytes([0xC0 | invoke]) + b"\x00\x09" + bytes([len(text)]) + text
@@ -121,6 +124,45 @@ def test_a_record_pairs_answers_with_their_requests() -> None:
     ]
     found = list(exchanges(Recorded(AT, *frame) for frame in frames))
     assert [(one.attribute, one.value) for one in found] == [(SERIAL, octets(b"A")), (FIRMWARE, octets(b"B"))]
+
+
+RESET = Attribute(3, "1-0:1.8.0.255", 1)
+
+
+def test_an_action_says_whether_it_was_done_and_what_it_returns() -> None:
+    line = Wrapped()
+    assert line.act(b"\xc7\x01\xc1\x00\x00") is None
+    assert line.act(b"\xc7\x01\xc2\x00\x01\x00\x09\x01A") == octets(b"A")
+    assert line.act(b"\xc7\x01\xc3\x00") is None
+    assert [asked[:3].hex() for asked in line.asked[1:]] == ["c301c1", "c301c2", "c301c3"]
+
+
+@pytest.mark.parametrize("answer", ["c701c10300", "c701c100010103"])
+def test_a_refused_action_was_not_done(answer: str) -> None:
+    with pytest.raises(AccessRefused) as refused:
+        Wrapped().act(bytes.fromhex(answer))
+    assert (refused.value.attribute, refused.value.code) == (RESET, 3)
+
+
+@pytest.mark.parametrize("answer", ["c701c1", "c501c100", "c401c10000", "c703c10000", "c701c20000"])
+def test_what_answers_no_action_does_not_say_that_it_was_done(answer: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        Wrapped().act(bytes.fromhex(answer))
+
+
+@pytest.mark.parametrize("answer", ["c501c1", "c701c100", "c502c100", "c503c100", "c501c200"])
+def test_what_answers_no_set_does_not_say_that_it_was_written(answer: str) -> None:
+    line = Wrapped()
+    with pytest.raises(RemoteProtocolError):
+        line.run(line.client.set(SERIAL, octets(b"A")), bytes.fromhex(answer))
+
+
+def test_a_set_is_one_service_where_it_fits_and_may_be_refused() -> None:
+    line = Wrapped()
+    line.run(line.client.set(SERIAL, octets(bytes(900))), bytes.fromhex("c501c100"))
+    with pytest.raises(AccessRefused, match="read_write_denied"):
+        line.run(line.client.set(SERIAL, octets(bytes(900))), bytes.fromhex("c501c203"))
+    assert [asked[:3].hex() for asked in line.asked[1:]] == ["c101c1", "c101c2"]
 
 
 def refusal(result: int, diagnostic: int) -> bytes:
