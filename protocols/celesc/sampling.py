@@ -176,7 +176,7 @@ _KINDS: dict[str, type] = {"int": int, "str": str, "bool": bool, "tuple[PlanRow,
 def _check_keys(where: str, what: str, table: Any, kinds: Mapping[str, Any]) -> None:
     if not isinstance(table, dict):
         raise _bad(where, f"{what} is no table of {', '.join(kinds)}")
-    for name in table.keys() ^ kinds.keys():
+    for name in sorted(table.keys() ^ kinds.keys()):
         raise _bad(where, f"{what}: {name} is {'unknown' if name in table else 'missing'}")
     for name, kind in kinds.items():
         if type(table[name]) is not _KINDS[kind]:
