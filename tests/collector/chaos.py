@@ -272,7 +272,7 @@ def live(db, meters, days, seed, monkeypatch, folder):
     witness = Witness()
     try:
         with witness.watching(monkeypatch):
-            return run_virtual(_live(db, plan, days, witness))
+            return run_virtual(_live(db, plan, days, witness, random.Random(seed)))
     finally:
         remove_catalogue(CATALOGUE.name)
 
@@ -291,14 +291,14 @@ def _with_losses(plan, days, chance):
     return replace(plan, units=tuple(units))
 
 
-async def _live(db, plan, days, witness):
+async def _live(db, plan, days, witness, rng):
     clock = virtual_loop().clock(BEGIN)
     first_day = BEGIN.date() + timedelta(days=1)
     end = datetime.combine(first_day + timedelta(days=days), datetime.min.time(), MARKET_ZONE)
     end += timedelta(hours=8)
     async with PlannedFleetServer(plan, clock) as fleet:
         ids = _register(db, fleet, first_day)
-        collector = Collector(db, now=clock)
+        collector = Collector(db, now=clock, rng=rng)
         stop = asyncio.Event()
         ticking = asyncio.create_task(_tick(db, clock))
         work = asyncio.create_task(collector.run(stop))
