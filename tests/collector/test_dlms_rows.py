@@ -510,6 +510,36 @@ def test_a_row_is_invalid_whatever_type_says_so(invalid):
     assert found.issues[0].detail == {"end": "2026-11-20T10:15:00", "flags": ["invalid"]}
 
 
+@pytest.mark.parametrize(
+    ("status", "is_told"),
+    [(0x00, False), (0x01, True), (0x02, True), (0x03, True), (0x84, False), (0xFF, False)],
+)
+def test_a_clock_that_doubts_itself_is_told(status, is_told):
+    found = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00:00", status)).decoded()
+    assert bool(found.issues) == is_told
+    assert not is_told or "invalid or doubtful" in found.issues[0].reason
+
+
+@pytest.mark.parametrize(
+    ("serial", "reason"), [(None, "does not tell its serial number"), (b"10000002", "another meter answered")]
+)
+def test_who_does_not_say_the_serial_of_the_registry_is_held(serial, reason):
+    session = Session().profile().rows((at("2026-11-20T10:00"), wh(1)))
+    del session.frames[:2]
+    if serial is not None:
+        session.got(1, MODEL.serial_object, 2, octets(serial))
+    found = session.decoded()
+    assert found.is_held
+    assert [told for told in reasons(found) if told.startswith("V10: ") and reason in told]
+
+
+def test_nobody_who_said_nothing_is_held():
+    session = Session()
+    session.frames.clear()
+    found = session.decoded()
+    assert (found.is_held, found.issues, found.parameters) == (False, (), ())
+
+
 def test_the_first_look_at_the_clock_counts():
     session = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00:00"))
     found = session.got(8, MODEL.clock_object, 2, at("2026-11-21T03:10:00")).decoded()

@@ -126,6 +126,16 @@ def test_a_record_pairs_answers_with_their_requests() -> None:
     assert [(one.attribute, one.value) for one in found] == [(SERIAL, octets(b"A")), (FIRMWARE, octets(b"B"))]
 
 
+def test_a_meter_need_not_say_what_it_takes() -> None:
+    line = Wrapped(greeting=bytes.fromhex("6117A109060760857405080101A203020100A305A103020100"))
+    assert line.get(SERIAL, told(1, b"A")) == octets(b"A")
+
+
+def test_a_ciphered_answer_without_keys_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="without keys"):
+        Wrapped().get(SERIAL, b"\xcc\x16\x30" + bytes(21))
+
+
 RESET = Attribute(3, "1-0:1.8.0.255", 1)
 
 
