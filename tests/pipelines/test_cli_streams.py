@@ -8,25 +8,36 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from pipelines.cli import read_stream
 from pipelines.cli.read import app
 from storage.database import Database
 from tests.pipelines.test_cli_registry import smf
 from tests.storage.test_registry import SHEETS, as_folder
 
 runner = CliRunner()
+# A program started in the background would be given SIGINT to ignore.
+PROGRAM = [
+    *(sys.executable, "-c"),
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from pipelines.cli import main; main()",
+]
+# Of the slowest machine, not of what is tested: a watch ends when it has seen what it is for.
+PATIENCE_S = "60"
+Seen = dict[str, Any]
 
 
 @contextmanager
 def simulated(*words: str) -> Iterator[str]:
     """A simulated meter in its own process; its URL."""
-    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "simulate", *words, "--json"]
+    command = [*PROGRAM, "simulate", *words, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -35,10 +46,43 @@ def simulated(*words: str) -> Iterator[str]:
             process.send_signal(signal.SIGTERM)
 
 
-def watch(*words: str, exit_code: int = 0) -> dict[str, object]:
+def watch(*words: str, exit_code: int = 0) -> Seen:
     result = runner.invoke(app, [*words, "--json"])
     assert result.exit_code == exit_code, result.output
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def watch_until(is_seen: Callable[[Seen], bool], *words: str) -> Seen:
+    """What is shown when the technician, who has seen what it takes, ends the watch by Ctrl-C."""
+    record, shown = read_stream._record, []
+
+    def look(*parts: Any) -> Seen:
+        if shown and is_seen(shown[-1]):
+            raise KeyboardInterrupt
+        shown.append(record(*parts))
+        return shown[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read_stream, "_record", look)
+        patch.setattr(read_stream, "_LOOK_S", 0.1)
+        return watch(*words, "--seconds", PATIENCE_S)
+
+
+def watch_apart(is_seen: Callable[[Seen], bool], *words: str, cwd: Path) -> Seen:
+    """The same in a process of its own, as a program reads it: a JSON object a second, ended by a signal."""
+    command = [*PROGRAM, "read", *words, "--seconds", PATIENCE_S, "--json"]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines: Iterator[Seen] = map(json.loads, process.stdout)
+        seen = next((one for one in lines if is_seen(one)), {})
+        process.send_signal(signal.SIGINT)
+        assert [one for one in lines if not is_seen(one)] == []
+    assert process.returncode == 0, seen
+    return seen
+
+
+def has_good(count: int) -> Callable[[Seen], bool]:
+    return lambda seen: seen["good_records"] >= count
 
 
 WAYS = {"tcp": (), "serial": ("--pty",), "rfc2217": ("--rfc2217",)}
@@ -60,7 +104,7 @@ def test_a_technician_watches_celesc(options: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 def test_a_technician_watches_ssu(options: tuple[str, ...]) -> None:
     with simulated("ssu", *options, "--error-rate", "0.01") as url:
-        seen = watch("ssu", url, "--seconds", "4")
+        seen = watch_until(has_good(2), "ssu", url)
     assert seen["format"] == "extended"
     assert seen["good_records"] >= 2
 
@@ -71,7 +115,7 @@ def test_a_technician_watches_ssu(options: tuple[str, ...]) -> None:
 )
 def test_other_formats_of_ssu(asked: str, said: str) -> None:
     with simulated("ssu", "--format", asked, "--rfc2217") as url:
-        seen = watch("ssu", url, "--format", asked, "--seconds", "4")
+        seen = watch_until(has_good(2), "ssu", url, "--format", asked)
     assert (seen["format"], seen["rate_bit_s"]) == (said, 600 if said == "mixed" else 110)
     assert seen["skipped_share"] == 0
 
@@ -79,16 +123,18 @@ def test_other_formats_of_ssu(asked: str, said: str) -> None:
 @pytest.mark.req("TR-5.5a", "X-sim")
 def test_a_simulated_unit_calls_and_passes_the_output_on() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(20)
+        listener.settimeout(60)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with simulated("celesc", "--call", address, "--hello", "REMOTA u1;", "--number", "77") as url:
             assert url == f"calls {address}"
             connection, _ = listener.accept()
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(60)
                 heard = b""
                 while len(heard) < 30:
-                    heard += connection.recv(100)
+                    piece = connection.recv(100)
+                    assert piece, heard
+                    heard += piece
     assert heard.startswith(b"REMOTA u1;\xaa\x55\x00\x00\x00\x00\x77\x05\x0a")
 
 
@@ -163,9 +209,7 @@ def test_models_of_ones_own_are_simulated_read_and_registered(
     configured: Path, embedded_db: Database, protocol: str, option: str, name: str, record: str | None
 ) -> None:
     with simulated(protocol, option, name, "--rfc2217") as url:
-        read = smf("read", protocol, url, option, name, "--seconds", "4", "--json", url=None, cwd=configured)
-    assert read.returncode == 0, read.stdout
-    seen = json.loads(read.stdout.splitlines()[-1])
+        seen = watch_apart(has_good(1), protocol, url, option, name, cwd=configured)
     assert (seen["rate_bit_s"], seen.get("format")) == (1200, record)
     listed = smf("model", "list", "--protocol", protocol, "--json", url=None, cwd=configured)
     assert f"{protocol}-{name}" in {row["profile"] for row in json.loads(listed.stdout)}
@@ -176,13 +220,6 @@ def test_models_of_ones_own_are_simulated_read_and_registered(
     assert {s["sheet"]: s["added"] for s in json.loads(checked.stdout)["sheets"]}["meter_models"] == 1
 
 
-def test_a_dead_line_says_so(unused_port_of_loopback: int) -> None:
-    seen = watch("ssu", f"tcp://127.0.0.1:{unused_port_of_loopback}", "--seconds", "1", exit_code=1)
-    assert "closed" in str(seen["line"])
-
-
-@pytest.fixture
-def unused_port_of_loopback() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def test_a_dead_line_says_so() -> None:
+    seen = watch("ssu", "tcp://127.0.0.1:1", "--seconds", "1", exit_code=1)
+    assert "closed" in seen["line"]
