@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from collector import line_recording
+from collector.transports import Endpoint, Stream, open_stream
 from pipelines.cli.inspect import app
 from protocols.captures import Chunk, format_capture
 from protocols.celesc import encode_packet
@@ -85,9 +89,10 @@ def talking_gateway(octets: bytes) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def talk() -> None:
-            with server.accept()[0] as line, suppress(OSError):
-                while not stop.wait(0.05):
+            with suppress(OSError), server.accept()[0] as line:
+                while not stop.is_set():
                     line.sendall(octets)
+                    stop.wait(0.05)
 
         thread = threading.Thread(target=talk)
         thread.start()
@@ -95,10 +100,24 @@ def talking_gateway(octets: bytes) -> Iterator[str]:
             yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
         finally:
             stop.set()
-            thread.join(5)
+            with suppress(OSError):  # it wakes who still waits for a call
+                server.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
-def test_a_gateway_is_recorded_and_its_timing_is_left_open(tmp_path: Path) -> None:
+async def open_and_hear(endpoint: Endpoint, ear: Any, connect_s: float) -> Stream:
+    """The line, once it speaks: however slow the machine is, all of the time of a recording is heard."""
+    stream = await open_stream(endpoint, ear, connect_s)
+    async with asyncio.timeout(60):
+        while not ear.chunks:  # noqa: ASYNC110 - the product's ear has no event for it
+            await asyncio.sleep(0.01)
+    return stream
+
+
+def test_a_gateway_is_recorded_and_its_timing_is_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_recording, "open_stream", open_and_hear)
     with talking_gateway(b"".join(packets("0000000001"))) as url:
         words = (url, "--model", "27182", "--seconds", "1", "--record", str(tmp_path), "--number", "1")
         found = run(*words, exit_code=1)
