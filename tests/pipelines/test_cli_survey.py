@@ -1,4 +1,4 @@
-"""The survey of strange meters over real sockets: the way to speak, what they have, an entry that loads."""
+"""The survey of strange meters: the way to speak, what they have, an entry that loads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from protocols.nbr14522.memory import Packing
 from protocols.nbr14522.models import load_models
 from protocols.nbr14522.profile import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC, MeterProfile
 from protocols.nbr14522.survey import Survey, proposal, untried
+from simulator.virtual_time import run_virtual
 from tests.simulator.test_server import SERIAL, served
 
 pytestmark = pytest.mark.req("TR-5.1", "TR-5.6b")
@@ -43,7 +44,7 @@ def surveyed(profile: MeterProfile, address: int = 1) -> tuple[Survey, MeterProf
         async with served(profile) as server:
             return await survey_meter(line_to(server.url), address, lambda text: None)
 
-    found = asyncio.run(run())
+    found = run_virtual(run())
     (model,) = load_models(("proposal", proposal(found))).values()
     return found, model.profile
 
