@@ -96,7 +96,7 @@ def dlms(
         settings = Settings.load()
         reading = _Reading(model_named(model))
         zone = market_zone(settings)
-        now = to_local(datetime.now(UTC), zone)
+        now = to_local(_now(), zone)
         spans = _spans(days, first_day, now)
 
         def work(client: DlmsClient) -> Steps[None]:
@@ -112,9 +112,7 @@ def dlms(
 
         with _Counters(settings) as counters:
             line = _line(url, reading.model, serial, settings, counters)
-            result = asyncio.run(
-                read_dlms(line, steps(work), reading.record, lambda: datetime.now(UTC), open_stream)
-            )
+            result = asyncio.run(read_dlms(line, steps(work), reading.record, _now, open_stream))
         found = reading.decoded(zone)
         if as_json:
             emit_json(_document(reading, result, found))
@@ -124,6 +122,10 @@ def dlms(
             if not as_json:
                 errors.print(f"{result.failed_stage}: {result.fault}", highlight=False, markup=False)
             raise typer.Exit(EXIT_BY_ACTOR[result.fault.actor])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _spans(days: int | None, first_day: datetime | None, now: datetime) -> list[Span]:
