@@ -444,9 +444,10 @@ def test_killed_at_any_moment_and_run_again_ends_the_same(embedded_db, standin, 
     # Replies that do not come hold the sender where we want it: after some were stored, some were not.
     control(standin, failures=[{"kind": "slow", "seconds": 1, "uc": uc, "count": 1} for uc in UCS[moment:]])
     child = subprocess.Popen([sys.executable, "-c", KILLED, db.url, standin.base_url])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     wanted = min(6, moment + 1)
-    while control(standin)["sends"] < wanted and time.monotonic() < deadline:
+    while control(standin)["sends"] < wanted:
+        assert time.monotonic() < deadline, "it never sent what it is to be killed in the midst of"
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()

@@ -18,12 +18,24 @@ from ccee.profile import load_profile
 from ccee.standin import serve_in_thread
 from ccee.standin_register import units_from_file, units_from_registry
 from faults import OperatorFault
-from tests.ccee.conftest import AGENT, DAY, SECRET, UCS, control, day_body, make_operator, month_of, register
+from tests.ccee.conftest import (
+    AGENT,
+    DAY,
+    SECRET,
+    UCS,
+    control,
+    day_body,
+    http_get,
+    http_post,
+    make_operator,
+    month_of,
+    register,
+)
 
 
 def token(base_url: str) -> dict[str, str]:
     pair = {"client_id": f"CONCESSIONARIA_{AGENT}", "client_secret": SECRET}
-    reply = httpx.post(f"{base_url}/sso/oauth/token", data=pair).json()
+    reply = http_post(f"{base_url}/sso/oauth/token", data=pair).json()
     return {
         "Authorization": f"Bearer {reply['access_token']}",
         "codigoAgente": str(AGENT),
@@ -34,7 +46,7 @@ def token(base_url: str) -> dict[str, str]:
 def send(serving, body, **headers) -> httpx.Response:
     sent = token(serving.base_url) | {"Content-Type": "application/json"} | headers
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(f"{serving.base_url}/medidas/v1/medicao", content=content, headers=sent)
+    return http_post(f"{serving.base_url}/medidas/v1/medicao", content=content, headers=sent)
 
 
 def changed(**top):
@@ -96,8 +108,8 @@ def test_identity_is_checked_in_token_header_and_profile(standin):
     assert send(standin, day_body(), codigoAgente="1").json()["error"] == "ERR_CREDENCIAL_INVALIDA"
     assert send(standin, day_body(), codigoPerfil="1").status_code == 403
     pair = {"client_id": f"CONCESSIONARIA_{AGENT}", "client_secret": SECRET}
-    assert httpx.post(f"{base}/sso/oauth/token", json=pair).status_code == 400
-    assert httpx.post(f"{base}/sso/oauth/token", data=pair | {"client_secret": "x"}).status_code == 401
+    assert http_post(f"{base}/sso/oauth/token", json=pair).status_code == 400
+    assert http_post(f"{base}/sso/oauth/token", data=pair | {"client_secret": "x"}).status_code == 401
     lived = control(standin, token_lifetime_s=0)
     assert lived["token_lifetime_s"] == 0
     assert send(standin, day_body()).status_code == 401
@@ -139,9 +151,9 @@ def test_musd_closes_on_ms3du_and_data_on_ms7du(standin):
     url = f"{standin.base_url}/__control"
     change = {"musd": {"uc": UCS[0], "month": "2026-11", "kw": 60}}
     control(standin, clock="2026-12-03T23:59:00-03:00")
-    assert httpx.post(url, json=change).status_code == 200
+    assert http_post(url, json=change).status_code == 200
     control(standin, clock="2026-12-04T00:00:00-03:00")
-    assert httpx.post(url, json=change).json()["error"] == "ERR_PERIODO_INVALIDO_MUSD"
+    assert http_post(url, json=change).json()["error"] == "ERR_PERIODO_INVALIDO_MUSD"
     control(standin, clock="2026-12-09T23:59:00-03:00")
     assert send(standin, day_body()).status_code == 200
     control(standin, clock="2026-12-10T00:00:00-03:00")
@@ -166,7 +178,7 @@ def test_what_was_stored_is_read_back_in_pages(standin):
     url = f"{standin.base_url}/v1/varejista/consumo/medicoes"
     found, cursor = [], None
     while True:
-        page = httpx.get(
+        page = http_get(
             url, params=query | ({"indexProximaPagina": cursor} if cursor else {}), headers=headers
         ).json()
         found += page["medicoes"]
@@ -176,15 +188,15 @@ def test_what_was_stored_is_read_back_in_pages(standin):
     assert len(found) == 288
     assert {record["situacaoMedicao"] for record in found} == {"REJEITADA"}
     assert found[0]["dataReferenciaConsumo"] == "2026-11-20T00:05:00-03:00"
-    nothing = httpx.get(url, params=query | {"situacaoMedicao": "CONSISTIDA"}, headers=headers)
+    nothing = http_get(url, params=query | {"situacaoMedicao": "CONSISTIDA"}, headers=headers)
     assert (nothing.status_code, nothing.content) == (204, b"")
-    two_months = httpx.get(url, params=query | {"dataInicio": "2026-10-31T00:00:00-03:00"}, headers=headers)
+    two_months = http_get(url, params=query | {"dataInicio": "2026-10-31T00:00:00-03:00"}, headers=headers)
     assert two_months.json()["error"] == "ERR_PERIODO_INVALIDO_MEDICOES"
 
 
 def test_the_register_shows_the_default_where_no_musd_was_declared(standin):
     control(standin, units=[{"codigoUnidadeConsumidora": "77", "codigoAgenteConcessionaria": AGENT}])
-    listed = httpx.get(f"{standin.base_url}/v1/varejista/migracoes", headers=token(standin.base_url)).json()
+    listed = http_get(f"{standin.base_url}/v1/varejista/migracoes", headers=token(standin.base_url)).json()
     values = {unit["codigoUnidadeConsumidora"]: unit["valorMusd"] for unit in listed}
     assert values["77"] == 500
     assert values[UCS[0]] == 30
@@ -207,10 +219,10 @@ def test_the_register_shows_the_default_where_no_musd_was_declared(standin):
     ],
 )
 def test_control_refuses_what_it_does_not_know_and_changes_nothing(standin, change):
-    before = httpx.get(f"{standin.base_url}/__control").json()
-    reply = httpx.post(f"{standin.base_url}/__control", json=change)
+    before = http_get(f"{standin.base_url}/__control").json()
+    reply = http_post(f"{standin.base_url}/__control", json=change)
     assert (reply.status_code, reply.json()["error"]) == (400, "ERR_CONTROL")
-    after = httpx.get(f"{standin.base_url}/__control").json()
+    after = http_get(f"{standin.base_url}/__control").json()
     assert {**after, "clock": ""} == {**before, "clock": ""}
 
 
@@ -230,7 +242,7 @@ def test_what_was_stored_outlives_the_server(tmp_path):
         assert before["horasRejeitadas"] == 24
         stored = serving.operator.days[UCS[0], DAY]
         assert (stored.writes, stored.hour_kwh(1)) == (2, Decimal(30))
-        assert httpx.get(f"{serving.base_url}/__control").json()["reply_mode"] == "empty204"
+        assert http_get(f"{serving.base_url}/__control").json()["reply_mode"] == "empty204"
     broken = tmp_path / "broken.jsonl"
     broken.write_text("words\n{}\n")
     with pytest.raises(OperatorFault, match="line 1"):
@@ -261,7 +273,7 @@ def test_the_register_comes_from_a_file_or_from_our_own(embedded_db, tmp_path):
 def test_it_keeps_to_its_own_description(standin):
     """Generated requests, right and wrong, never break the server nor leave its description."""
     base = standin.base_url
-    document = httpx.get(f"{base}/openapi.json").json()
+    document = http_get(f"{base}/openapi.json").json()
     assert document["paths"].keys() >= {load_profile().send.path, "/__control"}
     # Control would plan failures; it has its own test.
     document["paths"].pop("/__control")

@@ -127,8 +127,8 @@ def test_lines_that_cannot_be_are_refused(options):
 def test_a_line_is_as_bad_as_it_is_asked_to_be(rate, answers):
     with simulated("--hdlc", "--error-rate", rate) as facts:
         host, port = facts["url"].removeprefix("tcp://").split(":")
-        with socket.create_connection((host, int(port)), 5) as line:
-            line.settimeout(5 if answers else 0.5)
+        with socket.create_connection((host, int(port)), 60) as line:
+            line.settimeout(60 if answers else 0.5)
             line.sendall(HdlcFraming(16).connect())
             with contextlib.nullcontext() if answers else pytest.raises(TimeoutError):
                 assert line.recv(64)[5] == UA

@@ -104,7 +104,7 @@ def test_a_day_goes_from_readings_to_receipts_and_a_second_run_sends_nothing(
     assert all(checks.values()), checks
     assert ("ccee_submissions", "done") in steps
     for point, number in ((points[0], 1), (points[2], 3)):
-        reply = httpx.get(f"{standin.base_url}/__contabilizacao/{point.uc_code}/2026-11")
+        reply = httpx.get(f"{standin.base_url}/__contabilizacao/{point.uc_code}/2026-11", timeout=60)
         shown = json.dumps(json.loads(reply.content))
         assert DAY.isoformat() in shown, f"CCEE has day {number}"
     with db.connect() as conn:
