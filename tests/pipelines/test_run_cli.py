@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 
 import httpx
 import psutil
@@ -14,7 +15,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipelines.cli.run import app
-from pipelines.ui import free_port
 from storage.database import Database
 from tests.assets.world import DAY, add_points, curve, put_readings
 from tests.dagster_strict import strict_dagster
@@ -27,6 +27,7 @@ def run(embedded_db: Database, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SMF_DATABASE_URL", embedded_db.url)
     monkeypatch.setenv("SMF_DATA_DIR", str(embedded_db.data_dir))
     monkeypatch.setenv("SMF_DAGSTER_FIRST_DAY", "2026-11-01")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def invoke(*words: str) -> Result:
         return CliRunner().invoke(app, list(words))
@@ -73,11 +74,13 @@ def test_delivery_without_credentials_needs_attention(
     run, embedded_db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SMF_CCEE_CLIENT_ID", raising=False)
+    # The run has the real clock: yesterday is always in an open month.
+    day = datetime.now(timezone(timedelta(hours=-3))).date() - timedelta(days=1)
     with embedded_db.connect() as conn:
         (point,) = add_points(conn, 1)
-    put_readings(embedded_db, [(point.meter_id, DAY, curve(1))])
+    put_readings(embedded_db, [(point.meter_id, day, curve(1))])
 
-    result = run("daily", "--day", str(DAY))
+    result = run("daily", "--day", str(day))
 
     assert result.exit_code == 1, result.output
     assert "series_ccee" in result.output
@@ -88,11 +91,12 @@ def test_interface_shows_the_definitions_and_stops_with_both_processes(embedded_
     environment = os.environ | {
         "SMF_DATABASE_URL": embedded_db.url,
         "SMF_DATA_DIR": str(embedded_db.data_dir),
+        "COLUMNS": "200",
     }
-    port = free_port(3300)
+    environment.pop("FORCE_COLOR", None)
     program = "from pipelines.cli.run import app; app()"
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", program, "ui", "--port", str(port)],
+        [sys.executable, "-u", "-c", program, "ui", "--port", "3300"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -106,9 +110,11 @@ def test_interface_shows_the_definitions_and_stops_with_both_processes(embedded_
                 break
         assert said[-1:], "it never said that it is ready"
         assert said[-1].startswith("ready"), "".join(said)
+        # Whoever took the port before, it is told which one it is now.
+        address = said[-1].split()[1]
         children = psutil.Process(ui.pid).children()
         reply = httpx.post(
-            f"http://127.0.0.1:{port}/graphql",
+            f"{address}/graphql",
             json={
                 "query": "{repositoriesOrError{...on RepositoryConnection{nodes{"
                 "jobs{name} schedules{name} sensors{name} assetNodes{id}}}}}"
