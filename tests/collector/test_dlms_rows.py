@@ -181,6 +181,20 @@ def test_without_its_period_a_profile_has_no_intervals():
     assert reasons(found) == ["load profile without columns, or with a period that divides no day"]
 
 
+@pytest.mark.parametrize("value", [Data(Tag.FLOAT32, 1.5), octets(b"\x01"), Data(Tag.BOOLEAN, True)])
+def test_a_column_that_is_no_whole_number_is_no_interval_and_the_others_are(value):
+    found = Session().profile().rows((at("2026-11-20T10:00"), wh(1)), (NULL, value), (NULL, wh(3))).decoded()
+    assert intervals(found) == {"2026-11-20T10:00": 1, "2026-11-20T10:30": 3}
+    assert reasons(found) == [f"column {INCREMENT} is no whole number"]
+
+
+def test_a_column_without_scaler_is_left_out_and_not_taken_for_one_of_scaler_zero():
+    session = Session().got(7, LOAD, 3, array(captured(8, "0-0:1.0.0"), captured(3, INCREMENT)))
+    found = session.got(7, LOAD, 4, wh(900)).rows((at("2026-11-20T10:15"), wh(3))).decoded()
+    assert found.vectors == ()
+    assert reasons(found) == [f"column {INCREMENT} has no scaler: left out"]
+
+
 def test_midnight_ends_the_day_before_it_and_the_year_too():
     found = Session().profile().rows((at("2025-12-31T23:45"), wh(1)), (NULL, wh(2)), (NULL, wh(3))).decoded()
     assert intervals(found) == {"2025-12-31T23:45": 1, "2026-01-01T00:00": 2, "2026-01-01T00:15": 3}
@@ -228,6 +242,11 @@ class TestSorting:
 
 class TestTheFuture:
     """No period has ended later than our clock and the meter's say."""
+
+    @pytest.mark.parametrize(("end", "is_taken"), [("03:00", True), ("03:15", False)])
+    def test_what_ends_as_it_is_read_has_ended(self, end, is_taken):
+        found = Session().profile().rows((at(f"2026-11-21T{end}"), wh(1))).decoded()
+        assert bool(found.vectors) == is_taken
 
     def test_rows_that_a_wrong_clock_left_ahead_of_time_are_not_taken(self):
         found = (

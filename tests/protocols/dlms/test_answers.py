@@ -154,6 +154,30 @@ def test_a_refused_action_was_not_done(answer: str) -> None:
     assert (refused.value.attribute, refused.value.code) == (RESET, 3)
 
 
+def returned(number: int, is_last: bool, raw: bytes) -> bytes:
+    return b"\xc7\x02\xc1" + bytes([is_last]) + number.to_bytes(4, "big") + bytes([len(raw)]) + raw
+
+
+def test_a_long_return_value_is_fetched_block_by_block() -> None:
+    line = Wrapped()
+    parts = returned(1, False, b"\x09\x03A"), returned(2, False, b"B"), returned(3, True, b"C")
+    assert line.act(*parts) == octets(b"ABC")
+    assert [asked.hex() for asked in line.asked[2:]] == ["c302c100000001", "c302c100000002"]
+
+
+@pytest.mark.parametrize(
+    "second", [returned(1, True, b"B"), returned(3, True, b"B"), b"\xc7\x01\xc1\x00\x00"]
+)
+def test_a_return_value_whose_blocks_do_not_follow_is_none(second: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="instead of"):
+        Wrapped().act(returned(1, False, b"\x09\x02A"), second)
+
+
+def test_a_whole_answer_is_no_block() -> None:
+    with pytest.raises(RemoteProtocolError, match="instead of a block"):
+        Wrapped().get(SERIAL, block(1, 1, False, b"\x09\x02A"), told(1, b"B"))
+
+
 @pytest.mark.parametrize("answer", ["c701c1", "c501c100", "c401c10000", "c703c10000", "c701c20000"])
 def test_what_answers_no_action_does_not_say_that_it_was_done(answer: str) -> None:
     with pytest.raises(RemoteProtocolError):
@@ -186,7 +210,9 @@ def refusal(result: int, diagnostic: int) -> bytes:
     [
         (1, 0x0D, AssociationRefused),
         (1, 0x01, AssociationRefused),
+        (1, 0x0E, AssociationRefused),
         (2, 0x0D, AssociationRefused),
+        (2, 0x0E, AssociationRefused),
         (2, 0x01, AssociationDelayed),
         (2, 0x00, AssociationDelayed),
     ],
