@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from protocols.dlms.apdu import Attribute, get_next, get_request, obis_octets
 from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, encode_length, octets, structure
 from protocols.dlms.client import AccessRefused
 from protocols.dlms.clock import encode_date_time
-from protocols.dlms.models import model_named
+from protocols.dlms.models import Timestamps, model_named
 from tests.collector.world import MARKET
 
 pytestmark = pytest.mark.req("TR-5.1")
@@ -172,6 +173,13 @@ def test_a_period_that_is_none_is_refused(period):
     )
     assert found.vectors == ()
     assert reasons(found) == ["load profile without columns, or with a period that divides no day"]
+
+
+@pytest.mark.parametrize(("timestamps", "end"), [("start", "2026-11-20T10:15"), ("end", "2026-11-20T10:00")])
+def test_a_row_is_dated_with_the_start_or_the_end_of_its_period(timestamps, end):
+    model = replace(MODEL, timestamps=Timestamps(timestamps))
+    frames = Session().profile().rows((at("2026-11-20T10:00"), wh(3))).frames
+    assert intervals(decode_dlms(frames, model, MeterContext(1, SERIAL, 1, MARKET))) == {end: 3}
 
 
 def test_without_its_period_a_profile_has_no_intervals():
