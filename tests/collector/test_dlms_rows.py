@@ -568,10 +568,12 @@ def test_nobody_who_said_nothing_is_held():
 
 
 def test_the_first_look_at_the_clock_counts():
-    session = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00:00"))
+    """And the meter looked at it in the middle of its round trip."""
+    session = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00:03"))
+    session.frames[-1] = replace(session.frames[-1], at=READ_AT + timedelta(seconds=10))
     found = session.got(8, MODEL.clock_object, 2, at("2026-11-21T03:10:00")).decoded()
     assert found.clock is not None
-    assert (found.clock.drift_s, found.clock.round_trip_s) == (0, 0)
+    assert (found.clock.drift_s, found.clock.round_trip_s) == (-2, 10)
 
 
 def test_a_clock_that_is_no_date_time_is_no_clock():

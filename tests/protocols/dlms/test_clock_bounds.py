@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from datetime import UTC, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.dlms.axdr import NULL, Data, Tag, array, octets, structure
-from protocols.dlms.clock import decode_date_time
+from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.profile import CaptureObject, decode_rows
 
@@ -37,6 +37,17 @@ def moment(year: int, month: int = 1, day: int = 1, deviation: int = 180) -> byt
 def test_no_moment(raw):
     with pytest.raises(RemoteProtocolError, match="no moment"):
         decode_date_time(raw, ZONE)
+
+
+@pytest.mark.parametrize("size", [0, 11, 13])
+def test_a_date_time_has_twelve_octets(size):
+    with pytest.raises(RemoteProtocolError, match="not 12"):
+        decode_date_time((moment(2026) + b"\0")[:size], ZONE)
+
+
+def test_a_moment_is_written_with_its_zone_or_not_at_all():
+    with pytest.raises(ValueError, match="without zone"):
+        encode_date_time(datetime(2026, 11, 21))
 
 
 @given(st.binary(min_size=12, max_size=12))
