@@ -57,7 +57,7 @@ EDGE = FIRST_DAY - timedelta(days=1)
 
 pytestmark = [
     pytest.mark.skipif(not RECORDING.is_file(), reason="real data absent (../shared/data)"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
 ]
 
 
