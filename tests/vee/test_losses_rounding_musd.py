@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from faults import OperatorFault
+from faults import DeveloperFault, OperatorFault
 from tests.vee.builders import SLOTS, registry, series, values_of, with_hour
 from vee.losses import adjust, loss_factor
 from vee.musd import MusdParams, check
@@ -127,6 +127,28 @@ def test_rounding_beyond_the_fast_bound_is_exact() -> None:
     value = Fraction(2**62 - 1, 2**40)
     rounded = to_ccee(series({(1, DAY): [value, 0]}))
     assert values_of(rounded, 1, DAY)[0] == Fraction(round_half_up(value), 1000)
+
+
+LARGEST = 2**63 - 1
+
+
+@pytest.mark.parametrize("den", [1, 7, 1000, 2**40 + 1, LARGEST // 2, LARGEST // 2 + 1, LARGEST])
+def test_rounding_is_exact_on_both_sides_of_where_64_bits_end(den: int) -> None:
+    bound = (LARGEST - den) // 2000
+    most = LARGEST * den // 1000
+    for number in {0, 1, bound, bound + 1, 2 * bound - 1, 3 * bound, LARGEST}:
+        if number > most:
+            continue
+        frame = series({(1, DAY): [0, 0]}).with_columns(
+            denominator=pl.lit(den, pl.Int64), numerators=pl.lit([number, None], pl.List(pl.Int64))
+        )
+        assert to_ccee(frame)["numerators"].to_list() == [[round_half_up(Fraction(number, den)), None]]
+
+
+def test_what_is_too_large_in_thousandths_is_never_sent() -> None:
+    frame = series({(1, DAY): [0]}).with_columns(numerators=pl.lit([LARGEST // 1000 + 1], pl.List(pl.Int64)))
+    with pytest.raises(DeveloperFault, match="does not fit"):
+        to_ccee(frame.with_columns(denominator=pl.lit(1, pl.Int64)))
 
 
 WORKED_HOUR = ["15.2"] + ["15.3"] * 6 + ["15.4"] * 5
