@@ -109,9 +109,14 @@ def test_a_product_beyond_64_bits_is_still_exact_or_set_aside() -> None:
     assert set(values_of(result.adjusted, 2, DAY)) == {None}
 
 
-def test_what_cannot_be_said_in_thousandths_is_set_aside() -> None:
-    result = adjust(series({(1, DAY): [2**60] * SLOTS}), losses())
-    assert result.quarantined["stage"].to_list() == ["arithmetic"]
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [("9223372036854774", True), ("9223372036854775.9", False), ("9223372036854776", False), (2**60, False)],
+)
+def test_what_cannot_be_said_in_thousandths_is_set_aside(value: Any, is_kept: bool) -> None:
+    result = adjust(series({(1, DAY): [value] * SLOTS}), losses())
+    assert result.quarantined["stage"].to_list() == ([] if is_kept else ["arithmetic"])
+    assert values_of(to_ccee(result.adjusted), 1, DAY)[0] == (Fraction(value) if is_kept else None)
 
 
 @pytest.mark.parametrize(
