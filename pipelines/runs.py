@@ -28,6 +28,8 @@ from storage.database import Database
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # Where a run's process lives, so that the next run can tell one that died from one that works.
 HOST_TAG, PID_TAG, BORN_TAG = "smf/host", "smf/pid", "smf/process_started"
+# A birth is told by the machine's clock and moves with its corrections; a number is not given again so soon.
+_SAME_BIRTH_S = 10
 _IN_PROGRESS = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -240,6 +242,9 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 def _is_alive(tags: Mapping[str, str]) -> bool:
     try:
-        return str(psutil.Process(int(tags[PID_TAG])).create_time()) == tags[BORN_TAG]
+        process, born_s = psutil.Process(int(tags[PID_TAG])), float(tags[BORN_TAG])
+        # A killed process whose parent does not ask for its end keeps its number, as a zombie.
+        is_at_work = process.status() != psutil.STATUS_ZOMBIE
+        return is_at_work and abs(process.create_time() - born_s) < _SAME_BIRTH_S
     except (psutil.NoSuchProcess, KeyError, ValueError):
         return False

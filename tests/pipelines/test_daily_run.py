@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 
 import dagster as dg
 import httpx
+import psutil
 import pytest
 
 from assets import layers
@@ -260,3 +264,29 @@ def test_run_whose_process_died_is_ended_and_its_place_in_the_pool_is_free(embed
         assert instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
         assert instance.get_run_by_id(other.run_id).status is dg.DagsterRunStatus.STARTED
         assert storage.claim_concurrency_slot("ccee_api", "next", "step").is_claimed
+
+
+def test_a_zombie_is_dead_and_a_corrected_clock_kills_nobody(embedded_db: Database) -> None:
+    @dg.asset
+    def quick() -> None: ...
+
+    job = dg.Definitions([quick], jobs=[dg.define_asset_job("job", [quick])]).resolve_job_def("job")
+    killed, own = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE), psutil.Process()
+    with open_instance(embedded_db) as instance:
+        runs = [
+            instance.create_run_for_job(
+                job,
+                tags={HOST_TAG: socket.gethostname(), PID_TAG: str(pid), BORN_TAG: str(born_s)},
+                status=dg.DagsterRunStatus.STARTED,
+            )
+            for pid, born_s in (
+                (killed.pid, psutil.Process(killed.pid).create_time()),
+                (own.pid, own.create_time() + 1),
+                (own.pid, own.create_time() - 3600),
+            )
+        ]
+        killed.kill()
+        # Its end is there to be asked for, and is not asked for.
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+        assert set(end_dead_runs(instance)) == {runs[0].run_id, runs[2].run_id}
+    killed.communicate()
