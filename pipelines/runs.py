@@ -245,6 +245,6 @@ def _is_alive(tags: Mapping[str, str]) -> bool:
         process, born_s = psutil.Process(int(tags[PID_TAG])), float(tags[BORN_TAG])
         # A killed process whose parent does not ask for its end keeps its number, as a zombie.
         is_at_work = process.status() != psutil.STATUS_ZOMBIE
-        return is_at_work and abs(process.create_time() - born_s) < _SAME_BIRTH_S
+        return is_at_work and bool(abs(process.create_time() - born_s) < _SAME_BIRTH_S)
     except (psutil.NoSuchProcess, KeyError, ValueError):
         return False
