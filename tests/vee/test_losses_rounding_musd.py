@@ -75,6 +75,21 @@ def test_a_change_at_midnight_acts_from_the_first_interval_of_the_day() -> None:
 
 
 @pytest.mark.req("TR-2c")
+def test_a_loss_is_not_applied_on_the_day_on_which_it_ends() -> None:
+    rows = losses(("transformation", None, DAY, "2.5", "platform"), ("line", DAY, None, "1", "platform"))
+    ended = adjust(series({(1, DAY): ["100"] * SLOTS}), rows.head(1)).adjusted
+    assert values_of(ended, 1, DAY)[0] == 100
+    assert values_of(adjust(series({(1, DAY): ["100"] * SLOTS}), rows).adjusted, 1, DAY)[0] == 101
+
+
+@pytest.mark.req("TR-2c")
+def test_no_loss_at_all_is_not_compensated_twice() -> None:
+    none = losses(("transformation", None, None, "0", "platform"))
+    result = adjust(series({(1, DAY): ["100"] * SLOTS}), none, compensating_ucs={1})
+    assert values_of(result.adjusted, 1, DAY)[0] == 100
+
+
+@pytest.mark.req("TR-2c")
 def test_a_loss_compensated_in_the_meter_is_not_applied() -> None:
     rows = losses(("transformation", None, None, "2.5", "meter"), ("line", None, None, "1", "none"))
     result = adjust(series({(1, DAY): ["100"] * SLOTS}), rows, compensating_ucs={1})
@@ -111,12 +126,19 @@ def test_a_product_beyond_64_bits_is_still_exact_or_set_aside() -> None:
 
 @pytest.mark.parametrize(
     ("value", "is_kept"),
-    [("9223372036854774", True), ("9223372036854775.9", False), ("9223372036854776", False), (2**60, False)],
+    [
+        ("10.00000007", True),
+        ("9223372036854774", True),
+        ("9223372036854775.9", False),
+        ("9223372036854776", False),
+        (2**60, False),
+    ],
 )
 def test_what_cannot_be_said_in_thousandths_is_set_aside(value: Any, is_kept: bool) -> None:
     result = adjust(series({(1, DAY): [value] * SLOTS}), losses())
     assert result.quarantined["stage"].to_list() == ([] if is_kept else ["arithmetic"])
-    assert values_of(to_ccee(result.adjusted), 1, DAY)[0] == (Fraction(value) if is_kept else None)
+    sent = Fraction(round_half_up(Fraction(value)), 1000)
+    assert values_of(to_ccee(result.adjusted), 1, DAY)[0] == (sent if is_kept else None)
 
 
 @pytest.mark.parametrize(
