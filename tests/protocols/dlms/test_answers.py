@@ -18,7 +18,16 @@ from protocols.dlms.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from protocols.dlms.framing import LLC_RESPONSE, MAX_INFORMATION, HdlcFrame, HdlcFraming, WrapperFraming
+from protocols.dlms.framing import (
+    LLC_RESPONSE,
+    MAX_AHEAD,
+    MAX_INFORMATION,
+    HdlcDecoder,
+    HdlcFrame,
+    HdlcFraming,
+    WrapperFraming,
+    crc16_x25,
+)
 from protocols.dlms.transcript import Recorded, exchanges
 
 pytestmark = pytest.mark.req("TR-5.1")
@@ -333,3 +342,37 @@ def test_segments_that_bring_nothing_come_to_an_end() -> None:
 
     with pytest.raises(LimitExceeded, match="bring nothing"):
         endless()
+
+
+def test_nothing_is_sent_on_a_link_that_is_not_open() -> None:
+    with pytest.raises(LocalProtocolError, match="not open"):
+        HdlcFraming(16).wrap(b"question")
+
+
+def test_a_frame_before_the_link_is_open_is_of_somebody_elses_conversation() -> None:
+    framing = HdlcFraming(16)
+    framing.connect()
+    framing.receive(answer(0, 0, b"of before") + HdlcFrame(READER, METER, 0x31, b"").encode())
+    assert framing.next_apdu() is None
+    framing.receive(HdlcFrame(READER, METER, 0x73, b"").encode())
+    assert framing.next_apdu() == b""
+    framing.wrap(b"question")
+    framing.receive(answer(0, 1, b"answer"))
+    assert framing.next_apdu() == b"answer"
+
+
+@pytest.mark.parametrize("make", [HdlcDecoder, lambda: WrapperFraming(16)], ids=["HDLC", "wrapper"])
+def test_what_comes_unasked_is_bounded(make) -> None:
+    make().receive(bytes(MAX_AHEAD))
+    with pytest.raises(LimitExceeded, match="nobody asked for"):
+        make().receive(bytes(MAX_AHEAD + 1))
+
+
+@pytest.mark.parametrize(("flip", "is_one"), [(0x00, True), (0x10, False), (0x40, False), (0x80, False)])
+def test_only_format_type_3_is_a_frame_though_its_checksum_holds(flip: int, is_one: bool) -> None:
+    body = bytearray(HdlcFrame(READER, METER, 0x31, b"").encode()[1:-3])
+    body[0] ^= flip
+    decoder = HdlcDecoder()
+    decoder.receive(b"\x7e" + body + crc16_x25(bytes(body)).to_bytes(2, "little") + b"\x7e")
+    decoder.silence()
+    assert (decoder.next_frame() is not None) == is_one

@@ -254,3 +254,62 @@ def test_a_cut_memory_and_one_beyond_line_999_are_refused() -> None:
     for count in (-1, 10_000):
         with pytest.raises(FileRefused, match="a count outside"):
             write_text(TextFile("000001", {}, current_words=(count, 0, 0)))
+
+
+def test_the_last_of_999_lines_is_written() -> None:
+    octets = write_text(TextFile("000001", {}, previous_words=(1,) * (999 * 72)))
+    assert octets.count(b"\r\n") == 8 + 999
+
+
+def test_the_largest_count_has_four_digits() -> None:
+    assert b"CONT001     999900009999 " in write_text(TextFile("000001", {}, current_words=(9999, 0, 9999)))
+
+
+def test_the_last_line_may_stand_without_its_end() -> None:
+    file = text_file(previous=144)
+    assert read_text(write_text(file)[:-2]) == file
+
+
+@pytest.mark.parametrize("lines", [0, 1, 7])
+def test_a_cut_header_is_refused(lines: int) -> None:
+    with pytest.raises(FileRefused, match=f"{lines} lines, the header alone has 8"):
+        read_text(write_text(text_file())[: lines * 302])
+
+
+def test_a_header_without_parameters_is_refused() -> None:
+    with pytest.raises(FileRefused, match="no parameters"):
+        read_text(write_text(TextFile("001101", {"23": block(0x23)})))
+
+
+@pytest.mark.parametrize("size", [255, 257])
+def test_a_block_of_another_size_is_not_written(size: int) -> None:
+    with pytest.raises(FileRefused, match=f"{size} octets, a block has 256"):
+        write_text(TextFile("001101", {"parameters": bytes(size)}))
+
+
+def second_line_of_memory(cells: bytes) -> bytes:
+    """A file of 144 words whose first memory line ends otherwise."""
+    octets = write_text(text_file(previous=144))
+    end = 9 * 302 - 2
+    return octets[: end - len(cells)] + cells + octets[end:]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message", "where"),
+    [
+        (b"12x4", "'12x4' is no count", "line 9, character 297"),
+        (b"123 ", "'123 ' is no count", "line 9, character 297"),
+        (b"1234    5678", "'    ' is no count", "line 9, character 293"),
+        (b"    ", "memory goes on after its last word", "line 10"),
+    ],
+)
+def test_a_memory_line_says_where_it_is_wrong(cells: bytes, message: str, where: str) -> None:
+    with pytest.raises(FileRefused, match=message) as refused:
+        read_text(second_line_of_memory(cells))
+    assert refused.value.where == where
+
+
+@pytest.mark.parametrize("values", [{"XXXX": "1"}, {"HORA": "1015001"}, {"INIC": "1"}])
+def test_a_readers_record_holds_what_has_a_place(values: dict[str, str]) -> None:
+    with pytest.raises(FileRefused, match="does not fit"):
+        ReaderRecord(values)
