@@ -72,6 +72,6 @@ class Register:
             kind = StepKind.ADVANCE if value - before <= possible else StepKind.IMPOSSIBLE
             return Step(kind, value - before if kind is StepKind.ADVANCE else None, began, at_s)
         wrapped = value - before + self.modulus
-        if before > NEAR_END * self.modulus and value < NEAR_START * self.modulus and wrapped <= possible:
+        if before >= NEAR_END * self.modulus and value < NEAR_START * self.modulus and wrapped <= possible:
             return Step(StepKind.ROLLOVER, wrapped, began, at_s)
         return Step(StepKind.IMPOSSIBLE, None, began, at_s)

@@ -20,6 +20,7 @@ from protocols.celesc import (
     packet_gap_s,
     packet_idle_s,
 )
+from protocols.celesc.totals import max_energy_kwh
 from protocols.nbr14522.crc import crc16_arc
 
 EXAMPLES = {
@@ -157,6 +158,39 @@ def test_rollover_exchange_and_impossible_steps() -> None:
         (StepKind.IMPOSSIBLE, None),
         (StepKind.IMPOSSIBLE, None),
     ]
+
+
+@pytest.mark.req("CE-bidi")
+@pytest.mark.parametrize(
+    ("before", "value", "kind"),
+    [
+        (90_000, 9_999, StepKind.ROLLOVER),
+        (89_999, 9_999, StepKind.IMPOSSIBLE),
+        (90_000, 10_000, StepKind.IMPOSSIBLE),
+    ],
+)
+def test_a_rollover_goes_from_the_last_tenth_of_the_scale_to_the_first(
+    before: int, value: int, kind: StepKind
+) -> None:
+    register = Register(digits=5, phases=3, max_current_a=120)
+    register.feed("1", before, 0)
+    step = register.feed("1", value, 1000 * 3600)
+    assert (step.kind, step.energy) == (kind, 19_999 if kind is StepKind.ROLLOVER else None)
+
+
+def test_what_an_installation_can_take() -> None:
+    assert max_energy_kwh(3, 120, 0.25) == pytest.approx(3 * 240 * 120 * 0.25 * 1.15 / 1000)
+    # A step may be of one unit more: both of its ends are cut to whole ones.
+    for most, kind in ((25, StepKind.ADVANCE), (26, StepKind.IMPOSSIBLE)):
+        register = Register(digits=5, phases=3, max_current_a=120)
+        register.feed("1", 100, 0)
+        assert register.feed("1", 100 + most, 900).kind is kind
+
+
+@pytest.mark.parametrize("digits", [4, 7])
+def test_a_register_has_five_digits_or_six(digits: int) -> None:
+    with pytest.raises(ValueError, match="5 or 6 digits"):
+        Register(digits=digits, phases=3, max_current_a=120)
 
 
 @pytest.mark.parametrize(("rate", "idle_ms", "gap_ms"), [(300, 166.7, 666.7), (2400, 20.8, 83.3)])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.ssu import BlockFound, ExtendedBlock, IntervalAssembler, IntervalReading, SsuSettings
+from protocols.ssu.blocks import NormalBlock
 from protocols.ssu.intervals import Doubt
 
 pytestmark = pytest.mark.req("TR-5.5e")
@@ -215,3 +216,52 @@ def test_a_meter_that_restarts_or_is_exchanged_in_an_interval_costs_it() -> None
     told_ends = [one.end_s for one in closed(away) if one.is_complete]
     assert START + 900 not in told_ends
     assert START + 1080 - 1080 % 300 not in told_ends
+
+
+@pytest.mark.parametrize(("heard_s", "doubt"), [(9, Doubt.OUT_OF_TIME), (10, None)])
+def test_of_an_interval_enough_must_be_heard_as_it_is_said(heard_s: int, doubt: Doubt | None) -> None:
+    """A shorter piece may have been kept somewhere, and be of any interval."""
+    arrivals = Meter(1000, 1).heard()
+    (reading,) = [
+        one for one in closed([*arrivals[:303], *arrivals[600 - heard_s :]]) if one.end_s == START + 600
+    ]
+    assert reading.doubt is doubt
+
+
+def test_a_countdown_may_begin_at_the_length_of_the_interval() -> None:
+    meter = Meter(2000, 1)
+    arrivals = [
+        (at_s, replace(block, seconds_left=INTERVAL_S, active_pulses=0, reactive_pulses=0))
+        if n > INTERVAL_S and n % INTERVAL_S == 2
+        else (at_s, block)
+        for n, (at_s, block) in enumerate(meter.heard())
+    ]
+    assert_right_or_missing(arrivals, meter, 5)
+
+
+@pytest.mark.parametrize(
+    ("closings", "told_value"),
+    [((9, 9, 9), 9), ((9, 9), 9), ((8, 9, 9), 9), ((9,), None), ((9, 8, 9), None), ((8, 9), None)],
+)
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_normal_interval_needs_two_closing_blocks_that_agree(
+    closings: tuple[int, ...], told_value: int | None, step: int
+) -> None:
+    """The last of them counts; what the blocks before have shown, alike or not, closes nothing."""
+    blank = NormalBlock(0, False, False, False, False, "ponta", "azul", False, 0, 0)
+    assembler = IntervalAssembler(SsuSettings(interval_s=INTERVAL_S))
+    blocks = [(n, replace(blank, seconds_left=INTERVAL_S - n)) for n in (297, 298, 299)]
+    blocks += [(INTERVAL_S + n, replace(blank, active_pulses=1)) for n in range(3)]
+    blocks += [
+        (INTERVAL_S + n, replace(blank, seconds_left=INTERVAL_S - n, active_pulses=2 + n * step // 60))
+        for n in range(3, INTERVAL_S)
+    ]
+    blocks += [(2 * INTERVAL_S + n, replace(blank, active_pulses=value)) for n, value in enumerate(closings)]
+    blocks.append((2 * INTERVAL_S + 3, replace(blank, seconds_left=INTERVAL_S - 3)))
+    out = [
+        event for n, block in blocks for event in assembler.feed(BlockFound(block, float(START + n), 0, b""))
+    ]
+    (reading,) = [one for one in out if isinstance(one, IntervalReading)]
+    assert reading.end_s == START + 2 * INTERVAL_S
+    expected = (None, told_value) if told_value is not None else (Doubt.CLOSINGS_DISAGREE, None)
+    assert (reading.doubt, reading.pulses["active"] if told_value is not None else None) == expected
