@@ -376,3 +376,12 @@ def test_only_format_type_3_is_a_frame_though_its_checksum_holds(flip: int, is_o
     decoder.receive(b"\x7e" + body + crc16_x25(bytes(body)).to_bytes(2, "little") + b"\x7e")
     decoder.silence()
     assert (decoder.next_frame() is not None) == is_one
+
+
+@pytest.mark.parametrize("noise", [b"", b"\0", b"noise", b"\xa0\x07"])
+def test_noise_before_a_frame_is_counted_and_the_frame_is_taken(noise: bytes) -> None:
+    decoder = HdlcDecoder()
+    decoder.receive(noise + HdlcFrame(READER, METER, 0x31, b"").encode())
+    found = decoder.next_frame()
+    assert found is not None
+    assert (found.control, decoder.skipped) == (0x31, len(noise))

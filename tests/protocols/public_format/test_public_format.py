@@ -20,6 +20,7 @@ from protocols.public_format import (
     write_text,
 )
 from protocols.public_format.errors import FileRefused
+from protocols.public_format.text import has_place
 
 SERIAL = "32600760"
 
@@ -313,3 +314,22 @@ def test_a_memory_line_says_where_it_is_wrong(cells: bytes, message: str, where:
 def test_a_readers_record_holds_what_has_a_place(values: dict[str, str]) -> None:
     with pytest.raises(FileRefused, match="does not fit"):
         ReaderRecord(values)
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "last", "has_one"),
+    [
+        ("parameters", 6, 150, True),
+        ("parameters", 2, 5, True),
+        ("parameters", 150, 150, True),
+        ("parameters", 5, 6, False),
+        ("parameters", 150, 151, False),
+        ("parameters", 152, 152, False),
+        ("25", 54, 245, True),
+        ("25", 53, 54, False),
+        ("25", 245, 246, False),
+        ("26", 54, 245, False),
+    ],
+)
+def test_what_has_a_place_in_the_header(answer: str, first: int, last: int, has_one: bool) -> None:
+    assert has_place(answer, first, last) is has_one
