@@ -28,7 +28,7 @@ SUPERUSER = "postgres"
 SYSTEM_USER = "smf-postgres"
 # A Unix socket's path has 108 octets with its end mark, and the server adds "/.s.PGSQL.5432".
 _LONGEST_SOCKET_DIR = 90
-_START_TIMEOUT_S = 120
+_TIMEOUT_S = 120
 
 # Sized for a laptop or a demonstration; a real installation brings its own server.
 _SERVER_SETTINGS = {
@@ -137,12 +137,12 @@ class EmbeddedServer:
         log = self._pgdata / "server.log"
         try:
             self._run(
-                "pg_ctl", "start", "-w", "-t", str(_START_TIMEOUT_S), "-D", str(self._pgdata), "-l", str(log),
+                "pg_ctl", "start", "-w", "-t", str(_TIMEOUT_S), "-D", str(self._pgdata), "-l", str(log),
                 "-o", f"{options} -k '{self.socket_dir}'",
             )  # fmt: skip
         except subprocess.CalledProcessError as error:
             raise RetryFault(
-                f"the embedded PostgreSQL did not start within {_START_TIMEOUT_S} s",
+                f"the embedded PostgreSQL did not start within {_TIMEOUT_S} s",
                 where=str(self._pgdata),
                 remedy=f"the reason is at the end of {log}",
             ) from error
@@ -158,7 +158,9 @@ class EmbeddedServer:
 
     def _stop(self) -> None:
         if self._is_running():
-            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self._pgdata))
+            self._run(
+                "pg_ctl", "stop", "-w", "-t", str(_TIMEOUT_S), "-m", "fast", "-D", str(self._pgdata)
+            )  # fmt: skip
         if self.socket_dir != self._pgdata:
             with contextlib.suppress(FileNotFoundError):
                 self.socket_dir.rmdir()

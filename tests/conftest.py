@@ -6,6 +6,7 @@ half is reported as NOT RUN at the end of the report; with CI set, that is a fai
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -127,7 +128,8 @@ def _with_template(server: Database) -> Database:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
+    # Not empty, or another worker was quicker.
+    with contextlib.suppress(OSError):
         folder.rmdir()
 
 

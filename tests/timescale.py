@@ -89,7 +89,7 @@ class TimescaleServer:
     def _stop(self) -> None:
         state = json.loads(self._state.read_text())
         root, pgdata = Path(state["root"]), Path(state["pgdata"])
-        _run(root, "pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(pgdata))
+        _run(root, "pg_ctl", "stop", "-w", "-t", "120", "-m", "immediate", "-D", str(pgdata))
         shutil.rmtree(root / pgdata.relative_to("/"))
 
 

@@ -76,8 +76,11 @@ rows = st.tuples(
     lists(64),
 )
 
+# One database for all examples is meant; and a busy machine draws slowly.
+_SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+@settings(max_examples=40, deadline=None, suppress_health_check=_SHARED)
 @given(st.lists(rows, min_size=1, max_size=12))
 def test_every_type_comes_back(db: Database, bag: list[tuple]) -> None:
     """Property: what COPY takes in is what a plain SELECT gives back, NULLs and empty values included."""

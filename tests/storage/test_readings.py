@@ -113,8 +113,11 @@ vectors = st.lists(
     max_size=5,
 )
 
+# One database for all examples is meant; and a busy machine draws slowly.
+_SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+@settings(max_examples=30, deadline=None, suppress_health_check=_SHARED)
 @given(vectors, st.randoms())
 def test_order_does_not_matter(embedded_db: Database, parts: list[list[int | None]], random) -> None:
     """Property: partial reads of one truth end in the same pulses in any order, one by one or at once."""
