@@ -15,6 +15,7 @@ from collector.decoded import Frame, MeterContext
 from collector.stream_decode import STREAM_DECODERS, Slot, new_decoder
 from collector.stream_frames import head_row, pack_rows, unpack_frames
 from collector.stream_profiles import STREAM_PROFILES
+from faults import DeveloperFault
 from protocols.captures import Chunk
 from protocols.celesc import encode_packet
 from protocols.celesc.catalogue import meter_named
@@ -87,6 +88,20 @@ def test_ssu_gives_the_pulses_that_the_meter_counted(profile: str, block_format:
             assert [by_channel(found, 2)[number], by_channel(found, 3)[number]] == counted[1:]
     # No channel of reverse flow until one has shown; a mixed block shows all.
     assert bool(by_channel(found, 4)) == (block_format is Format.MIXED)
+
+
+@pytest.mark.parametrize("name", ["ssu-extended", "celesc-27182"])
+def test_octets_are_counted_and_nothing_is_shown_before_the_first_record(name: str) -> None:
+    decoder = new_decoder(STREAM_PROFILES[name], 300, "77")
+    assert not any(decoder.shown().values())
+    assert decoder.quality.skipped_share == 0
+    chunks = heard(SsuOutput(SOURCE) if name.startswith("ssu") else celesc(), FIRST, 60)
+    for chunk in chunks:
+        decoder.feed(chunk)
+    assert decoder.quality.octets == sum(len(chunk.octets) for chunk in chunks)
+    assert decoder.shown()
+    with pytest.raises(DeveloperFault):
+        new_decoder(replace(STREAM_PROFILES[name], ssu=None, meter=None), 300)
 
 
 @pytest.mark.req("TR-5.5e")

@@ -265,3 +265,15 @@ def test_a_normal_interval_needs_two_closing_blocks_that_agree(
     assert reading.end_s == START + 2 * INTERVAL_S
     expected = (None, told_value) if told_value is not None else (Doubt.CLOSINGS_DISAGREE, None)
     assert (reading.doubt, reading.pulses["active"] if told_value is not None else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("hole_s", "late_s", "doubt"), [(6, 16, Doubt.OUT_OF_TIME), (6, 15, None), (5, 16, None)]
+)
+def test_after_a_hole_the_countdown_and_the_clock_must_have_gone_on_alike(
+    hole_s: int, late_s: int, doubt: Doubt | None
+) -> None:
+    arrivals = Meter(1000, 1).heard()
+    later = [(at_s + late_s, block) for at_s, block in arrivals[449 + hole_s :]]
+    (reading,) = [one for one in closed([*arrivals[:450], *later]) if one.end_s == START + 600]
+    assert reading.doubt is doubt
