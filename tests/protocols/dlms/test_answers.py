@@ -385,3 +385,10 @@ def test_noise_before_a_frame_is_counted_and_the_frame_is_taken(noise: bytes) ->
     found = decoder.next_frame()
     assert found is not None
     assert (found.control, decoder.skipped) == (0x31, len(noise))
+
+
+def test_a_frame_ends_with_a_flag() -> None:
+    decoder = HdlcDecoder()
+    decoder.receive(HdlcFrame(READER, METER, 0x31, b"").encode()[:-1] + b"\0")
+    decoder.silence()
+    assert decoder.next_frame() is None

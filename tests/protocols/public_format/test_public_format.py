@@ -96,6 +96,11 @@ def test_fk7_says_what_is_wrong(octets: bytes, message: str) -> None:
         read_fk7(octets)
 
 
+def test_what_is_no_fk7_file_is_not_written() -> None:
+    with pytest.raises(FileRefused, match="code 99"):
+        write_fk7([block(0x20), block(0x99)])
+
+
 @pytest.mark.req("TR-5.6a")
 @pytest.mark.parametrize(("previous", "current"), [(0, 0), (28_503, 63), (72, 0), (3, 144)])
 def test_text_survives_write_parse_write(previous: int, current: int) -> None:
