@@ -112,6 +112,7 @@ def test_rule_b_worked() -> None:
     assert sum(Fraction(value) for value in HOUR_BETWEEN) == Fraction("52.80")
     detail = orjson.loads(result.estimates["detail"][0])
     assert (detail["before"]["energy_kwh"], detail["after"]["energy_kwh"]) == ("258/5", "54")
+    assert (detail["before"]["hour"], detail["after"]["hour"]) == (10, 12)
 
 
 def test_inside_an_hour_worked() -> None:
@@ -119,7 +120,9 @@ def test_inside_an_hour_worked() -> None:
     day = [*FLAT[:120], *collected[:5], None, None, *collected[5:], *FLAT[132:]]
     result = run({TUESDAY: day})
     assert values_of(result.estimated, 1, TUESDAY)[125:127] == [Fraction("5.10")] * 2
-    assert orjson.loads(result.estimates["detail"][0])["sum_kwh"] == "51"
+    detail = orjson.loads(result.estimates["detail"][0])
+    assert (detail["hour"], detail["sum_kwh"]) == (11, "51")
+    assert detail["collected_slots"] == [*range(120, 125), *range(127, 132)]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +183,29 @@ def test_a_run_is_counted_across_midnight() -> None:
     assert set(reasons_of(across.estimated, 1, TUESDAY)[:12]) == {Reason.RULE_A}
     alone = run({BEFORE: FLAT, TUESDAY: today}, history=past)
     assert set(reasons_of(alone.estimated, 1, TUESDAY)[:12]) == {Reason.RULE_B}
+
+
+def test_each_hour_beyond_midnight_counts_once() -> None:
+    past = history({day: "2" for day in TUESDAYS})
+    days = {BEFORE: with_gap(276, 287), TUESDAY: with_gap(0, 11)}
+    for least, reason in ((2, Reason.RULE_A), (3, Reason.RULE_B)):
+        found = run(days, params=EstimationParams(rule_a_min_hours=least), history=past)
+        assert set(reasons_of(found.estimated, 1, TUESDAY)[:12]) == {reason}
+
+
+def test_an_hour_that_is_over_counts_though_the_next_is_still_to_come() -> None:
+    past = history({day: "2" for day in TUESDAYS})
+    validated = series({(1, TUESDAY): with_gap(276, 287), (1, NEXT): with_gap(3, 287)})
+    for over, is_awaiting in ((11, True), (12, False)):
+        reasons = bytes(
+            [Reason.MEASURED_OK] * 3 + [Reason.NOT_RECEIVED] * (over - 3) + [Reason.FUTURE] * (SLOTS - over)
+        )
+        is_next = pl.col("day") == NEXT
+        frame = validated.with_columns(
+            reason=pl.when(is_next).then(pl.lit(reasons, pl.Binary)).otherwise("reason")
+        )
+        result = estimate(EstimationInput(frame, history=past), [TUESDAY], CALENDARS, AS_OF)
+        assert orjson.loads(result.estimates["detail"][0])["awaiting_neighbour"] is is_awaiting
 
 
 def test_a_late_neighbour_replaces_a_by_b() -> None:
