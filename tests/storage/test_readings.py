@@ -99,8 +99,12 @@ def test_same_day_twice_in_one_frame_and_days_without_values(embedded_db: Databa
     assert stored(embedded_db, 8) == []
 
 
-def test_runs_that_do_not_cover_the_day_are_a_bug(embedded_db: Database) -> None:
-    broken = reading(7, [1, 2]).with_columns(source_starts=pl.Series([[1]], dtype=pl.List(pl.Int16)))
+@pytest.mark.parametrize("starts", [[1], [0, 2, 1], [0, 1, 1], [0, 3]])
+def test_runs_that_do_not_cover_the_day_are_a_bug(embedded_db: Database, starts: list[int]) -> None:
+    broken = reading(7, [1, 2, 3]).with_columns(
+        source_starts=pl.Series([starts], dtype=pl.List(pl.Int16)),
+        source_sessions=pl.Series([list(range(1, len(starts) + 1))], dtype=pl.List(pl.Int64)),
+    )
     with embedded_db.connect() as conn, pytest.raises(DeveloperFault, match="do not cover"):
         merge_readings(conn, broken, AT)
 
