@@ -69,7 +69,8 @@ def test_refusal_names_all_places(embedded_db: Database, tmp_path: Path) -> None
 @pytest.mark.parametrize("embedded", [True, False])
 def test_db_commands(embedded_db: Database, shared_dir: Path, tmp_path: Path, embedded: bool) -> None:
     url = None if embedded else embedded_db.url
-    cwd = shared_dir / "cli"
+    # Of this test alone: it is removed while other workers are at work.
+    cwd = shared_dir / f"cli{os.getpid()}"
     cwd.mkdir(exist_ok=True)
     try:
         first = smf("db", "migrate", "--json", url=url, cwd=cwd)
