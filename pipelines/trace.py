@@ -452,6 +452,16 @@ def _delivery(
     if not told:
         return None
     submission = told[-1]
+    attempts = _rows(
+        conn,
+        "SELECT attempt, started_at, ended_at, http_status, receipt, error, outcome, reply_body"
+        " FROM submission_attempt WHERE submission_id = %s ORDER BY attempt",
+        [submission["id"]],
+    )
+    for attempt in attempts:
+        # Whatever answered, a page of a gateway in another encoding included: the ledger has its octets.
+        reply = attempt["reply_body"]
+        attempt["reply_body"] = None if reply is None else bytes(reply).decode("utf-8", "replace")
     body = rendered_body(conn, profile, uc, day, version)
     return Delivery(
         submission=submission,
@@ -460,13 +470,7 @@ def _delivery(
             "SELECT at, state, detail FROM submission_event WHERE submission_id = %s ORDER BY id",
             [submission["id"]],
         ),
-        attempts=_rows(
-            conn,
-            "SELECT attempt, started_at, ended_at, http_status, receipt, error, outcome,"
-            " convert_from(reply_body, 'UTF8') AS reply_body"
-            " FROM submission_attempt WHERE submission_id = %s ORDER BY attempt",
-            [submission["id"]],
-        ),
+        attempts=attempts,
         record=_record(orjson.loads(body), profile, day, slot),
         body_sha256=hashlib.sha256(body).digest(),
     )
