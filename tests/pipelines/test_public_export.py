@@ -161,6 +161,7 @@ def test_the_same_readings_make_the_same_archive(read_db, tmp_path):
 def test_the_command_line(read_db, tmp_path, monkeypatch):
     db, _ = read_db
     monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    monkeypatch.setenv("LOGNAME", "bia")  # whatever user this is run by
     words = ["--from", DAYS[0].isoformat(), "--to", DAY.isoformat(), "--json"]
 
     def run(*more: str, exit_code: int = 0):

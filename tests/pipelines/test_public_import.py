@@ -371,6 +371,7 @@ def test_the_command_line(embedded_db, db, tmp_path, monkeypatch):
     files, _ = read_and_export(embedded_db, tmp_path)
     with_meter(db)
     monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    monkeypatch.setenv("LOGNAME", "bia")  # whatever user this is run by
     wrong = _written(tmp_path / "wrong", b"\x20")
     words = ["public", *map(str, files.values()), str(wrong), "--actor", "rui", "--json"]
     result = CliRunner().invoke(import_files.app, words)
@@ -396,6 +397,7 @@ def test_an_exported_archive_gives_the_same_readings_in_an_empty_database(
     export_public(quick(embedded_db), Request(None, DAYS[0], DAY, path, "ana"))
     meter_id = with_meter(db)
     monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    monkeypatch.setenv("LOGNAME", "bia")  # whatever user this is run by
     result = CliRunner().invoke(import_files.app, ["public", str(path), "--actor", "rui", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -437,6 +439,7 @@ def test_what_of_an_archive_is_no_file_of_readings_is_told_and_the_rest_comes_in
         archive.writestr("nested.zip", b"PK\x03\x04")
     with_meter(db)
     monkeypatch.setenv("SMF_DATABASE_URL", db.url)
+    monkeypatch.setenv("LOGNAME", "bia")  # whatever user this is run by
     result = CliRunner().invoke(import_files.app, ["public", str(path), str(tmp_path), "--json"])
     assert result.exit_code == 11
     states = [(one["file"], one["state"]) for one in json.loads(result.stdout)]
