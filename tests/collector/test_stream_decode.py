@@ -224,12 +224,13 @@ def test_a_line_that_makes_trouble_without_end_is_told_once_a_day() -> None:
     for number in range(3000):
         octets = encode_packet(f"{number % 100 + 100:010d}", 0x0A, 2, bytes.fromhex("000000"))
         jumps = encode_packet("0000000078", 0x0A, 2, bytes.fromhex(f"{number * 7919 % 10**6:06d}"))
-        decoder.feed(Chunk(97_200.0 + 40 * number, octets + jumps))
-    assert len(decoder.issues) == 4
+        # From 23:00 in the market's zone, 02:00 UTC.
+        decoder.feed(Chunk(93_600.0 + 40 * number, octets + jumps))
+    assert len(decoder.issues) == 6
     assert {(issue.reason, issue.day) for issue in decoder.issues} == {
         (reason, date(1970, 1, day))
         for reason in ("packets of another meter", "a register's step is impossible")
-        for day in (2, 3)
+        for day in (1, 2, 3)
     }
 
 
@@ -317,6 +318,7 @@ def test_a_stored_session_is_decoded_alone() -> None:
     decoded = STREAM_DECODERS["ssu"].decode(frames_of(chunks, "ssu"), "ssu", context)
     vector = next(vector for vector in decoded.vectors if vector.channel == 1)
     assert (vector.day, vector.quantity_code, vector.interval_s) == (date(2026, 11, 20), 1, 300)
+    assert len(vector.pulses) == len(vector.present) == 288
     assert np.flatnonzero(vector.present).tolist() == [108, 109, 110]
     assert vector.pulses[108:111].tolist() == [truth(FIRST // 300 + n)[0] for n in range(3)]
     assert decoded.clock is not None
