@@ -105,7 +105,12 @@ def _install(home):
     shutil.rmtree(home, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
     command = [home / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A download may be cut off.
+    for pause_s in (0, 5, 20) if os.environ.get("CI") else (0,):
+        time.sleep(pause_s)
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode == 0:
+            break
     if made.returncode:
         if os.environ.get("CI"):
             pytest.fail(f"pydlms cannot be installed: {made.stderr}")
