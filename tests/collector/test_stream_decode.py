@@ -237,9 +237,10 @@ def test_a_line_that_makes_trouble_without_end_is_told_once_a_day() -> None:
 @pytest.mark.req("TR-5.5e")
 def test_suspect_blocks_close_no_interval_and_say_why_there_is_none() -> None:
     decoder = new_decoder(STREAM_PROFILES["ssu-extended"], 300, None, MARKET_ZONE)
-    for chunk in heard(SsuOutput(SOURCE), FIRST - 40, 700):
+    for number, chunk in enumerate(heard(SsuOutput(SOURCE), FIRST - 40, 700), 1):
         head = bytes([*chunk.octets[:2], chunk.octets[2] | 0x40, *chunk.octets[3:7]])
         assert not decoder.feed(Chunk(chunk.at_s, sealed(head)))
+        assert len(decoder.issues) == (number >= 30)
     assert decoder.quality.good == 700
     (issue,) = decoder.issues
     assert "unused bits" in issue.reason
@@ -355,6 +356,13 @@ def test_a_mixed_block_tells_the_error_of_a_whole_clock_and_a_serial(error_s: in
     assert abs(decoded.clock.drift_s - error_s) <= 1
     assert decoded.meter_serial == "4711"
     assert not decoded.is_held
+
+
+def test_without_a_zone_a_mixed_block_tells_the_error_by_its_interval_alone() -> None:
+    decoder = new_decoder(STREAM_PROFILES["ssu-mixed"], 300)
+    for chunk in heard(SsuOutput(SOURCE, Format.MIXED), FIRST - 40, 700):
+        decoder.feed(Chunk(chunk.at_s - 40, chunk.octets))
+    assert decoder.clock_error_s == pytest.approx(40, abs=1)
 
 
 @pytest.mark.req("TR-5.5e", "X-sim")

@@ -277,3 +277,39 @@ def test_after_a_hole_the_countdown_and_the_clock_must_have_gone_on_alike(
     later = [(at_s + late_s, block) for at_s, block in arrivals[449 + hole_s :]]
     (reading,) = [one for one in closed([*arrivals[:450], *later]) if one.end_s == START + 600]
     assert reading.doubt is doubt
+
+
+def test_an_interval_whose_start_was_not_heard_is_told_and_the_one_before_is_not() -> None:
+    meter = Meter(1000, 1)
+    arrivals = meter.heard()
+    by_end = {one.end_s: one for one in closed([*arrivals[:520], *arrivals[650:]])}
+    assert by_end[START + 600].doubt is Doubt.END_NOT_HEARD
+    assert by_end[START + 900].is_complete
+    assert by_end[START + 900].has_holes
+    assert by_end[START + 900].pulses == {
+        name: meter.truth[START + 900][name] for name in by_end[START + 900].pulses
+    }
+
+
+def of_one_quadrant() -> list[Arrival]:
+    """Counters that stand from the second interval on: which blocks are missing is all there is to tell."""
+    return [
+        (at_s, replace(block, quadrant=1, active_pulses=7, reactive_pulses=5) if n > 302 else block)
+        for n, (at_s, block) in enumerate(Meter(1000, 1).heard())
+    ]
+
+
+@pytest.mark.parametrize(("lost", "has_holes"), [(6, False), (7, True)])
+def test_a_hole_at_the_start_of_an_interval_counts_from_its_first_seconds(lost: int, has_holes: bool) -> None:
+    arrivals = of_one_quadrant()
+    del arrivals[303 : 303 + lost]
+    (reading,) = [one for one in closed(arrivals) if one.end_s == START + 600]
+    assert (reading.has_holes, reading.doubt) == (has_holes, None)
+
+
+@pytest.mark.parametrize(("back_s", "has_holes"), [(5, False), (6, True)])
+def test_a_block_that_is_said_again_is_no_hole(back_s: int, has_holes: bool) -> None:
+    arrivals = of_one_quadrant()
+    arrivals.insert(451, (arrivals[450][0], arrivals[450 - back_s][1]))
+    (reading,) = [one for one in closed(arrivals) if one.end_s == START + 600]
+    assert (reading.has_holes, reading.doubt) == (has_holes, None)
