@@ -58,6 +58,8 @@ def prepared_manifest() -> Path:
                 capture_output=True,
                 text=True,
                 check=False,
+                # Whoever started it may be killed; who comes next must not read what it still writes.
+                pass_fds=[lock.fileno()],
             )
             if parsed.returncode:
                 raise DeveloperFault(
