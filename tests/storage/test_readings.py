@@ -40,7 +40,7 @@ def test_insert_fill_repeat(db: Database) -> None:
 
 def test_contradiction_keeps_the_stored_value_and_both_are_in_quarantine(db: Database) -> None:
     with db.connect() as conn:
-        merge_readings(conn, reading(7, [1, 2, None], session=10), AT)
+        merge_readings(conn, reading(7, [1, 2, None], session=1), AT)
         for session in (11, 12):
             result = merge_readings(conn, reading(7, [1, 9, 3], session=session), AT)
             assert result.conflicts == 1
@@ -54,13 +54,13 @@ def test_contradiction_keeps_the_stored_value_and_both_are_in_quarantine(db: Dat
                     "channel": 1,
                     "slots": [1],
                     "kept": [2],
-                    "kept_sessions": [10],
+                    "kept_sessions": [1],
                     "refused": [9],
                     "refused_sessions": [11],
                 },
             )
         ]
-    assert stored(db, 7) == [(1, [1, 2, 3], [0, 2], [10, 11])]
+    assert stored(db, 7) == [(1, [1, 2, 3], [0, 2], [1, 11])]
 
 
 @pytest.mark.parametrize("change", [{"interval_s": 900}, {"quantity_code": 2}, {"pulses": [5, 6]}])

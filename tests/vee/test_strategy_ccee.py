@@ -63,6 +63,15 @@ def test_dates_of_rule_a() -> None:
     assert sundays == [date(2026, 2, 8) + timedelta(weeks=k) for k in range(12)]
 
 
+def test_the_seven_weekdays_share_out_the_window_and_no_day_beyond_it() -> None:
+    scope = Scope(CALENDARS, date(2026, 7, 8), EstimationParams())
+    assert scope.window == (date(2026, 3, 9), date(2026, 5, 31))
+    week = [date(2026, 7, 6) + timedelta(days=k) for k in range(7)]
+    shared = sorted(day for wanted in week for day in CceePdc18R1().history_dates(wanted, scope))
+    window = [date(2026, 3, 9) + timedelta(days=k) for k in range(84)]
+    assert shared == [day for day in window if not scope.is_holiday(day)]
+
+
 def test_rule_a_worked() -> None:
     dates = [day for day in TUESDAYS if day != date(2026, 4, 21)]
     past = history({**dict(zip(dates, ELEVEN, strict=True)), date(2026, 4, 21): "99"})
