@@ -45,13 +45,13 @@ def slots(profile: str, chunks: list[Chunk], serial: str | None = None) -> list[
     return [slot for chunk in chunks for slot in decoder.feed(chunk)]
 
 
+def slot_number(slot: Slot) -> int:
+    return round(slot.end_s - EPOCH_S) // SOURCE.interval_s - 1
+
+
 def by_channel(found: list[Slot], channel: int) -> dict[int, int]:
     """Pulses by interval number."""
-    return {
-        round(slot.end_s - EPOCH_S) // SOURCE.interval_s - 1: slot.pulses
-        for slot in found
-        if slot.channel == channel
-    }
+    return {slot_number(slot): slot.pulses for slot in found if slot.channel == channel}
 
 
 def truth(number: int) -> list[int]:
@@ -102,6 +102,25 @@ def test_octets_are_counted_and_nothing_is_shown_before_the_first_record(name: s
     assert decoder.shown()
     with pytest.raises(DeveloperFault):
         new_decoder(replace(STREAM_PROFILES[name], ssu=None, meter=None), 300)
+
+
+@pytest.mark.req("TR-5.5e")
+def test_a_register_that_may_have_counted_in_a_hole_is_missing_and_not_zero() -> None:
+    chunks = heard(SsuOutput(SOURCE), FIRST - 40, 1700)
+    hole = [chunk for chunk in chunks if not 1000 <= chunk.at_s - EPOCH_S - FIRST < 1020]
+    number = FIRST // 300 + 3
+    whole, holed = (
+        {
+            slot.channel: slot.pulses
+            for slot in slots("ssu-extended", heard_chunks)
+            if slot_number(slot) == number
+        }
+        for heard_chunks in (chunks, hole)
+    )
+    counted = dict(enumerate(truth(number), 1))
+    assert whole == counted
+    assert holed == {channel: count for channel, count in counted.items() if count}
+    assert holed.keys() < whole.keys()
 
 
 @pytest.mark.req("TR-5.5e")

@@ -313,3 +313,32 @@ def test_a_block_that_is_said_again_is_no_hole(back_s: int, has_holes: bool) -> 
     arrivals.insert(451, (arrivals[450][0], arrivals[450 - back_s][1]))
     (reading,) = [one for one in closed(arrivals) if one.end_s == START + 600]
     assert (reading.has_holes, reading.doubt) == (has_holes, None)
+
+
+@pytest.mark.parametrize(
+    ("is_normal", "counts", "told_value"),
+    [
+        (True, (32_750, 32_760, 5, 6), 32_774),
+        (True, (32_750, 32_760, 5, 100, 6), 32_774),  # the 100 passed a weak check damaged
+        (True, (10, 500, 11), 11),
+        (True, (10, 11, 3), None),
+        (False, (10, 500, 11), None),
+        (False, (10, 11, 12), 12),
+    ],
+)
+def test_a_count_that_falls_has_turned_over_was_false_or_began_anew(
+    is_normal: bool, counts: tuple[int, ...], told_value: int | None
+) -> None:
+    normal = NormalBlock(0, False, False, False, False, "ponta", "azul", False, 0, 0)
+    blank: NormalBlock | ExtendedBlock = normal if is_normal else BLANK
+    values = [0] * 6 + [counts[0]] * (INTERVAL_S - 3 - len(counts)) + [*counts] + [counts[-1]] * 3 + [0]
+    assembler = IntervalAssembler(SsuSettings(interval_s=INTERVAL_S))
+    out = []
+    for n, value in enumerate(values, INTERVAL_S - 3):
+        left = 0 if n % INTERVAL_S < 3 else INTERVAL_S - n % INTERVAL_S
+        block = replace(blank, seconds_left=left, active_pulses=value)
+        out += assembler.feed(BlockFound(block, float(START + n), 0, b""))
+    (reading,) = [one for one in out if isinstance(one, IntervalReading)]
+    name = "active" if is_normal else "R1"
+    assert reading.doubt is (Doubt.RESTARTED if told_value is None else None)
+    assert told_value in (None, reading.pulses[name])
