@@ -115,10 +115,12 @@ def test_what_is_not_ready_suspended_or_not_expected_is_not_sent(embedded_db, st
     derive(db, ids[2], state="not_expected")
     derive(db, ids[3])
     derive(db, ids[4])
+    derive(db, ids[5])
     with db.connect() as conn:
         conn.execute("UPDATE uc_status SET status = 'suspended' WHERE uc_id = %s", [ids[3]])
+        conn.execute("DELETE FROM uc_status WHERE uc_id = %s", [ids[5]])
     summary = deliver(db, standin)
-    assert (summary.not_ready, summary.held, summary.not_expected, summary.suspended) == (1, 1, 1, 1)
+    assert (summary.not_ready, summary.held, summary.not_expected, summary.suspended) == (1, 1, 1, 2)
     assert summary.accepted == 1
     assert list(standin.operator.days) == [(UCS[4], DAY)]
 
@@ -206,7 +208,11 @@ def test_a_refused_body_waits_for_other_data_and_the_agent_is_told(embedded_db, 
     ((subject, body),) = rows(db, "SELECT subject, body FROM notification")
     assert "recusou" in subject
     assert "ERR_MIGRACAO_CONCLUIDA_NAO_ENCONTRADA" in body
-    derive(db, uc_id, values=7, version=2)
+    # Another version of the series that says the same is as refused.
+    derive(db, uc_id, version=2)
+    summary = deliver(db, standin)
+    assert (summary.sent, summary.unchanged) == (0, 1)
+    derive(db, uc_id, values=7, version=3)
     assert deliver(db, standin).planned == 1
 
 
@@ -254,6 +260,26 @@ def test_a_changed_musd_sends_the_same_bytes_again(embedded_db, standin):
     ]
     assert month_of(standin, UCS[0])["horasRejeitadas"] == 0
     assert deliver(db, standin).sent == 0
+
+
+@pytest.mark.req("TR-2f")
+def test_a_unit_without_a_musd_has_ccees_until_it_is_told_its_own(embedded_db, standin):
+    db = embedded_db
+    uc_id = register(db)[UCS[0]]
+    # 720 kWh an hour, above 125% of CCEE's 500 kW.
+    derive(db, uc_id, values=60_000, musd_kw=500)
+    with db.connect() as conn:
+        conn.execute("DELETE FROM uc_musd")
+    assert deliver(db, standin).accepted == 1
+    assert deliver(db, standin).sent == 0
+    with db.connect() as conn:
+        conn.execute("INSERT INTO uc_musd VALUES (%s, '[2025-01-01,)', 600, NULL)", [uc_id])
+        conn.execute("DELETE FROM musd_hour")
+    assert deliver(db, standin).accepted == 1
+    assert rows(db, "SELECT version, cause FROM submission ORDER BY version") == [
+        (1, "first"),
+        (2, "musd_changed"),
+    ]
 
 
 def test_a_day_can_be_held_for_a_decision(embedded_db, standin):
@@ -305,7 +331,8 @@ def test_a_closed_month_is_not_sent_and_its_days_are_settled(embedded_db, standi
     db, profile, calendars = embedded_db, load_profile(), load_calendars()
     ids = register(db)
     derive(db, ids[UCS[0]])
-    deliver(db, standin)
+    # 23:59 of the closing day is in time.
+    assert deliver(db, standin, now=datetime(2026, 12, 10, 2, 59, tzinfo=UTC)).accepted == 1
     derive(db, ids[UCS[1]])
     control(standin, failures=[{"kind": "status", "status": 503, "count": 9}])
     deliver(db, standin, profile=quick(max_attempts=1))
@@ -322,6 +349,10 @@ def test_a_closed_month_is_not_sent_and_its_days_are_settled(embedded_db, standi
         "não foram aceitos" in rows(db, "SELECT body FROM notification WHERE kind = 'ccee_mes_perdido'")[0][0]
     )
     assert deliver(db, standin, now=after).after_deadline == 2
+    derive(db, ids[UCS[3]])
+    late = replace(profile, deadline=replace(profile.deadline, send_after_deadline=True))
+    summary = deliver(db, standin, now=after, profile=late)
+    assert (states(db)[-1], summary.after_deadline) == ((1, "aceito"), 0)
 
 
 @pytest.mark.req("TR-2d")
@@ -332,6 +363,10 @@ def test_the_newest_day_goes_first_except_near_a_closing():
     assert before == [date(2026, 12, 7), date(2026, 11, 30), date(2026, 11, 5)]
     closing = delivery.in_order(days, profile, calendars, datetime(2026, 12, 8, 12, tzinfo=UTC))
     assert closing == [date(2026, 11, 5), date(2026, 11, 30), date(2026, 12, 7)]
+    last = delivery.in_order(days, profile, calendars, datetime(2026, 12, 10, 2, 59, tzinfo=UTC))
+    assert last == closing
+    closed = delivery.in_order(days, profile, calendars, datetime(2026, 12, 10, 3, tzinfo=UTC))
+    assert closed == before
 
 
 def test_a_stopped_agent_keeps_its_days_and_is_told(embedded_db, standin):
