@@ -76,14 +76,14 @@ def test_standin_deliver_body_ledger_and_month(embedded_db, smf, tmp_path):
         assert "equal" in smf("month", UCS[0], f"{day:%Y-%m}")
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
     # It remembers over a restart.
     server = smf.serve("--state", "standin.jsonl")
     try:
         assert json.loads(smf("month", UCS[0], f"{day:%Y-%m}", "--json"))["equal"]
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
     assert "smf ccee standin" in smf("month", UCS[0], f"{day:%Y-%m}", expect=10)
 
 

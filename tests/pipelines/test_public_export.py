@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from collector.decoded import MeterContext
 from collector.public_files import FK7, decode_file
 from faults import OperatorFault
+from pipelines import public_export
 from pipelines.cli.export import app
 from pipelines.export_target import Target
 from pipelines.import_profile import export_by_profile, load_import_profile
@@ -190,7 +191,11 @@ def test_the_command_line(read_db, tmp_path, monkeypatch):
 
 @pytest.mark.req("TR-5.6a")
 @pytest.mark.parametrize("profile", [None, "csv"])
-def test_a_swapped_meter_gives_its_part_and_a_uc_without_readings_is_told(embedded_db, tmp_path, profile):
+def test_a_swapped_meter_gives_its_part_and_a_uc_without_readings_is_told(
+    embedded_db, tmp_path, monkeypatch, profile
+):
+    # Chunks as small as can be: those of one UC stay together all the same.
+    monkeypatch.setattr(public_export, "_CHUNK", 1)
     swap = datetime(2026, 11, 20, 12, tzinfo=MARKET)
     old = with_meter(embedded_db, "10000001")
     with embedded_db.connect() as conn:
