@@ -494,6 +494,13 @@ def test_long_runs_are_cut_and_the_installations_time_is_kept():
     assert [len(run.words) for run in runs] == [100, 100, 40]
 
 
+@pytest.mark.parametrize(("begin", "end"), [(0, 4), (2, 6), (1440, 1500), (-60, 0), (60, 0)])
+def test_a_time_without_a_whole_interval_of_readings_has_no_file(begin, end):
+    times = (WHOLE[0] + timedelta(minutes=minutes) for minutes in (begin, end))
+    runs, left_out = cut_runs([vector()], *times, sign_bit=False, max_intervals=100)
+    assert (runs, left_out) == ([], [])
+
+
 def test_the_interval_in_which_a_meter_is_exchanged_is_in_neither_file():
     moment = WHOLE[0] + timedelta(hours=10, minutes=2, seconds=30)
     (old,), _ = cut(vector(), end=moment)
