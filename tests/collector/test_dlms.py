@@ -347,6 +347,20 @@ def test_a_line_cannot_use_the_counters_up(embedded_db):
 
 
 @pytest.mark.req("TR-5.12a")
+def test_counters_are_taken_to_their_very_limits(embedded_db):
+    """The last of 32 bits, and as far ahead as two systems that share a key may be."""
+    with embedded_db.connect() as conn:
+        assert dlms_counters.reserve(conn, "last", "t", (1 << 32) - 11, 10) == (1 << 32) - 10
+        assert dlms_counters.reserve(conn, "k", "t", 0, 10) == 1
+        assert dlms_counters.reserve(conn, "k", "t", 10 + (1 << 24), 10) == 11 + (1 << 24)
+    with embedded_db.connect() as conn:
+        with pytest.raises(FieldCrewFault, match="used up"):
+            dlms_counters.reserve(conn, "last", "t", 0, 1)
+        with pytest.raises(OperatorFault, match="none is used"):
+            dlms_counters.reserve(conn, "k", "t", 21 + (2 << 24), 10)
+
+
+@pytest.mark.req("TR-5.12a")
 @pytest.mark.parametrize("counter", [-1, 1 << 32, True, b"x"])
 def test_a_counter_that_is_none_is_the_models_matter(counter):
     def said(client, *_):
