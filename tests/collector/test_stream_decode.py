@@ -198,11 +198,17 @@ def test_celesc_through_noise_is_right_or_missing(error_rate: float) -> None:
 
 
 @pytest.mark.req("CE-A")
-@pytest.mark.parametrize(("digits", "start"), [(5, 99_990), (6, 999_990), (6, 99_990)])
-def test_celesc_registers_begin_again(digits: int, start: int) -> None:
+@pytest.mark.parametrize(("digits", "end_of_scale"), [(5, 100_000), (6, 1_000_000), (6, 100_000)])
+def test_celesc_registers_begin_again(digits: int, end_of_scale: int) -> None:
+    """Or go on into a sixth digit, five kWh after the first interval's start."""
     plain = slots("celesc-27182", heard(celesc(), FIRST - 40, 3700))
-    turned = slots("celesc-27182", heard(celesc(digits=digits, start_kwh=start), FIRST - 40, 3700))
+    shown = plain[0].told_by[0].value
+    output = celesc(digits=digits, start_kwh=end_of_scale - shown - 5)
+    turned = slots("celesc-27182", heard(output, FIRST - 40, 3700))
     assert turned == plain
+    values = [slot.told_by[1].value for slot in turned if slot.channel == 1]
+    assert max(values) > end_of_scale - 10
+    assert min(values) < end_of_scale / 10 or values[-1] > end_of_scale
 
 
 @pytest.mark.req("CE-A")
@@ -232,9 +238,12 @@ def test_reverse_energy_has_a_channel_of_its_own() -> None:
 def test_celesc_of_another_meter_is_held_and_told() -> None:
     chunks = heard(celesc(), FIRST - 40, 700)
     decoder = new_decoder(STREAM_PROFILES["celesc-27182"], 300, "78")
+    assert not decoder.is_stranger
     assert not [slot for chunk in chunks for slot in decoder.feed(chunk)]
     assert decoder.is_stranger
     assert [issue.reason for issue in decoder.issues] == ["packets of another meter"]
+    decoder.feed(Chunk(chunks[-1].at_s + 5, encode_packet("0000000078", 0x0A, 2, bytes(3))))
+    assert not decoder.is_stranger
 
 
 @pytest.mark.req("CE-A")
