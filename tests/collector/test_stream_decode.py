@@ -235,6 +235,17 @@ def test_reverse_energy_has_a_channel_of_its_own() -> None:
 
 
 @pytest.mark.req("CE-A")
+@pytest.mark.parametrize(("last_s", "told"), [(1185.0, [2]), (1184.9, [])])
+def test_a_registers_value_stands_for_fifteen_seconds(last_s: float, told: list[int]) -> None:
+    decoder = new_decoder(STREAM_PROFILES["celesc-27182"], 300)
+    found = []
+    for at_s, value in ((890.0, 10), (905.0, 10), (last_s, 12), (1205.0, 13)):
+        packet = encode_packet("0000000077", 0x0A, 0x02, bytes.fromhex(f"{value:06d}"))
+        found += decoder.feed(Chunk(at_s, packet))
+    assert [slot.pulses for slot in found] == told
+
+
+@pytest.mark.req("CE-A")
 def test_celesc_of_another_meter_is_held_and_told() -> None:
     chunks = heard(celesc(), FIRST - 40, 700)
     decoder = new_decoder(STREAM_PROFILES["celesc-27182"], 300, "78")
