@@ -15,7 +15,10 @@ from typing import Any
 
 import dagster as dg
 import yaml
+from dagster_postgres import DagsterPostgresStorage
+from psycopg import sql
 
+from faults import OperatorFault
 from storage.database import Database
 
 DAEMON_INTERVAL_S = 30
@@ -57,12 +60,42 @@ def dagster_yaml(storage_url: str) -> dict[str, Any]:
     }
 
 
+def storage_database(db: Database) -> Database:
+    """Dagster's database with all of Dagster's tables; made aside and renamed when it is whole.
+
+    Dagster commits its tables one by one, and where it is killed among them it takes what is there for all.
+    """
+    whole, aside = f"{db.name}_dagster", f"{db.name}_dagster_unfinished"
+    with db.connect() as conn:
+        query = "SELECT 1 FROM pg_database WHERE datname = %s"
+        if conn.execute(query, [whole]).fetchone():
+            return db.sibling(whole)
+        # One process at a time: who waited finds it made.
+        conn.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [aside])
+        if conn.execute(query, [whole]).fetchone():
+            return db.sibling(whole)
+        with db.connect(autocommit=True) as other:
+            other.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(aside)))
+        try:
+            db.create_database(aside)
+        except OperatorFault:
+            return db.dagster_database()  # Tells what an administrator must create.
+        made = DagsterPostgresStorage(db.sibling(aside).sqlalchemy_url)
+        for part in (made.run_storage, made.event_log_storage, made.schedule_storage):
+            part.dispose()
+        with db.connect(autocommit=True) as other:
+            other.execute(
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(aside), sql.Identifier(whole))
+            )
+    return db.sibling(whole)
+
+
 def write_home(db: Database) -> Path:
     """Create DAGSTER_HOME with its `dagster.yaml`; the same settings leave the file as it is."""
     home = db.settings.dagster_home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     text = "# Written by smf from its settings; changes here are overwritten.\n" + yaml.safe_dump(
-        dagster_yaml(db.dagster_database().sqlalchemy_url), sort_keys=True
+        dagster_yaml(storage_database(db).sqlalchemy_url), sort_keys=True
     )
     target = home / "dagster.yaml"
     if not target.exists() or target.read_text(encoding="utf-8") != text:

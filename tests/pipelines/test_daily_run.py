@@ -15,6 +15,7 @@ import dagster as dg
 import httpx
 import psutil
 import pytest
+from dagster_postgres import PostgresRunStorage
 
 from assets import layers
 from assets.partitions import Partitions
@@ -22,6 +23,7 @@ from assets.resources import CceeAccess, Clock, Metering
 from ccee.profile import load_profile
 from ccee.standin import Serving, serve_in_thread
 from ccee.standin_rules import StandIn, Unit
+from pipelines import instance as instance_module
 from pipelines.definitions import build_defs
 from pipelines.instance import open_instance
 from pipelines.runs import BORN_TAG, HOST_TAG, PID_TAG, end_dead_runs, run_closing, run_daily, run_history
@@ -264,6 +266,30 @@ def test_run_whose_process_died_is_ended_and_its_place_in_the_pool_is_free(embed
         assert instance.get_run_by_id(dead.run_id).status is dg.DagsterRunStatus.FAILURE
         assert instance.get_run_by_id(other.run_id).status is dg.DagsterRunStatus.STARTED
         assert storage.claim_concurrency_slot("ccee_api", "next", "step").is_claimed
+
+
+def test_a_start_that_was_killed_among_dagsters_tables_is_made_again(
+    embedded_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(url: str) -> None:
+        PostgresRunStorage(url, should_autocreate_tables=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(instance_module, "DagsterPostgresStorage", half)
+        with pytest.raises(KeyboardInterrupt):
+            instance_module.write_home(embedded_db)
+    with embedded_db.connect() as conn:
+        names = "SELECT datname FROM pg_database WHERE starts_with(datname, %s || '_dagster')"
+        assert conn.execute(names, [embedded_db.name]).fetchall() == [
+            (f"{embedded_db.name}_dagster_unfinished",)
+        ]
+    for _ in range(2):
+        with open_instance(embedded_db) as instance:
+            assert instance.get_runs() == []
+            assert instance.all_asset_keys() == []
+    with embedded_db.connect() as conn:
+        assert conn.execute(names, [embedded_db.name]).fetchall() == [(f"{embedded_db.name}_dagster",)]
 
 
 def test_a_zombie_is_dead_and_a_corrected_clock_kills_nobody(embedded_db: Database) -> None:
