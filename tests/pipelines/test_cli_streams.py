@@ -93,7 +93,7 @@ WAYS = {"tcp": (), "serial": ("--pty",), "rfc2217": ("--rfc2217",)}
 def test_a_technician_watches_celesc(options: tuple[str, ...]) -> None:
     # At this load the register needs ten hours for its next kWh, however long the test takes.
     with simulated("celesc", *options, "--number", "77", "--peak-kw", "0.1") as url:
-        seen = watch("celesc", url, "--seconds", "4")
+        seen = watch_until(lambda seen: "channel 1" in seen, "celesc", url)
     assert seen["line"] == "open"
     assert (seen["meter_number"], seen["channel 1"]) == ("0000000077", 13579)
     assert seen["skipped_share"] == 0
