@@ -137,6 +137,5 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> None:
         try:
             child.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            # With its own children, each of which would go on with the definitions that it has loaded.
-            os.killpg(child.pid, signal.SIGKILL)
+            child.kill()
             child.wait()
