@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from collector.transports import Endpoint, Timeouts, open_stream
 from faults import RetryFault
-from protocols.captures import DEFAULT_RESOLUTION_S, Capture, Chunk
+from protocols.captures import DEFAULT_RESOLUTION_S, STAMP_DECIMALS, Capture, Chunk
 from protocols.celesc.timing import BITS_PER_OCTET
 
 # A gateway gathers octets before it sends them on; how long is not known, this is usual.
@@ -33,7 +33,7 @@ class _Ear:
         at_s = self.now() - self.octet_s * (len(data) - 1)
         if self.chunks:
             at_s = max(at_s, self.chunks[-1].at_s)
-        self.chunks.append(Chunk(at_s, data))
+        self.chunks.append(Chunk(round(at_s, STAMP_DECIMALS), data))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.error = error

@@ -25,6 +25,8 @@ from faults import OperatorFault
 MARK = "# smf-capture 1"
 # Stamps of a serial port of a common computer: a millisecond of the scheduler's.
 DEFAULT_RESOLUTION_S = 0.001
+# With which stamps are written; what is recorded has no more, so that a file says just what was heard.
+STAMP_DECIMALS = 6
 _FACT = re.compile(r"#\s*([a-z][a-z0-9_]*)\s*=\s*(.*?)\s*$")
 
 
@@ -119,7 +121,7 @@ def format_head(facts: Mapping[str, object]) -> str:
 
 def format_chunk(chunk: Chunk) -> str:
     """One line of a capture file."""
-    return f"{chunk.at_s:.6f} {chunk.octets.hex(' ').upper()}\n"
+    return f"{chunk.at_s:.{STAMP_DECIMALS}f} {chunk.octets.hex(' ').upper()}\n"
 
 
 def format_capture(chunks: Iterable[Chunk], facts: Mapping[str, object]) -> str:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from collector import line_recording
 from collector.transports import Endpoint, Stream, open_stream
 from pipelines.cli.inspect import app
-from protocols.captures import Chunk, format_capture
+from protocols.captures import Chunk, format_capture, parse_capture
 from protocols.celesc import encode_packet
 
 pytestmark = pytest.mark.req("CE-A-test")
@@ -129,6 +129,15 @@ def test_a_gateway_is_recorded_and_its_timing_is_left_open(
     # The plate's number is kept with it.
     again = run(str(kept), "--model", "27182", exit_code=1)
     assert again["meters"][0]["findings"] == meter["findings"]
+
+
+def test_what_was_recorded_and_its_file_have_the_same_stamps() -> None:
+    moments = [1_795_353_885.126_077_4 + 0.000_000_3 * number for number in range(50)]
+    for octet_s in (0.0, 10 / 2400):
+        ear = line_recording._Ear(iter(moments).__next__, octet_s)
+        for _ in moments:
+            ear.data_received(b"\xaa\x55")
+        assert parse_capture(format_capture(ear.chunks, {}), "x").chunks == tuple(ear.chunks)
 
 
 @pytest.mark.parametrize(
