@@ -231,6 +231,11 @@ def test_policies() -> None:
     values = values_of(omitted, 1, DAY)
     assert values[108:120] == [None] * 12
     assert None not in values[:108] + values[120:]
+    # 180 kWh are above the MUSD and within what CCEE takes.
+    alerted = to_ccee(series({(1, DAY): with_hour(["1"] * SLOTS, 10, ["15"] * 12)}))
+    listed = check(alerted, musd, MusdParams(policy="omit_hours"))
+    assert listed.hours["is_rejected"].to_list() == [False]
+    assert listed.series.equals(alerted)
     with pytest.raises(OperatorFault, match="unknown policy"):
         check(rounded, musd, MusdParams(policy="hope"))
 
