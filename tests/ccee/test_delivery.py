@@ -282,6 +282,18 @@ def test_a_unit_without_a_musd_has_ccees_until_it_is_told_its_own(embedded_db, s
     ]
 
 
+@pytest.mark.req("TR-2f")
+def test_a_musd_that_is_taken_back_gives_way_to_ccees(embedded_db, standin):
+    db = embedded_db
+    derive(db, register(db)[UCS[0]], values=4000)
+    assert deliver(db, standin).accepted == 1
+    with db.connect() as conn:
+        conn.execute("DELETE FROM uc_musd")
+        conn.execute("DELETE FROM musd_hour")
+    assert deliver(db, standin).accepted == 1
+    assert deliver(db, standin).sent == 0
+
+
 def test_a_day_can_be_held_for_a_decision(embedded_db, standin):
     db = embedded_db
     uc_id = register(db)[UCS[0]]
