@@ -33,6 +33,7 @@ from vee.rounding import MILLI
 
 # UC-days read and rendered at once: 2,048 bodies' values are about 10 MB.
 CHUNK_UCS = 2048
+NAME_THE_CONTRACT = "name that contract profile (setting ccee.profile_path)"
 # Chunks sealed at once: while one waits for the server, another is rendered.
 _RECORDERS = 3
 
@@ -460,11 +461,19 @@ def bodies(
             yield item, body if body is not None and body.sha256 == item.body_sha256 else None
 
 
+def not_in_force(profile: Profile, body_format: str) -> str:
+    """Why a body of that contract cannot be made with this one, or nothing where it can."""
+    if body_format == profile.body_format:
+        return ""
+    return f"made with contract {body_format}, which is not the one in force ({profile.body_format})"
+
+
 def why_not(profile: Profile, item: Submission) -> str:
     """Why a body cannot be had again as it was sealed."""
-    if item.body_format != profile.body_format:
-        return f"made with contract {item.body_format}, which is not the one in force ({profile.body_format})"
-    return f"series version {item.series_version} no longer gives the bytes that were sealed"
+    changed = f"series version {item.series_version} no longer gives the bytes that were sealed"
+    if not profile.send.allow_partial_day:
+        changed += ", or the day is partial, which send.allow_partial_day does not let through now"
+    return not_in_force(profile, item.body_format) or changed
 
 
 def find(db: Database, uc_code: str, day: date, version: int | None = None) -> Submission:
@@ -493,16 +502,13 @@ def find(db: Database, uc_code: str, day: date, version: int | None = None) -> S
 
 def body_of(db: Database, profile: Profile, item: Submission) -> bytes:
     """The exact bytes of a submission. Raises: DeveloperFault, OperatorFault: they cannot be had again."""
+    profile = profile.for_sealed()
     ((_, body),) = bodies(db, profile, [item])
     if body is not None:
         return body.content
     where = f"UC {item.uc_code}, {item.day}, version {item.version}"
-    if item.body_format != profile.body_format:
-        raise OperatorFault(
-            why_not(profile, item),
-            where=where,
-            remedy="name that contract profile (setting ccee.profile_path)",
-        )
+    if not_in_force(profile, item.body_format):
+        raise OperatorFault(why_not(profile, item), where=where, remedy=NAME_THE_CONTRACT)
     raise DeveloperFault(
         why_not(profile, item),
         where=where,

@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Self, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from faults import OperatorFault
@@ -264,6 +264,10 @@ class Profile:
         send = self.send
         shape = (send.layout, send.decimals, send.rounding, send.stamp, send.offset, send.names, send.kinds)
         return f"{self.name}@{hashlib.sha256(repr(shape).encode()).hexdigest()[:8]}"
+
+    def for_sealed(self) -> Self:
+        """For making again what was sealed: that partial days may not be sent now says nothing of it."""
+        return replace(self, send=replace(self.send, allow_partial_day=True))
 
     def limits(self, environment: Environment) -> Limits:
         """The sending limits that hold in that environment."""

@@ -22,6 +22,7 @@ from psycopg.rows import dict_row
 from assets.derivation import recompute
 from assets.partitions import fixed_offset
 from ccee.body import day_stamps, render
+from ccee.ledger import NAME_THE_CONTRACT, not_in_force
 from ccee.profile import Profile
 from collector.decoded import MeterContext
 from collector.drivers import NBR14522
@@ -75,8 +76,10 @@ class Delivery:
     attempts: list[Row]
     record: Row | None
     """The interval as it stands in the body."""
-    body_sha256: bytes
+    body_sha256: bytes | None
     """Of the body made anew from layer 5; equal to the ledger's where nothing is wrong."""
+    not_rendered: str = ""
+    """Why no body was made anew: it was made with a contract that is not the one in force."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,12 @@ class Check:
     what: str
     stored: str
     computed: str
+    not_made: str = ""
+    """Why nothing could be computed, and what to do."""
 
     @property
     def is_identical(self) -> bool:
-        return self.stored == self.computed
+        return not self.not_made and self.stored == self.computed
 
 
 @dataclass(frozen=True)
@@ -326,7 +331,8 @@ def _checks(
         checks.append(Check(f"layer {stored.layer} {stored.name}", was, computed))
     if delivery is not None:
         told = bytes(delivery.submission["body_sha256"]).hex()
-        checks.append(Check("body", told, delivery.body_sha256.hex()))
+        made_anew = (delivery.body_sha256 or b"").hex()
+        checks.append(Check("body", told, made_anew, delivery.not_rendered))
     return checks
 
 
@@ -462,7 +468,8 @@ def _delivery(
         # Whatever answered, a page of a gateway in another encoding included: the ledger has its octets.
         reply = attempt["reply_body"]
         attempt["reply_body"] = None if reply is None else bytes(reply).decode("utf-8", "replace")
-    body = rendered_body(conn, profile, uc, day, version)
+    other = not_in_force(profile, submission["profile"])
+    body = None if other else rendered_body(conn, profile, uc, day, version)
     return Delivery(
         submission=submission,
         events=_rows(
@@ -471,8 +478,9 @@ def _delivery(
             [submission["id"]],
         ),
         attempts=attempts,
-        record=_record(orjson.loads(body), profile, day, slot),
-        body_sha256=hashlib.sha256(body).digest(),
+        record=None if body is None else _record(orjson.loads(body), profile, day, slot),
+        body_sha256=None if body is None else hashlib.sha256(body).digest(),
+        not_rendered=f"{other}; {NAME_THE_CONTRACT}" if other else "",
     )
 
 
@@ -486,7 +494,7 @@ def rendered_body(conn: psycopg.Connection[Any], profile: Profile, uc: Row, day:
     )
     assert layer is not None  # All five layers of a version are written in one transaction.
     adjusted = [origin != Origin.MEASURED for origin in layer["origin"]]
-    return render(profile, uc["code"], uc["agent_code"], day, layer["numerators"], adjusted)
+    return render(profile.for_sealed(), uc["code"], uc["agent_code"], day, layer["numerators"], adjusted)
 
 
 def _record(body: Any, profile: Profile, day: date, slot: int) -> Row | None:

@@ -37,7 +37,7 @@ def trace(
 ) -> None:
     """Explain one interval from CCEE's receipt back to the meter's bytes, and compute it anew.
 
-    Exit code 1 when the value computed anew differs from the stored one.
+    Exit code 1 when the value computed anew differs from the stored one, or a part could not be compared.
     """
     with faults_to_exit(as_json):
         from ccee.profile import load_profile
@@ -124,8 +124,12 @@ def _delivery(root: Tree, found: Trace) -> None:
             f"{attempt['outcome']}, receipt [bold]{escape(str(attempt['receipt'] or '–'))}[/]"
         )
     told_hash = bytes(told["body_sha256"])
-    same = told_hash == found.delivery.body_sha256
-    verdict = "rendered anew, same hash" if same else "[red]RENDERED ANEW, OTHER HASH[/]"
+    if found.delivery.body_sha256 is None:
+        verdict = f"[yellow]not rendered anew: {escape(found.delivery.not_rendered)}[/]"
+    elif told_hash == found.delivery.body_sha256:
+        verdict = "rendered anew, same hash"
+    else:
+        verdict = "[red]RENDERED ANEW, OTHER HASH[/]"
     node.add(f"body of {told['body_bytes']} octets, SHA-256 {told_hash.hex()[:16]}…: {verdict}")
     if found.delivery.record is not None:
         node.add(escape(str(found.delivery.record)))
@@ -369,8 +373,16 @@ def _replay(root: Tree, found: Trace) -> None:
     if found.is_identical:
         root.add(f"[bold green]recomputed identical[/]: {'; '.join(check.what for check in found.checks)}")
         return
-    node = root.add("[bold red]recomputed, and it differs[/]")
+    differs = any(not check.is_identical and not check.not_made for check in found.checks)
+    node = root.add(
+        "[bold red]recomputed, and it differs[/]"
+        if differs
+        else "[bold yellow]recomputed, but not all of it[/]"
+    )
     for check in found.checks:
+        if check.not_made:
+            node.add(f"{escape(check.what)}: [yellow]NOT COMPARED[/], {escape(check.not_made)}")
+            continue
         mark = "same" if check.is_identical else "[red]DIFFERENT[/]"
         node.add(
             f"{escape(check.what)}: stored {escape(check.stored)}, computed {escape(check.computed)}: {mark}"

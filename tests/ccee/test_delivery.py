@@ -1,5 +1,6 @@
 """Delivery runs against the stand-in: nothing lost, nothing twice, nothing overtaken."""
 
+import hashlib
 import json
 import os
 import signal
@@ -140,6 +141,24 @@ def test_a_partial_day_goes_only_as_the_profile_allows(embedded_db, standin):
         "AUSENTE",
         "CONSISTIDA",
     ]
+    sealed = ledger.find(db, UCS[0], DAY)
+    body = ledger.body_of(db, base, sealed)
+    assert hashlib.sha256(body).digest() == sealed.body_sha256, "whatever may be sent now"
+
+
+def test_a_partial_day_in_doubt_waits_while_the_profile_forbids_it(embedded_db, standin):
+    db = embedded_db
+    uc_id = register(db)[UCS[0]]
+    derive(db, uc_id, state="incomplete", cause="memory_gap", values=[None] + [1000] * 287)
+    control(standin, allow_partial_day=True, failures=[{"kind": "drop_after"}])
+    partial = quick(max_attempts=1)
+    partial = replace(partial, send=replace(partial.send, allow_partial_day=True))
+    deliver(db, standin, profile=partial)
+    summary = deliver(db, standin)
+    assert (summary.sent, len(summary.problems)) == (0, 1)
+    assert "send.allow_partial_day does not let through now" in summary.problems[0]
+    assert states(db) == [(1, "resultado_desconhecido")]
+    assert deliver(db, standin, profile=partial).accepted == 1
 
 
 @pytest.mark.parametrize("kind", ["drop_before", "drop_after"])

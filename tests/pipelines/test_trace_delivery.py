@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from rich.tree import Tree
 
 from assets.derivation import derive
 from ccee.client import CceeClient, Credentials
 from ccee.delivery import deliver_day
-from ccee.profile import load_profile
+from ccee.profile import Profile, load_profile
 from ccee.standin import Serving, serve_in_thread
 from ccee.standin_rules import StandIn, Unit
 from faults import OperatorFault
-from pipelines.cli.trace import _document
+from pipelines.cli.trace import _document, tree
 from pipelines.trace import Trace, trace
 from storage.database import Database
 from tests.assets.world import AGENT, DAY, NOW, Point, add_points, curve, put_history, put_readings, with_gap
@@ -50,17 +52,19 @@ def make_day(db: Database, point: Point, pulses: list[int | None]) -> None:
     derive(db, DAY, DAY, as_of=NOW, run_id="t")
 
 
-def deliver(db: Database, standin: Serving) -> None:
+def deliver(db: Database, standin: Serving, profile: Profile = PROFILE) -> None:
     def client(agent: int) -> CceeClient:
-        environment = PROFILE.environment("standin", standin.base_url)
-        return CceeClient(PROFILE, environment, {agent: Credentials(f"CONCESSIONARIA_{agent}", "s")})
+        environment = profile.environment("standin", standin.base_url)
+        return CceeClient(profile, environment, {agent: Credentials(f"CONCESSIONARIA_{agent}", "s")})
 
-    done = deliver_day(db, [DAY], PROFILE, client, load_calendars(), now=NOW, run_id="t")
+    done = deliver_day(db, [DAY], profile, client, load_calendars(), now=NOW, run_id="t")
     assert done.accepted == 1, done
 
 
-def traced(db: Database, point: Point, slot: int, version: int | None = None) -> Trace:
-    return trace(db, PROFILE, point.uc_code, MIDNIGHT + (slot + 1) * STEP, version=version)
+def traced(
+    db: Database, point: Point, slot: int, version: int | None = None, profile: Profile = PROFILE
+) -> Trace:
+    return trace(db, profile, point.uc_code, MIDNIGHT + (slot + 1) * STEP, version=version)
 
 
 def failing(found: Trace) -> set[str]:
@@ -169,6 +173,57 @@ def test_a_reply_that_is_no_text_is_shown_all_the_same(
     assert found.delivery is not None
     assert [one["reply_body"] for one in found.delivery.attempts] == ['{"status":"ok"}', "n\ufffdo\x00"]
     assert json.dumps(_document(found), default=str)
+
+
+def test_a_body_of_another_contract_is_not_said_to_differ(
+    embedded_db: Database, point: Point, standin: Serving
+) -> None:
+    make_day(embedded_db, point, curve(7))
+    deliver(embedded_db, standin)
+    newer = replace(PROFILE, name="ccee-2028")
+    found = traced(embedded_db, point, 5, profile=newer)
+    assert found.delivery is not None
+    assert (found.delivery.record, found.delivery.body_sha256) == (None, None)
+    assert (failing(found), found.is_identical) == ({"body"}, False)
+    assert len(found.checks) == len(traced(embedded_db, point, 5).checks)
+    (body,) = [check for check in found.checks if check.what == "body"]
+    assert body.not_made == (
+        f"made with contract {PROFILE.body_format}, which is not the one in force ({newer.body_format}); "
+        "name that contract profile (setting ccee.profile_path)"
+    )
+    shown = "\n".join(as_lines(tree(found)))
+    assert "NOT COMPARED" in shown
+    assert "DIFFERENT" not in shown
+    assert json.loads(json.dumps(_document(found), default=str))["delivery"]["body_sha256"] is None
+
+
+def as_lines(node: Tree) -> Iterator[str]:
+    """What a tree says, without its layout."""
+    yield str(node.label)
+    for child in node.children:
+        yield from as_lines(child)
+
+
+def test_a_partial_day_stays_explained_when_partial_days_may_not_be_sent_any_more(
+    embedded_db: Database, point: Point
+) -> None:
+    partial = replace(PROFILE, send=replace(PROFILE.send, allow_partial_day=True))
+    assert not PROFILE.send.allow_partial_day
+    unit = Unit(point.uc_code, AGENT, musd={dt.date.min: Decimal(1000)})
+    rules = StandIn(partial, load_calendars(), {AGENT: "s"}, [unit], lambda: NOW, None)
+    rules.rules.allow_partial_day = True
+    make_day(embedded_db, point, with_gap(curve(7), 0, 143))
+    with serve_in_thread(rules) as standin:
+        deliver(embedded_db, standin, partial)
+    found = traced(embedded_db, point, 200)
+    assert found.is_identical, failing(found)
+    assert found.delivery is not None
+    assert found.delivery.record is not None
+    in_the_gap = traced(embedded_db, point, 100)
+    assert in_the_gap.is_identical, failing(in_the_gap)
+    assert in_the_gap.layers[-1].value_kwh is None
+    assert in_the_gap.delivery is not None
+    assert in_the_gap.delivery.record is None
 
 
 @pytest.mark.parametrize(
