@@ -208,6 +208,9 @@ def test_what_a_dead_collector_stored_is_merged_by_the_next(db: Database) -> Non
 def test_the_service_listens_beside_its_queue_and_settles_when_it_stops(db: Database) -> None:
     db, clock = quick(db), FastClock(speed=1)
 
+    def heard_three(collector: Collector) -> bool:
+        return any(one.quality.good >= 3 for one in collector.streams.status())
+
     async def main() -> None:
         async with StreamServer(SsuOutput(SOURCE), clock, tick_s=0.05) as server:
             add(db, server.url, "ssu-extended")
@@ -215,7 +218,8 @@ def test_the_service_listens_beside_its_queue_and_settles_when_it_stops(db: Data
             collector = Collector(db, now=clock)
             running = asyncio.create_task(collector.run(stop))
             async with asyncio.timeout(10):
-                while not any(one.quality.good >= 3 for one in collector.streams.status()):  # noqa: ASYNC110
+                # Readers show their quality to whoever looks; there is no event for it. A block a second.
+                while not heard_three(collector):  # noqa: ASYNC110 -- see above
                     await asyncio.sleep(0.1)
             stop.set()
             await running
@@ -341,8 +345,9 @@ def test_a_port_that_does_not_know_the_rate_is_a_fault_of_the_line_and_ends_no_r
             keeper = LineKeeper(parse_url(url), STREAM_PROFILES["ssu"], print, lambda: 0, clock, LINE)
             running = asyncio.create_task(keeper.run())
             # A keeper shows its fault to whoever looks; there is no event to wait for.
-            while keeper.state.fault is None and not running.done():  # noqa: ASYNC110 -- see above
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(60):
+                while keeper.state.fault is None and not running.done():  # noqa: ASYNC110 -- see above
+                    await asyncio.sleep(0.01)
             assert not running.done(), running
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
