@@ -14,10 +14,10 @@ from typing import Any
 
 import dagster as dg
 
-from assets import checking, expectations
 from assets.metadata import SAMPLE, sample
 from assets.partitions import Partitions
 from assets.resources import Metering
+from derivation import checking, expectations
 
 REGISTERS = "register_against_intervals"
 NEVER_ZERO = "missing_is_never_zero"

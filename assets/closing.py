@@ -10,11 +10,11 @@ from datetime import date
 import dagster as dg
 
 from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, sample, share
-from assets.month import ClosingReport, closing_report, store_certificate
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.deadlines import closing_of
-from ccee.month import close_month
+from closing.freeze import close_month
+from closing.report import ClosingReport, closing_report, store_certificate
 from storage import audit
 from vee import calendars
 

@@ -14,11 +14,12 @@ from typing import Any
 import dagster as dg
 
 from assets.metadata import OWNERS, SAMPLE, Column, Metadata, fresh_by, lineage, sample, share, table
-from assets.partitions import Partitions, Window
+from assets.partitions import Partitions
 from assets.resources import Clock, Metering
 from collector.drain import ReadSummary, drain
 from collector.planning import Priority
 from collector.worklist import request_missing
+from derivation.window import Window
 from storage.database import Database
 
 GROUP = "collection"

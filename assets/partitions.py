@@ -10,23 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from itertools import groupby
 
 import dagster as dg
 
+from derivation.window import Window
 from faults import OperatorFault
+from faults.market_time import fixed_offset
 from storage.settings import Settings
 
 DAY = "day"
 SHARD = "shard"
-
-
-def fixed_offset(market_zone: str) -> timezone:
-    """`-03:00` as a `datetime.timezone`."""
-    sign = -1 if market_zone.startswith("-") else 1
-    hours, minutes = market_zone[1:].split(":")
-    return timezone(sign * timedelta(hours=int(hours), minutes=int(minutes)))
 
 
 def iana_zone(market_zone: str) -> str:
@@ -41,20 +36,6 @@ def iana_zone(market_zone: str) -> str:
     if not hours:
         return "Etc/GMT"
     return f"Etc/GMT{'+' if market_zone.startswith('-') else '-'}{hours}"
-
-
-@dataclass(frozen=True)
-class Window:
-    """What one step works on: days `first_day` to `last_day`, both included, of one part of the fleet."""
-
-    first_day: date
-    last_day: date
-    shard: int
-    shards: int
-
-    @property
-    def days(self) -> list[date]:
-        return [self.first_day + timedelta(n) for n in range((self.last_day - self.first_day).days + 1)]
 
 
 @dataclass(frozen=True)

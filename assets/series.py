@@ -12,10 +12,10 @@ from datetime import datetime
 
 import dagster as dg
 
-from assets.derivation import CODE_VERSION, DeriveSummary, derive
 from assets.metadata import OWNERS, Column, Metadata, fresh_by, kwh, lineage, sample, share, table
 from assets.partitions import Partitions
 from assets.resources import Clock, Metering
+from derivation.run import CODE_VERSION, DeriveSummary, derive
 
 GROUP = "series"
 READINGS = "meter_readings"

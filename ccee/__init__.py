@@ -2,8 +2,8 @@
 
 Charter: here live the contract profile (`profile`, `profiles/*.toml`), its closing dates (`deadlines`), the
 exact bodies (`body`), the HTTP client (`client`), the append-only ledger of what was told to CCEE
-(`ledger`), the run that plans and sends (`delivery`), the month as counted and closed (`month`), messages to
-connected agents (`notices`), and the strict stand-in server (`standin`, `standin_rules`, `standin_openapi`).
+(`ledger`), the run that plans and sends (`delivery`), the month as CCEE counts it (`counting`), messages to
+connected agents (`notices`), and the strict stand-in server (`standin/`).
 What changes with CCEE's contract is data in a profile, never code. Values are taken as they are: losses,
 estimation and rounding belong to `vee`, tables and bulk transfer to `storage`, schedules to orchestration.
 """

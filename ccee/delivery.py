@@ -27,8 +27,9 @@ from ccee.deadlines import closing_of
 from ccee.ledger import AttemptRecord, Event, State, Submission, Verdict
 from ccee.profile import Action, Profile
 from faults import Fault, OperatorFault, RetryFault
+from faults.market_time import parse_zone
 from storage.database import Database
-from vee.calendars import Calendars, parse_zone
+from vee.calendars import Calendars
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from collector.batching import Connection, Worker
 from collector.service import Collector
-from collector.streams import stream_status
+from collector.streams.reader import stream_status
 from storage.database import Database
 
 _LOOK_S = 0.2

@@ -13,21 +13,21 @@ from datetime import datetime, timezone
 from functools import cache, partial
 from typing import Any, Protocol
 
-from collector import commands
 from collector.batching import Worker
-from collector.clocks import ClockWay, Method
-from collector.command_steps import CLOCK, MICRO_ADJUST, ON_DEMAND, Tools, Writing
-from collector.decode import decode_session
+from collector.commands import scripts as commands
+from collector.commands.clock.arithmetic import ClockWay, Method
+from collector.commands.preview import Preview, preview
+from collector.commands.steps import CLOCK, MICRO_ADJUST, ON_DEMAND, Tools, Writing
 from collector.decoded import Decoded, Frame, MeterContext
-from collector.password_session import Desk, guarded
-from collector.passwords import find_passwords
-from collector.planning import to_local
-from collector.preview import Preview, preview
-from collector.sequences import Script, script_for
-from collector.session import Line, Recorder, SessionResult, Way, read_meter
-from collector.transports import Endpoint, Timeouts
-from collector.worklist import Assignment, Target, market_zone
+from collector.lines.transports import Endpoint, Timeouts
+from collector.nbr14522.decode import decode_session
+from collector.nbr14522.password_session import Desk, guarded
+from collector.nbr14522.passwords import find_passwords
+from collector.nbr14522.sequences import Script, script_for
+from collector.nbr14522.session import Line, Recorder, SessionResult, Way, read_meter
+from collector.worklist import Assignment, Target
 from faults import OperatorFault
+from faults.market_time import to_local
 from protocols.dlms.models import models
 from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.profile import ClockChange, MeterProfile
@@ -204,7 +204,7 @@ class Nbr14522Driver:
             assert goal is not None
             return script_for(goal, profile)
         reader_serial = visit.settings.collector.reader_serial
-        tools = Tools(visit.now, market_zone(visit.settings), asyncio.sleep, visit.commit, reader_serial)
+        tools = Tools(visit.now, visit.settings.market.tzinfo, asyncio.sleep, visit.commit, reader_serial)
         return commands.script(work, profile, tools)
 
 
@@ -214,7 +214,7 @@ NBR14522: Driver = Nbr14522Driver()
 @cache
 def _dlms() -> Driver:
     # With its cryptography it weighs 7 MB, as much as hundreds of sessions of a collector that needs none.
-    from collector.dlms_driver import DlmsDriver
+    from collector.dlms.driver import DlmsDriver
 
     return DlmsDriver()
 

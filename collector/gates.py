@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Container
 
 from collector.drivers import driver_of
-from collector.stream_profiles import STREAM_PROFILES
-from collector.transports import Endpoint, Timeouts, parse_url
+from collector.lines.transports import Endpoint, Timeouts, parse_url
+from collector.streams.profiles import STREAM_PROFILES
 from collector.worklist import Assignment, Target
 from faults import OperatorFault
 from storage.settings import CollectorSettings

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from enum import IntEnum, StrEnum
 
 WORDS_PER_BLOCK = 166
@@ -382,13 +382,3 @@ def due_reads(
             days = (yesterday, today) if due.hour == 0 else (today,)
         planned.append(PlannedRead(meter.meter_id, days, Priority.ROUTINE, dedup_key(meter.meter_id, days)))
     return planned
-
-
-def to_local(at: datetime, zone: timezone) -> datetime:
-    """An aware time as the meter would show it: naive, market time."""
-    return at.astimezone(zone).replace(tzinfo=None)
-
-
-def to_utc(local: datetime, zone: timezone) -> datetime:
-    """A meter's naive time as an aware one."""
-    return local.replace(tzinfo=zone).astimezone(UTC)

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from collector.monitoring import monitored_points
-from collector.planning import to_local
 from collector.traffic import MonthTraffic, unit_traffic
 from collector.urgency import outlooks
-from collector.worklist import Connection, market_zone
+from collector.worklist import Connection
+from faults.market_time import to_local
 from storage.settings import Settings
 
 
@@ -44,7 +44,7 @@ class PointStatus:
 
 def points_status(conn: Connection, settings: Settings, at: datetime) -> list[PointStatus]:
     """All points with a main meter now, those whose memory is overwritten soonest first."""
-    today = to_local(at, market_zone(settings)).date()
+    today = to_local(at, settings.market.tzinfo).date()
     monitored = monitored_points(conn, at)
     traffic = unit_traffic(conn, settings, at)
     memories = outlooks(conn)

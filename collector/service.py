@@ -29,24 +29,26 @@ from typing import Any
 import psycopg
 import structlog
 
-from collector import command_store, store, worklist
+from collector import store, worklist
 from collector.batching import Batcher, Connection, Worker
-from collector.callers import Callers
-from collector.command_policy import load_policy
-from collector.command_steps import Writing
+from collector.commands import store as command_store
+from collector.commands.policy import load_policy
+from collector.commands.steps import Writing
 from collector.drivers import Visit, driver_of
 from collector.gates import Gates, line_fault, usual_timeouts
+from collector.lines.callers import Callers
+from collector.lines.transports import parse_url
 from collector.meter_models import use_meter_models
 from collector.monitoring import raised
-from collector.passwords import permit_attempt
-from collector.planning import Priority, Windows, due_reads, plan_reads, to_local
+from collector.nbr14522.passwords import permit_attempt
+from collector.planning import Priority, Windows, due_reads, plan_reads
 from collector.settling import Settler, closing_of
 from collector.store import Closing, Settled
-from collector.streams import StreamReaders
-from collector.transports import parse_url
+from collector.streams.reader import StreamReaders
 from collector.urgency import raise_waiting
-from collector.worklist import Assignment, Target, market_zone
+from collector.worklist import Assignment, Target
 from faults import DeveloperFault, OperatorFault, RetryFault
+from faults.market_time import to_local
 from storage import queue
 from storage.database import Database
 
@@ -451,7 +453,7 @@ class Collector:
 
     async def _schedule(self) -> None:
         """Queue what becomes due by schedule, and now and then what is missing of the last days."""
-        zone = market_zone(self._db.settings)
+        zone = self._db.settings.market.tzinfo
         loop = asyncio.get_running_loop()
         last = to_local(self._now(), zone) - timedelta(days=1)
         next_recovery_s = loop.time()

@@ -14,11 +14,12 @@ from datetime import date, datetime
 import psycopg
 import structlog
 
-from collector import command_store, store, worklist
+from collector import store, worklist
 from collector.batching import Connection, Worker
-from collector.clock_rule import consider_clock
-from collector.command_policy import Policy
-from collector.session import SessionResult
+from collector.commands import store as command_store
+from collector.commands.clock.rule import consider_clock
+from collector.commands.policy import Policy
+from collector.nbr14522.session import SessionResult
 from collector.store import Closing, Settled
 from collector.worklist import Assignment
 from faults import DeveloperFault, Fault, RetryFault

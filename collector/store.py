@@ -18,12 +18,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from collector.cross_checks import check_history
 from collector.decoded import Decoded, Frame, MeterContext, readings_frame
 from collector.drivers import driver_named, driver_of
-from collector.public_files import FILE_DECODERS
-from collector.stream_decode import STREAM_DECODERS
-from collector.worklist import Connection, Target, market_zone
+from collector.files.decode import FILE_DECODERS
+from collector.nbr14522.cross_checks import check_history
+from collector.streams.decode import STREAM_DECODERS
+from collector.worklist import Connection, Target
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from storage.readings import merge_readings
 from storage.settings import Settings
@@ -208,7 +208,7 @@ def settle(conn: Connection, closings: Sequence[Closing], settings: Settings, at
         [ids],
     )
     about = {row[0]: row[1:] for row in rows}
-    zone = market_zone(settings)
+    zone = settings.market.tzinfo
     settled = []
     for closing in closings:
         request_id, meter_id, serial, protocol, profile, channel = about[closing.session_id]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from fractions import Fraction
 
-from collector.planning import to_local
-from collector.worklist import Connection, market_zone
+from collector.worklist import Connection
+from faults.market_time import to_local
 from storage.settings import Settings
 
 # The pace is that of the last days, so that yesterday's change of schedule shows soon and one bad night does
@@ -66,7 +66,7 @@ def forecast_month(by_day: Mapping[date, int], plan_bytes: int, now: datetime) -
 
 def unit_traffic(conn: Connection, settings: Settings, at: datetime) -> dict[int, MonthTraffic]:
     """By unit, of all units."""
-    now = to_local(at, market_zone(settings))
+    now = to_local(at, settings.market.tzinfo)
     since = min(now.date().replace(day=1), now.date() - timedelta(days=_PACE_DAYS))
     by_unit: dict[int, dict[date, int]] = {}
     # The bound on started_at spares the sessions of all the months before.

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import psycopg
 
-from collector.command_steps import CommandWork
+from collector.commands.steps import CommandWork
 from collector.decoded import Decoded
-from collector.further_groups import gaps_of_further_groups, present_of_further_groups
+from collector.nbr14522.further_groups import gaps_of_further_groups, present_of_further_groups
 from collector.planning import (
     Goal,
     InstalledMeter,
@@ -26,10 +26,10 @@ from collector.planning import (
     day_spans,
     joined,
     plan_reads,
-    to_local,
 )
-from collector.stream_profiles import STREAM_PROFILES
+from collector.streams.profiles import STREAM_PROFILES
 from faults import Fault, OperatorFault
+from faults.market_time import to_local
 from protocols.nbr14522.frames import NOT_IMPLEMENTED
 from storage import queue
 from storage.database import Database
@@ -94,7 +94,7 @@ def assign(
     present = _present(conn, meter_ids, days) if days else {}
     further = present_of_further_groups(conn, meter_ids, days)
     busy_today = _read_today(conn, meter_ids, settings, now)
-    zone = market_zone(settings)
+    zone = settings.market.tzinfo
     assignments = []
     for job in claimed:
         wanted = _days(job.parameters)
@@ -171,7 +171,9 @@ def _present(
 
 def _read_today(conn: Connection, meter_ids: Sequence[int], settings: Settings, now: datetime) -> set[int]:
     """Meters that had a complete session today: their records are fresh enough."""
-    midnight = datetime.combine(to_local(now, market_zone(settings)).date(), time.min, market_zone(settings))
+    midnight = datetime.combine(
+        to_local(now, settings.market.tzinfo).date(), time.min, settings.market.tzinfo
+    )
     rows = conn.execute(
         "SELECT DISTINCT meter_id FROM session WHERE meter_id = ANY(%s) AND started_at >= %s "
         "AND outcome = 'complete'",
@@ -182,7 +184,7 @@ def _read_today(conn: Connection, meter_ids: Sequence[int], settings: Settings, 
 
 def installed_meters(conn: Connection, at: datetime, settings: Settings) -> list[InstalledMeter]:
     """Installations of today and the schedule of their points; a point without one is read daily."""
-    zone = market_zone(settings)
+    zone = settings.market.tzinfo
     rows = conn.execute(
         "SELECT i.meter_id, p.code, coalesce(ps.kind, 'daily'), i.interval_s, lower(i.valid), "
         "upper(i.valid), i.unit_id IS NOT NULL AND mm.profile <> ALL(%s) FROM installation i "
@@ -245,7 +247,7 @@ def exhausted_days(
 ) -> list[date]:
     """Days that a complete session left unfinished though the meter has closed them: it lacks them."""
     last_end = decoded.last_end
-    local = to_local(now, market_zone(settings))
+    local = to_local(now, settings.market.tzinfo)
     closed = [
         day for day in days if datetime.combine(day, time.min) + timedelta(days=1) <= (last_end or local)
     ]
@@ -273,7 +275,7 @@ def request_missing(
     Args:
         now: reference time: what has not ended by then is not expected. Asked again, it queues nothing twice.
     """
-    local = to_local(now, market_zone(db.settings))
+    local = to_local(now, db.settings.market.tzinfo)
     with db.connect() as conn:
         planned = plan_reads(
             installed_meters(conn, now, db.settings), known_days(conn, days), days, local, priority
@@ -305,12 +307,6 @@ def enqueue_reads(conn: Connection, planned: Sequence[PlannedRead], requested_by
         [[read.dedup_key for read in planned]],
     )
     return [row[0] for row in rows]
-
-
-def market_zone(settings: Settings) -> timezone:
-    """The fixed offset of market time."""
-    offset = datetime.strptime(settings.market.zone, "%z").utcoffset()
-    return timezone(offset or timedelta(0))
 
 
 def find_meter(conn: Connection, text: str) -> int:

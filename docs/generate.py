@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ccee import profile
-from collector import stream_decode
+from collector.streams import decode as stream_decode
 from protocols.celesc import catalogue
 from protocols.celesc.inspection import Criteria
 from protocols.nbr14522 import commands, models

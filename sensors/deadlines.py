@@ -6,10 +6,10 @@ import dagster as dg
 import orjson
 
 from assets import closing
-from assets.month import closing_report
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
-from assets.warnings import Warned, near_deadlines, warn
+from closing.report import closing_report
+from closing.warnings import Warned, near_deadlines, warn
 
 NAME = "deadline_sensor"
 

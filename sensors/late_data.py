@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from assets.partitions import Partitions
-from assets.pending import TouchedDay, touched_days
 from assets.resources import Clock, Metering
 from assets.series import AS_OF, LAYERS
+from derivation.pending import TouchedDay, touched_days
 
 NAME = "late_data_sensor"
 # A meter's memory comes in blocks over minutes; a run for each block would do the same day over and over.

@@ -14,8 +14,8 @@ import dagster as dg
 import orjson
 
 from assets.partitions import Partitions
-from assets.pending import unsent_days
 from assets.resources import CceeAccess, Clock, Metering
+from derivation.pending import unsent_days
 from vee import calendars
 
 NAME = "ready_days_sensor"

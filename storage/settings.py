@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from faults import OperatorFault
+from faults.market_time import fixed_offset
 
 # Names that start like a section but are not a key of one.
 _OTHER_ENVIRONMENT = {"SMF_CONFIG", "SMF_DATA_DIR"}
@@ -56,9 +57,7 @@ class MarketSettings:
 
     @property
     def tzinfo(self) -> dt.timezone:
-        sign = -1 if self.zone.startswith("-") else 1
-        hours, minutes = self.zone[1:].split(":")
-        return dt.timezone(sign * dt.timedelta(hours=int(hours), minutes=int(minutes)))
+        return fixed_offset(self.zone)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ import orjson
 import psutil
 import pytest
 
+from audit.trace import trace
 from ccee.profile import load_profile
-from pipelines.demo import DemoOptions, DemoResult, run_demo
-from pipelines.trace import trace
-from simulator.fleet import DemoPoint, Scenario, demo_fleet
-from simulator.grid import day_number
+from pipelines.demo.job import DemoOptions, DemoResult, run_demo
+from simulator.fleets.demo import DemoPoint, Scenario, demo_fleet
+from simulator.load.grid import day_number
 from storage.database import Database
 from vee.quality import Reason
 
@@ -289,4 +289,4 @@ class TestDemo:
             # One that ends while we look is not left running.
             with contextlib.suppress(psutil.NoSuchProcess):
                 running.append(" ".join(child.cmdline()))
-        assert not [command for command in running if "pipelines.demo_world" in command]
+        assert not [command for command in running if "pipelines.demo.world" in command]

@@ -20,10 +20,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pipelines.demo import DEMO_ENVIRONMENT
-from pipelines.demo_registry import write_registry
-from pipelines.demo_world import World, running_world
-from simulator.fleet import demo_fleet
+from pipelines.demo.job import DEMO_ENVIRONMENT
+from pipelines.demo.registry import write_registry
+from pipelines.demo.world import World, running_world
+from simulator.fleets.demo import demo_fleet
 from storage.database import Database
 from storage.registry import load_registry
 from storage.settings import DatabaseSettings, Settings

@@ -20,24 +20,24 @@ from pathlib import Path
 
 import pytest
 
-from assets.derivation import derive
-from ccee import standin_rules
 from ccee.client import CceeClient, Credentials
 from ccee.delivery import deliver_day
 from ccee.profile import load_profile
-from ccee.standin import serve_in_thread
-from ccee.standin_rules import StandIn, Unit
+from ccee.standin import rules as standin_rules
+from ccee.standin.rules import StandIn, Unit
+from ccee.standin.server import serve_in_thread
 from collector.drain import drain
 from collector.worklist import request_missing
+from derivation.run import derive
 from protocols.nbr14522.profiles import DEFAULT
-from simulator.clock import ClockModel, SettableClock
-from simulator.faultplan import FaultPlan
-from simulator.grid import MARKET_ZONE
-from simulator.line import Station
-from simulator.meter import SimulatedMeter
-from simulator.recording import read_pulses_csv
-from simulator.server import TcpMeterServer
-from simulator.single import end_of, recorded_meter
+from simulator.fleets.single import end_of, recorded_meter
+from simulator.load.clock import ClockModel, SettableClock
+from simulator.load.grid import MARKET_ZONE
+from simulator.load.recording import read_pulses_csv
+from simulator.nbr14522.line import Station
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.server import TcpMeterServer
+from simulator.wires.faultplan import FaultPlan
 from storage.database import Database
 from storage.registry import load_registry
 from storage.registry_format import BY_NAME

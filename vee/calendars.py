@@ -15,13 +15,13 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from faults import OperatorFault
+from faults.market_time import parse_zone
 
 MARKET_ZONE = "-03:00"
 MINUTE_S = 60
@@ -48,24 +48,6 @@ _OFFSET = re.compile(r"^([+-])(\d{2}):?(\d{2})$")
 
 
 @cache
-def parse_zone(name: str) -> tzinfo:
-    """A fixed offset (`-03:00`) or a named zone (`America/Sao_Paulo`).
-
-    Raises:
-        OperatorFault: neither.
-    """
-    match = _OFFSET.match(name)
-    if match:
-        sign = -1 if match[1] == "-" else 1
-        return timezone(sign * timedelta(hours=int(match[2]), minutes=int(match[3])))
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise OperatorFault(
-            f"unknown zone {name!r}", where="market_zone", remedy="use an offset such as -03:00, or a tz name"
-        ) from error
-
-
 def day_start(day: date, zone: str = MARKET_ZONE) -> datetime:
     """First instant of a civil day, in UTC. Where summer time skips midnight, the first instant after it."""
     local = datetime(day.year, day.month, day.day, tzinfo=parse_zone(zone))

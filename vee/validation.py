@@ -18,7 +18,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from vee.calendars import MARKET_ZONE, ONE_DAY, day_start, parse_zone, slots_per_day
+from faults.market_time import parse_zone
+from vee.calendars import MARKET_ZONE, ONE_DAY, day_start, slots_per_day
 from vee.frames import (
     DEFAULT_INTERVAL_S,
     VERDICT_SCHEMA,

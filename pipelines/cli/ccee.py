@@ -22,12 +22,12 @@ from rich.table import Table
 
 from ccee import ledger
 from ccee.client import open_client
+from ccee.counting import month_view
 from ccee.delivery import DeliverySummary, deliver_day
-from ccee.month import month_view
 from ccee.profile import DEFAULT_PROFILE, Profile, load_profile, unverified_settings
-from ccee.standin import serve, utc_now
-from ccee.standin_register import units_from_file, units_from_registry
-from ccee.standin_rules import StandIn, Unit
+from ccee.standin.register import units_from_file, units_from_registry
+from ccee.standin.rules import StandIn, Unit
+from ccee.standin.server import serve, utc_now
 from faults import OperatorFault, RetryFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 from storage.bulk import read_frame

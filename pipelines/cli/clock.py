@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from collector.clock_rule import request_correction
-from collector.clock_store import ClockStatus, clock_status
-from collector.command_policy import load_policy
+from collector.commands.clock.rule import request_correction
+from collector.commands.clock.storage import ClockStatus, clock_status
+from collector.commands.policy import load_policy
 from collector.service import utc_now
-from collector.worklist import find_meter, market_zone
+from collector.worklist import find_meter
 from pipelines.cli.command import actor, tell_asked
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 from storage.database import Database
@@ -35,7 +35,7 @@ def status(
         now = utc_now()
         ids = None if meter is None else [find_meter(conn, meter)]
         found = clock_status(conn, policy.clock, now, ids)[:limit]
-        zone = market_zone(db.settings)
+        zone = db.settings.market.tzinfo
     if as_json:
         emit_json([asdict(one) for one in found])
     else:

@@ -23,12 +23,13 @@ from collector import drain as draining
 from collector.drain import ReadSummary, drain
 from collector.monitoring import end_monitoring
 from collector.monitoring import monitor as start_monitoring
-from collector.planning import Priority, SequenceName, to_local
+from collector.planning import Priority, SequenceName
 from collector.points import PointStatus, points_status
 from collector.service import Collector, Stats, utc_now
-from collector.streams import StreamStatus
-from collector.worklist import find_meter, market_zone
+from collector.streams.reader import StreamStatus
+from collector.worklist import find_meter
 from faults import Actor, OperatorFault
+from faults.market_time import to_local
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit, login_name
 from storage import queue
 from storage.database import Database
@@ -199,7 +200,7 @@ def _day(text: str) -> date:
 
 
 def _yesterday(settings: Settings) -> date:
-    return to_local(datetime.now(UTC), market_zone(settings)).date() - timedelta(days=1)
+    return to_local(datetime.now(UTC), settings.market.tzinfo).date() - timedelta(days=1)
 
 
 @contextmanager
@@ -242,7 +243,7 @@ def _show_read(db: Database, summary: ReadSummary) -> None:
             "SELECT r.channel, to_char(r.at AT TIME ZONE 'UTC' + %s, 'YYYY-MM-DD HH24:MI:SS'), "
             "r.values ->> 'total_pulses' FROM register_reading r JOIN session s ON s.id = r.session_id "
             "WHERE s.request_id = %s AND r.command = %s ORDER BY 1",
-            [market_zone(db.settings).utcoffset(None), summary.request_id, 0x23],
+            [db.settings.market.tzinfo.utcoffset(None), summary.request_id, 0x23],
         ).fetchall()
     if registers:
         shown = Table(
@@ -291,7 +292,7 @@ def monitor(
         elif hours == 0:
             console.print(f"{point}: {ended} monitorings ended")
         else:
-            local = to_local(until, market_zone(db.settings))
+            local = to_local(until, db.settings.market.tzinfo)
             console.print(f"{point}: every 15 minutes until {local:%Y-%m-%d %H:%M}")
 
 

@@ -8,10 +8,10 @@ import orjson
 import typer
 from rich.table import Table
 
-from collector.command_policy import Policy, load_policy
-from collector.command_store import Asked, Person, approve, ask, command_status, preview_for
+from collector.commands.policy import Policy, load_policy
+from collector.commands.preview import Preview
+from collector.commands.store import Asked, Person, approve, ask, command_status, preview_for
 from collector.drivers import driver_of
-from collector.preview import Preview
 from collector.service import utc_now
 from collector.worklist import find_meter
 from faults import OperatorFault

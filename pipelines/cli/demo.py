@@ -17,7 +17,7 @@ from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, errors, faults_to_exit
 
 if TYPE_CHECKING:
-    from pipelines.demo import DemoResult, NotDelivered
+    from pipelines.demo.job import DemoResult, NotDelivered
 
 app = typer.Typer(help="The whole main job on simulated meters.", add_completion=False)
 
@@ -42,7 +42,7 @@ def demo(
     """
     with faults_to_exit(as_json):
         wanted = _date(day) if day else None
-        from pipelines.demo import DemoOptions, run_demo
+        from pipelines.demo.job import DemoOptions, run_demo
 
         options = DemoOptions(points, wanted, seed, fresh)
         try:

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from exchange.export import Request, Result, export_public, list_exports
+from exchange.import_profile import export_by_profile, load_import_profile
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, errors, faults_to_exit, login_name
-from pipelines.import_profile import export_by_profile, load_import_profile
-from pipelines.public_export import Request, Result, export_public, list_exports
 from protocols.public_format import FileKind
 from storage.database import Database
 

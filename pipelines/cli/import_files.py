@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from collector.public_import import Imported, import_source
-from collector.public_sources import Source, Unreadable, read_sources
+from collector.files.importing import Imported, import_source
+from collector.files.sources import Source, Unreadable, read_sources
 from faults import Fault, OperatorFault
 from pipelines.cli.output import (
     EXIT_ATTENTION,

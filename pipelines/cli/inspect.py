@@ -13,15 +13,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from collector.line_recording import record
-from collector.transports import parse_url
-from collector.worklist import market_zone
+from collector.lines.recording import record
+from collector.lines.transports import parse_url
 from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
-from pipelines.inspection_report import About, render
 from protocols.captures import Capture, format_capture, parse_capture
 from protocols.celesc.catalogue import CelescMeter, meter_named
 from protocols.celesc.inspection import MeterVerdict, Status, judge_meter
+from protocols.celesc.report import About, render
 from protocols.celesc.sampling import LotStatus, LotVerdict, SamplingPlan, example_plan, judge_lot, load_plan
 from storage.settings import Settings
 
@@ -78,7 +77,7 @@ def celesc(
         verdicts = [judge_meter(capture, meter, source, number) for source, capture in captures]
         judged = judge_lot(lot, lot_size, _plan(plan), verdicts) if lot and lot_size else None
         if html is not None:
-            now = datetime.now(market_zone(Settings.load()))
+            now = datetime.now(Settings.load().market.tzinfo)
             _write(html, render(verdicts, judged, About(now, meter, inspector)))
         if as_json:
             emit_json(_document(verdicts, judged, meter))
@@ -114,7 +113,7 @@ def _captures(
 
 def _keep(folder: Path, capture: Capture) -> None:
     """Under the time that it is: what heard nothing has none of its own."""
-    stem = f"{datetime.now(market_zone(Settings.load())):%Y%m%dT%H%M%S}"
+    stem = f"{datetime.now(Settings.load().market.tzinfo):%Y%m%dT%H%M%S}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

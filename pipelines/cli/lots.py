@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from collector.worklist import market_zone
 from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit, login_name
 from storage.database import Database
@@ -74,7 +73,7 @@ def report(
 
 
 def _today(db: Database) -> date:
-    return datetime.now(UTC).astimezone(market_zone(db.settings)).date()
+    return datetime.now(UTC).astimezone(db.settings.market.tzinfo).date()
 
 
 def _percent(share: Fraction) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from collector.stream_profiles import STREAM_PROFILES
+from collector.streams.profiles import STREAM_PROFILES
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit, login_name
 from protocols.dlms.models import models
 from protocols.nbr14522.profiles import PROFILES

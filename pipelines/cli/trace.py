@@ -16,10 +16,10 @@ from rich.tree import Tree
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 
 if TYPE_CHECKING:
-    from pipelines.dlms_evidence import Cell, DlmsPlace, FramePart
-    from pipelines.evidence import FilePlace
-    from pipelines.stream_evidence import StreamPlace
-    from pipelines.trace import Reading, Trace
+    from audit.dlms_evidence import Cell, DlmsPlace, FramePart
+    from audit.memory_evidence import FilePlace
+    from audit.stream_evidence import StreamPlace
+    from audit.trace import Reading, Trace
 
 app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
 
@@ -40,9 +40,9 @@ def trace(
     Exit code 1 when the value computed anew differs from the stored one, or a part could not be compared.
     """
     with faults_to_exit(as_json):
+        from audit.trace import parse_interval_end
+        from audit.trace import trace as explain
         from ccee.profile import load_profile
-        from pipelines.trace import parse_interval_end
-        from pipelines.trace import trace as explain
         from storage.database import Database
         from storage.settings import Settings
 
@@ -60,7 +60,7 @@ def trace(
 
 
 def _document(found: Trace) -> dict[str, Any]:
-    from pipelines.dlms_evidence import with_frames_once
+    from audit.dlms_evidence import with_frames_once
 
     told = asdict(found) | {"is_identical": found.is_identical}
     for one in (told, *told["inputs"]):

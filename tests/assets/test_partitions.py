@@ -6,7 +6,8 @@ import datetime as dt
 
 import pytest
 
-from assets.partitions import Partitions, Window, iana_zone
+from assets.partitions import Partitions, iana_zone
+from derivation.window import Window
 from faults import OperatorFault
 from storage.settings import DagsterSettings, Settings
 from tests.dagster_strict import strict_dagster

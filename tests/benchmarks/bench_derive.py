@@ -27,14 +27,14 @@ import numpy as np
 import polars as pl
 import psycopg
 
-from assets import derivation
 from ccee import ledger
 from ccee.profile import load_profile
+from derivation import run as derivation
 from storage import readings
 from storage.bulk import copy_frame, encode_rows
 from storage.database import Database
 from storage.settings import DatabaseSettings, Settings
-from tests.assets.world import DAY, NOW, add_points
+from tests.derivation.world import DAY, NOW, add_points
 from tests.timescale import NotAvailableError, TimescaleServer
 
 SLOTS = 288

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from collector import dlms_script
 from collector.decoded import Frame, MeterContext
-from collector.dlms_decode import decode_dlms
-from collector.dlms_secrets import Secrets
-from collector.dlms_session import DlmsLine, read_dlms, steps
+from collector.dlms import script as dlms_script
+from collector.dlms.decode import decode_dlms
+from collector.dlms.secrets import Secrets
+from collector.dlms.session import DlmsLine, read_dlms, steps
+from collector.files.decode import FK7, TEXT, decode_file
+from collector.lines.transports import Timeouts, open_stream, parse_url
 from collector.planning import Span
-from collector.public_files import FK7, TEXT, decode_file
-from collector.transports import Timeouts, open_stream, parse_url
 from protocols.celesc import CelescStream, Packet, encode_packet
 from protocols.dlms.client import DlmsClient
 from protocols.dlms.framing import crc16_x25
@@ -40,8 +40,8 @@ from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import TextFile, read_text, write_fk7, write_text
 from protocols.public_format.scan import scan_fk7
 from protocols.ssu import BlockFound, NormalBlock, SsuStream, decode_block
-from simulator.dlms import DlmsMeter, DlmsSpec
-from simulator.dlms_server import DlmsServer
+from simulator.dlms.meter import DlmsMeter, DlmsSpec
+from simulator.dlms.server import DlmsServer
 from tests.collector.world import DAY, MARKET, NOW, meter
 
 ROUNDS = 5

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from assets.pending import unsent_days
 from ccee import ledger
 from ccee.profile import load_profile
+from derivation.pending import unsent_days
 from sensors import ready_days
 from storage.bulk import copy_frame
 from storage.database import Database

@@ -15,13 +15,13 @@ import random
 import time
 from collections.abc import Iterator
 
-from collector.stream_decode import Slot, new_decoder
-from collector.stream_profiles import stream_profile
+from collector.streams.decode import Slot, new_decoder
+from collector.streams.profiles import stream_profile
 from protocols.captures import Chunk
 from protocols.celesc.catalogue import meter_named
 from protocols.ssu import Format
-from simulator.curves import GeneratedLoad
-from simulator.stream_output import BadLine, CelescOutput, SsuOutput, StreamOutput
+from simulator.load.curves import GeneratedLoad
+from simulator.streams.output import BadLine, CelescOutput, SsuOutput, StreamOutput
 
 OCTETS = 10_000_000
 PROFILES = ("ssu", "ssu-normal", "ssu-extended", "ssu-mixed", "celesc-27182")

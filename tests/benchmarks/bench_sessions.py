@@ -76,7 +76,7 @@ def recorded_answers(days: int) -> dict[int, list[bytes]]:
     """What one simulated meter answers to each command, by code."""
     # The product's protocol side of the meter; only here, since the collector's process must not carry it.
     from protocols.nbr14522.messages import decode_request
-    from simulator.answers import Conversation
+    from simulator.nbr14522.answers import Conversation
     from tests.collector.world import meter
 
     conversation = Conversation(meter(f"{FIRST_SERIAL}").meter)

@@ -17,8 +17,8 @@ from ccee.body import render
 from ccee.client import CceeClient, Credentials
 from ccee.delivery import deliver_day
 from ccee.profile import Profile, load_profile
-from ccee.standin import Serving, serve_in_thread
-from ccee.standin_rules import StandIn, Unit
+from ccee.standin.rules import StandIn, Unit
+from ccee.standin.server import Serving, serve_in_thread
 from vee.calendars import load_calendars
 
 AGENT = 77001

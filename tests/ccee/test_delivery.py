@@ -15,9 +15,11 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from ccee import delivery, ledger, month
+from ccee import delivery, ledger
 from ccee.client import CceeClient, Credentials
+from ccee.counting import month_view
 from ccee.profile import load_profile
+from closing.freeze import close_month
 from faults import DeveloperFault, OperatorFault
 from tests.ccee.conftest import (
     DAY,
@@ -257,7 +259,7 @@ def test_hours_above_the_limit_are_sent_and_the_agent_is_told_once(db, standin):
     assert deliver(db, standin).notices == 0
     counted = month_of(standin, UCS[0])
     assert counted["rejeitadoKwh"] == "37.512"
-    assert counted == month.month_view(db, load_profile(), UCS[0], date(2026, 11, 1))
+    assert counted == month_view(db, load_profile(), UCS[0], date(2026, 11, 1))
 
 
 @pytest.mark.req("TR-2f")
@@ -369,12 +371,12 @@ def test_a_closed_month_is_not_sent_and_its_days_are_settled(embedded_db, standi
     deliver(db, standin, profile=quick(max_attempts=1))
     derive(db, ids[UCS[2]])
     with pytest.raises(OperatorFault, match="open until 2026-12-09"):
-        month.close_month(db, DAY, profile, calendars, now=datetime(2026, 12, 10, 2, tzinfo=UTC))
+        close_month(db, DAY, profile, calendars, now=datetime(2026, 12, 10, 2, tzinfo=UTC))
     after = datetime(2026, 12, 10, 3, tzinfo=UTC)
     summary = deliver(db, standin, now=after)
     assert (summary.sent, summary.after_deadline) == (0, 2)
-    assert month.close_month(db, DAY, profile, calendars, now=after) == (1, 1)
-    assert month.close_month(db, DAY, profile, calendars, now=after) == (0, 0)
+    assert close_month(db, DAY, profile, calendars, now=after) == (1, 1)
+    assert close_month(db, DAY, profile, calendars, now=after) == (0, 0)
     assert states(db) == [(1, "definitivo"), (1, "perdido")]
     assert (
         "não foram aceitos" in rows(db, "SELECT body FROM notification WHERE kind = 'ccee_mes_perdido'")[0][0]
@@ -524,7 +526,7 @@ def test_killed_at_any_moment_and_run_again_ends_the_same(embedded_db, standin, 
     assert states(db) == [(1, "aceito")] * 6
     for number, uc in enumerate(UCS):
         assert standin.operator.days[uc, DAY].hour_kwh(1) == Decimal(12 * (1000 + number)) / 1000
-        assert month_of(standin, uc) == month.month_view(db, load_profile(), uc, date(2026, 11, 1))
+        assert month_of(standin, uc) == month_view(db, load_profile(), uc, date(2026, 11, 1))
     assert deliver(db, standin).sent == 0
 
 
@@ -536,7 +538,7 @@ def test_the_months_of_both_sides_agree(embedded_db, standin):
         day = DAY - timedelta(days=offset)
         derive(db, ids[UCS[0]], day=day, values=[(slot * 37 + offset) % 5000 for slot in range(288)])
     assert deliver(db, standin, days=[DAY - timedelta(days=offset) for offset in range(6)]).accepted == 5
-    ours = month.month_view(db, load_profile(), UCS[0], date(2026, 11, 1))
+    ours = month_view(db, load_profile(), UCS[0], date(2026, 11, 1))
     assert ours["diasRecebidos"] == 5
     assert ours["horasRejeitadas"] > 0
     assert ours == month_of(standin, UCS[0])

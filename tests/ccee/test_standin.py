@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ccee.profile import load_profile
-from ccee.standin import serve_in_thread
-from ccee.standin_register import units_from_file, units_from_registry
+from ccee.standin.register import units_from_file, units_from_registry
+from ccee.standin.server import serve_in_thread
 from faults import OperatorFault
 from tests.ccee.conftest import (
     AGENT,

@@ -18,19 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from collector import drivers, service, streams
-from collector.command_policy import parse_policy
-from collector.command_store import Person, approve, ask
+from collector import drivers, service
+from collector.commands.policy import parse_policy
+from collector.commands.store import Person, approve, ask
 from collector.monitoring import monitor
 from collector.planning import Priority, SequenceName
 from collector.service import Collector
+from collector.streams import reader as streams
 from protocols.nbr14522.models import add_catalogue, remove_catalogue
-from simulator.fleet_file import plan_fleet
-from simulator.fleet_runner import PlannedFleetServer
-from simulator.grid import MARKET_ZONE
-from simulator.meter import Stretch
-from simulator.server import MeterServer
-from simulator.virtual_time import run_virtual, virtual_loop
+from simulator.fleets.file import plan_fleet
+from simulator.fleets.runner import PlannedFleetServer
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.meter import Stretch
+from simulator.nbr14522.server import MeterServer
+from simulator.wires.virtual_time import run_virtual, virtual_loop
 from storage import queue
 from storage.database import Database
 from tests.collector import world

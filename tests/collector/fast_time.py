@@ -11,8 +11,8 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from simulator.stream_server import StreamPty
-from simulator.virtual_time import VirtualTimeLoop, run_virtual, virtual_loop
+from simulator.streams.server import StreamPty
+from simulator.wires.virtual_time import VirtualTimeLoop, run_virtual, virtual_loop
 
 T = TypeVar("T")
 SPEED = 200

@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import collector as collector_cli
-from pipelines.cli import read as read_cli
+from pipelines.cli.read import app as read_cli
 from protocols.nbr14522.profile import DEFAULT, GENERIC
 from protocols.nbr14522.profiles import P2_GENERIC, P8_GENERIC
-from simulator.faultplan import FaultPlan
-from simulator.line import Bus
-from simulator.passwords import PasswordRules
+from simulator.nbr14522.line import Bus
+from simulator.nbr14522.passwords import PasswordRules
+from simulator.wires.faultplan import FaultPlan
 from tests.collector.world import DAY, meter, meters_in_thread, query, register, truth
 
 SERIAL = "10000001"

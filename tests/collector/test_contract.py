@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 
 from collector import store
-from collector.public_import import import_file
-from collector.streams import open_session, stream_targets
-from pipelines.public_export import Request, export_public
+from collector.files.importing import import_file
+from collector.streams.reader import open_session, stream_targets
+from exchange.export import Request, export_public
 from protocols.celesc.catalogue import meter_named
 from protocols.dlms import models
 from protocols.public_format import FileKind
 from protocols.ssu import Format
-from simulator.grid import local_seconds
-from simulator.stream_output import CelescOutput, SsuOutput, StreamOutput
+from simulator.load.grid import local_seconds
+from simulator.streams.output import CelescOutput, SsuOutput, StreamOutput
 from storage.database import Database
-from tests.collector import test_dlms as dlms
-from tests.collector.test_stream_decode import frames_of, heard
+from tests.collector.dlms import test_dlms as dlms
+from tests.collector.streams.test_decode import frames_of, heard
 from tests.collector.world import DAY, NOW, add_meter, collect, meter, query, quick, register, served, truth
 
 pytestmark = [pytest.mark.slow, pytest.mark.req("X-sim", "TR-5.1")]

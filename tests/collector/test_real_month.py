@@ -10,12 +10,12 @@ import pytest
 
 from collector.drain import drain
 from protocols.nbr14522.profiles import DEFAULT
-from simulator.clock import ClockModel, SettableClock
-from simulator.faultplan import FaultPlan
-from simulator.line import Station
-from simulator.meter import SimulatedMeter
-from simulator.recording import read_pulses_csv
-from simulator.single import end_of, recorded_meter
+from simulator.fleets.single import end_of, recorded_meter
+from simulator.load.clock import ClockModel, SettableClock
+from simulator.load.recording import read_pulses_csv
+from simulator.nbr14522.line import Station
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.wires.faultplan import FaultPlan
 from storage import queue
 from tests.collector.world import add_meter, query, quick, register, served
 

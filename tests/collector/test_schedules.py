@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from collector import worklist
 from collector.monitoring import end_monitoring, monitor, monitored_points, raised
-from collector.planning import PlannedRead, Priority, ScheduleKind, due_reads, to_local
+from collector.planning import PlannedRead, Priority, ScheduleKind, due_reads
 from collector.planning import Windows as _Windows
 from collector.points import points_status
 from collector.traffic import forecast_month, unit_traffic
 from collector.urgency import MemoryOutlook, outlooks, priority_with, raise_waiting
 from faults import OperatorFault
+from faults.market_time import to_local
 from pipelines.cli.collector import app
 from storage import queue
 from tests.collector.world import (

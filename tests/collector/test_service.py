@@ -19,14 +19,14 @@ from pathlib import Path
 import pytest
 
 from collector import store
-from collector.callers import Callers
 from collector.drain import drain
+from collector.lines.callers import Callers
 from collector.planning import Priority, Windows
 from collector.service import Collector
 from collector.worklist import request_missing, targets
-from simulator.faultplan import FaultPlan
-from simulator.server import TcpMeterServer
-from simulator.virtual_time import run_virtual
+from simulator.nbr14522.server import TcpMeterServer
+from simulator.wires.faultplan import FaultPlan
+from simulator.wires.virtual_time import run_virtual
 from storage import queue
 from tests.collector.world import (
     DAY,
@@ -42,7 +42,7 @@ from tests.collector.world import (
     sessions,
     stored,
 )
-from tests.pipelines.test_cli_registry import smf
+from tests.pipelines.cli.test_registry import smf
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,13 +13,13 @@ import numpy as np
 from collector.drain import drain
 from collector.service import Collector
 from collector.worklist import request_missing
-from simulator.clock import ClockModel, SettableClock
-from simulator.curves import GeneratedLoad
-from simulator.faultplan import FaultPlan
-from simulator.grid import MARKET_ZONE
-from simulator.line import Station
-from simulator.meter import MeterSpec, SimulatedMeter
-from simulator.server import PtyMeterServer, TcpMeterServer
+from simulator.load.clock import ClockModel, SettableClock
+from simulator.load.curves import GeneratedLoad
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.line import Station
+from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.server import PtyMeterServer, TcpMeterServer
+from simulator.wires.faultplan import FaultPlan
 from storage.database import Database
 
 DAY = date(2026, 11, 20)

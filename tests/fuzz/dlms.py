@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from collector import dlms_script
 from collector.decoded import Frame, MeterContext
-from collector.dlms_decode import decode_dlms
+from collector.dlms import script as dlms_script
+from collector.dlms.decode import decode_dlms
 from collector.planning import Span
 from faults import OperatorFault, RetryFault
 from protocols.dlms.client import AccessRefused, Credentials, DlmsClient, Steps

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 from collector.decoded import Frame, MeterContext
-from collector.stream_decode import STREAM_DECODERS, listen
-from collector.stream_frames import head_row, pack_rows, portions, unpack_frames
-from collector.stream_profiles import STREAM_PROFILES
+from collector.streams.decode import STREAM_DECODERS, listen
+from collector.streams.frames import head_row, pack_rows, portions, unpack_frames
+from collector.streams.profiles import STREAM_PROFILES
 from protocols.captures import Capture, Chunk
 from protocols.celesc import CelescStream, Packet, decode_grouped, encode_packet
 from protocols.celesc.catalogue import meter_named

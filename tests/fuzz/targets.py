@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from collector.decoded import MeterContext
-from collector.public_files import decode_file, format_of
+from collector.files.decode import decode_file, format_of
 from protocols.nbr14522.commands import changes_meter, info_of
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.errors import RemoteProtocolError

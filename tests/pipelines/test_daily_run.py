@@ -17,19 +17,19 @@ import psutil
 import pytest
 from dagster_postgres import PostgresRunStorage
 
-from assets import layers
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.profile import load_profile
-from ccee.standin import Serving, serve_in_thread
-from ccee.standin_rules import StandIn, Unit
+from ccee.standin.rules import StandIn, Unit
+from ccee.standin.server import Serving, serve_in_thread
+from derivation import layers
 from pipelines import instance as instance_module
 from pipelines.definitions import build_defs
 from pipelines.instance import open_instance
 from pipelines.runs import BORN_TAG, HOST_TAG, PID_TAG, end_dead_runs, run_closing, run_daily, run_history
 from storage.database import Database
-from tests.assets.world import AGENT, DAY, NOW, Point, add_points, curve, put_readings, snapshot, with_gap
 from tests.dagster_strict import strict_dagster
+from tests.derivation.world import AGENT, DAY, NOW, Point, add_points, curve, put_readings, snapshot, with_gap
 from vee.calendars import load_calendars
 
 pytestmark = strict_dagster(pytest.mark.slow)

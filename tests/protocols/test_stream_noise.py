@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from protocols.celesc import CelescStream, Packet, encode_packet
 from protocols.ssu import BlockFound, ExtendedBlock, Format, MixedBlock, NormalBlock, SsuStream
-from simulator.stream_output import BadLine
+from simulator.streams.output import BadLine
 
 OCTETS = 200_000
 

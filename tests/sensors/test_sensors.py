@@ -9,15 +9,15 @@ from functools import cache
 import dagster as dg
 import pytest
 
-from assets.derivation import derive
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
+from derivation.run import derive
 from pipelines.definitions import build_defs
 from sensors import deadlines, late_data, ready_days
 from sensors.ready_days import first_open_day
 from storage.database import Database
-from tests.assets.world import DAY, NOW, Point, add_points, curve, put_readings, with_gap
 from tests.dagster_strict import strict_dagster
+from tests.derivation.world import DAY, NOW, Point, add_points, curve, put_readings, with_gap
 
 pytestmark = strict_dagster(pytest.mark.req("TR-2a"))
 

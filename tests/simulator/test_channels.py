@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from faults import DeveloperFault
 from protocols.nbr14522.messages import decode_request, decode_response, request_for
 from protocols.nbr14522.profiles import DEFAULT
-from simulator.answers import Conversation
-from simulator.channels import NAMES, QUANTITIES, channel_load
-from simulator.clock import ClockModel
-from simulator.curves import MAX_PULSES, GeneratedLoad
-from simulator.grid import MARKET_ZONE
-from simulator.meter import MeterSpec, SimulatedMeter
+from simulator.load.channels import NAMES, QUANTITIES, channel_load
+from simulator.load.clock import ClockModel
+from simulator.load.curves import MAX_PULSES, GeneratedLoad
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.answers import Conversation
+from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
 from tests.simulator.test_meter import Reader
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)

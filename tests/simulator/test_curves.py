@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.curves import MAX_PULSES, GeneratedLoad, LoadEvent
-from simulator.grid import day_number
-from simulator.shapes import SHAPES
+from simulator.load.curves import MAX_PULSES, GeneratedLoad, LoadEvent
+from simulator.load.grid import day_number
+from simulator.load.shapes import SHAPES
 
 PER_DAY = 288
 

@@ -9,11 +9,11 @@ import pytest
 
 from protocols.dlms.apdu import AccessResult, Attribute
 from protocols.dlms.clock import decode_date_time
-from simulator.clock import ClockModel
-from simulator.curves import GeneratedLoad
-from simulator.dlms import DlmsMeter, DlmsSpec, Refusal
-from simulator.grid import MARKET_ZONE
-from simulator.meter import MeterSpec, SimulatedMeter
+from simulator.dlms.meter import DlmsMeter, DlmsSpec, Refusal
+from simulator.load.clock import ClockModel
+from simulator.load.curves import GeneratedLoad
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
 
 pytestmark = pytest.mark.req("X-sim")
 

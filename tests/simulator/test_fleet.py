@@ -19,13 +19,13 @@ from faults import DeveloperFault, RetryFault
 from protocols.dlms.models import models
 from protocols.nbr14522.messages import LimitUnit
 from protocols.nbr14522.profiles import PROFILES
-from simulator.clock import SettableClock
-from simulator.fleet import DemoMeter, DemoPoint, Scenario, demo_fleet
-from simulator.fleet_server import FleetServer, fleet_in_thread
-from simulator.grid import MARKET_ZONE, day_number
-from simulator.meter import SimulatedMeter, Stretch
-from simulator.running import obey
-from simulator.uc_code import national_code
+from simulator.fleets.demo import DemoMeter, DemoPoint, Scenario, demo_fleet
+from simulator.fleets.server import FleetServer, fleet_in_thread
+from simulator.fleets.uc_code import national_code
+from simulator.load.clock import SettableClock
+from simulator.load.grid import MARKET_ZONE, day_number
+from simulator.nbr14522.meter import SimulatedMeter, Stretch
+from simulator.wires.running import obey
 from tests.simulator.wire import Session, TcpCarrier, run
 from vee.validation import has_valid_check_digits
 

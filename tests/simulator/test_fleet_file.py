@@ -20,12 +20,12 @@ from protocols.nbr14522.messages import LimitUnit
 from protocols.nbr14522.models import remove_catalogue
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import PROFILES
-from simulator.fleet_file import FleetPlan, Transport, load_fleet, plan_fleet
-from simulator.fleet_runner import PlannedFleetServer
-from simulator.grid import MARKET_ZONE
-from simulator.impairment import QUALITIES
-from simulator.meter import SimulatedMeter, Stretch
-from simulator.virtual_time import run_virtual, virtual_loop
+from simulator.fleets.file import FleetPlan, Transport, load_fleet, plan_fleet
+from simulator.fleets.runner import PlannedFleetServer
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.meter import SimulatedMeter, Stretch
+from simulator.wires.impairment import QUALITIES
+from simulator.wires.virtual_time import run_virtual, virtual_loop
 from tests.simulator.wire import Session, TcpCarrier, run
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "frota_exemplo.toml"

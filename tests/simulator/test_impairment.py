@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.impairment import PERFECT, QUALITIES, ImpairedLine, LinkQuality
+from simulator.wires.impairment import PERFECT, QUALITIES, ImpairedLine, LinkQuality
 
 qualities = st.builds(
     LinkQuality,

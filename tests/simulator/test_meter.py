@@ -26,12 +26,12 @@ from protocols.nbr14522.messages import (
 )
 from protocols.nbr14522.profile import ClockChange, EmptyMemory, LimitedCount
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH
-from simulator.answers import Conversation
-from simulator.clock import ClockModel
-from simulator.counting import Counter, ReactiveRule, SegmentTable
-from simulator.curves import GeneratedLoad, Ints
-from simulator.grid import MARKET_ZONE
-from simulator.meter import MeterSpec, Outage, SimulatedMeter
+from simulator.load.clock import ClockModel
+from simulator.load.counting import Counter, ReactiveRule, SegmentTable
+from simulator.load.curves import GeneratedLoad, Ints
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.answers import Conversation
+from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter
 
 START = datetime(2026, 9, 1, 10, 7)
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from faults import OperatorFault
-from simulator.recording import read_pulses_csv
+from simulator.load.recording import read_pulses_csv
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 MONTH = DATA / "pulses_5min_2016-09-28_2016-10-28.csv"

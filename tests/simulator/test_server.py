@@ -21,15 +21,15 @@ from protocols.nbr14522.link import FrameReceived, SignalReceived, SignalSent, S
 from protocols.nbr14522.messages import LimitUnit, request_for
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC
-from simulator.clock import ClockModel, SettableClock
-from simulator.curves import GeneratedLoad
-from simulator.faultplan import TELNET_OPTIONS, FaultPlan
-from simulator.grid import MARKET_ZONE
-from simulator.line import Station
-from simulator.meter import MeterSpec, Outage, SimulatedMeter, Stretch
-from simulator.recording import read_pulses_csv
-from simulator.server import TcpMeterServer, serve_pty, serve_tcp
-from simulator.single import end_of, recorded_meter
+from simulator.fleets.single import end_of, recorded_meter
+from simulator.load.clock import ClockModel, SettableClock
+from simulator.load.curves import GeneratedLoad
+from simulator.load.grid import MARKET_ZONE
+from simulator.load.recording import read_pulses_csv
+from simulator.nbr14522.line import Station
+from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter, Stretch
+from simulator.nbr14522.server import TcpMeterServer, serve_pty, serve_tcp
+from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from tests.simulator.wire import SerialCarrier, Session, TcpCarrier, run
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)

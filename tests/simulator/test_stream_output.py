@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from protocols.celesc.catalogue import meter_named
-from simulator.curves import GeneratedLoad
-from simulator.stream_output import CelescOutput
+from simulator.load.curves import GeneratedLoad
+from simulator.streams.output import CelescOutput
 
 SOURCE = GeneratedLoad("supermarket", 60.0, 0.001, 5)
 BORDER = 5_000_000 * SOURCE.interval_s

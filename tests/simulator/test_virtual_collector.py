@@ -7,16 +7,16 @@ from contextlib import AsyncExitStack
 import pytest
 
 from collector.drain import drain
-from collector.sequences import fixed
-from collector.session import Line, read_meter
-from collector.transports import Timeouts, parse_url
+from collector.lines.transports import Timeouts, parse_url
+from collector.nbr14522.sequences import fixed
+from collector.nbr14522.session import Line, read_meter
 from collector.worklist import request_missing
 from protocols.nbr14522.messages import LimitUnit, request_for
 from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
-from simulator.faultplan import FaultPlan
-from simulator.impairment import QUALITIES
-from simulator.server import TcpMeterServer
-from simulator.virtual_time import run_virtual, virtual_loop
+from simulator.nbr14522.server import TcpMeterServer
+from simulator.wires.faultplan import FaultPlan
+from simulator.wires.impairment import QUALITIES
+from simulator.wires.virtual_time import run_virtual, virtual_loop
 from tests.collector import world
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faults import DeveloperFault
-from simulator.grid import MARKET_ZONE
-from simulator.virtual_time import run_virtual, virtual_loop
+from simulator.load.grid import MARKET_ZONE
+from simulator.wires.virtual_time import run_virtual, virtual_loop
 
 ORIGIN = datetime(2026, 11, 20, tzinfo=MARKET_ZONE)
 

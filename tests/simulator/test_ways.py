@@ -19,17 +19,17 @@ from protocols.nbr14522.frames import ENQ
 from protocols.nbr14522.messages import LimitUnit, request_for
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import DEFAULT, P2_GENERIC, P8_GENERIC
-from simulator.clock import ClockModel, SettableClock
-from simulator.curves import GeneratedLoad
-from simulator.dialer import DialInUnit, DialPlan
-from simulator.faultplan import FaultPlan
-from simulator.grid import MARKET_ZONE
-from simulator.impairment import QUALITIES, LinkQuality
-from simulator.line import Bus, Station
-from simulator.meter import MeterSpec, SimulatedMeter, Stretch
-from simulator.server import Rfc2217MeterServer, TcpMeterServer
-from simulator.telnet import IAC, Rfc2217Codec
-from simulator.virtual_time import run_virtual, virtual_loop
+from simulator.load.clock import ClockModel, SettableClock
+from simulator.load.curves import GeneratedLoad
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.line import Bus, Station
+from simulator.nbr14522.meter import MeterSpec, SimulatedMeter, Stretch
+from simulator.nbr14522.server import Rfc2217MeterServer, TcpMeterServer
+from simulator.wires.dialer import DialInUnit, DialPlan
+from simulator.wires.faultplan import FaultPlan
+from simulator.wires.impairment import QUALITIES, LinkQuality
+from simulator.wires.telnet import IAC, Rfc2217Codec
+from simulator.wires.virtual_time import run_virtual, virtual_loop
 from tests.simulator.wire import Session, TcpCarrier, run
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)

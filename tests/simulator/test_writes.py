@@ -24,12 +24,12 @@ from protocols.nbr14522.messages import (
 from protocols.nbr14522.passwords import open_session
 from protocols.nbr14522.profiles import DEFAULT
 from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
-from simulator.channels import channel_load
-from simulator.clock import ClockModel
-from simulator.curves import GeneratedLoad
-from simulator.grid import MARKET_ZONE
-from simulator.meter import MeterSpec, Outage, SimulatedMeter
-from simulator.passwords import PasswordRules
+from simulator.load.channels import channel_load
+from simulator.load.clock import ClockModel
+from simulator.load.curves import GeneratedLoad
+from simulator.load.grid import MARKET_ZONE
+from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter
+from simulator.nbr14522.passwords import PasswordRules
 from tests.simulator import test_meter
 
 NOW = datetime(2026, 11, 17, 10, 7, 30, tzinfo=MARKET_ZONE)

@@ -15,7 +15,7 @@ from protocols.nbr14522.link import NEED_DATA, AnswerComplete, BlockReceived, Ev
 from protocols.nbr14522.memory import payloads_to_words, split_channels
 from protocols.nbr14522.messages import Response, decode_response, request_for
 from protocols.nbr14522.profile import MeterProfile
-from simulator.curves import Ints
+from simulator.load.curves import Ints
 
 
 class Carrier(Protocol):

@@ -20,8 +20,8 @@ from protocols.dlms.errors import (
 )
 from protocols.dlms.framing import WRAPPER, WrapperFraming
 from protocols.dlms.security import MOST_COUNTER, Keys, gmac, protect, unprotect
-from simulator.dlms import CLOCK, DlmsMeter, DlmsSpec
-from simulator.dlms_end import TITLE, WrapperEnd
+from simulator.dlms.end import TITLE, WrapperEnd
+from simulator.dlms.meter import CLOCK, DlmsMeter, DlmsSpec
 from tests.collector.world import meter
 
 NOW = datetime(2026, 11, 21, 6, 7, tzinfo=UTC)

@@ -34,9 +34,9 @@ from protocols.dlms.framing import (
 )
 from protocols.dlms.profile import by_range
 from protocols.dlms.security import Keys
-from simulator.dlms import ASSOCIATION, CLOCK, LOAD_PROFILE, SERIAL, DlmsMeter, DlmsSpec
-from simulator.dlms_end import HdlcEnd
-from simulator.impairment import ImpairedLine, LinkQuality
+from simulator.dlms.end import HdlcEnd
+from simulator.dlms.meter import ASSOCIATION, CLOCK, LOAD_PROFILE, SERIAL, DlmsMeter, DlmsSpec
+from simulator.wires.impairment import ImpairedLine, LinkQuality
 from tests.collector.world import MARKET, NOW, meter
 from tests.fuzz.dlms import hdlc_line
 

@@ -15,9 +15,9 @@ from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.framing import WRAPPER, WrapperFraming
 from protocols.dlms.security import Keys
-from simulator.dlms import CLOCK, DlmsMeter, DlmsSpec
-from simulator.dlms_end import WrapperEnd
-from simulator.grid import MARKET_ZONE
+from simulator.dlms.end import WrapperEnd
+from simulator.dlms.meter import CLOCK, DlmsMeter, DlmsSpec
+from simulator.load.grid import MARKET_ZONE
 from tests.collector.world import meter
 
 NOW = datetime(2026, 11, 21, 6, 7, tzinfo=UTC)

@@ -1,0 +1,5 @@
+"""The strict stand-in for CCEE's interface, for tests, demonstrations and training.
+
+Charter: what it decides and remembers (`rules`), its register of units (`register`), its own description
+(`openapi`), and HTTP around them (`server`). Not here: anything that a delivery needs.
+"""

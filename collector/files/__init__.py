@@ -1,0 +1,5 @@
+"""Files that technicians collected, brought in as sessions.
+
+Charter: the octets that a path brings (`sources`), what they mean (`decode`, pure), evidence first and then
+merged like any session (`importing`). Not here: files that go out (`exchange`).
+"""

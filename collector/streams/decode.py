@@ -1,0 +1,544 @@
+"""From a stream of octets to interval readings, for SSU and CELESC. Pure: same octets, same readings."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from collector.decoded import (
+    ClockReading,
+    DayVector,
+    Decoded,
+    Frame,
+    Issue,
+    MeterContext,
+    ParametersRow,
+    RegisterRow,
+)
+from collector.streams.frames import unpack_frames
+from collector.streams.profiles import CELESC, SSU, StreamProfile, stream_profile
+from faults import DeveloperFault
+from protocols.captures import Capture, Chunk
+from protocols.celesc import CelescStream, Packet, Register, StepKind, encode_packet
+from protocols.celesc.packets import HEAD
+from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, Skipped, SsuStream
+from protocols.ssu.blocks import Format, MixedBlock, counter_place
+from protocols.ssu.intervals import CLOCK_SAMPLES
+
+# Channels and quantity codes as NBR 14522 numbers them (nbr14522.md 9.1), so that a meter that is read in
+# another way later continues the same series.
+SSU_CHANNELS: Mapping[str, tuple[int, int]] = {
+    "active": (1, 1),
+    "reactive": (2, 2),
+    "R1": (1, 1),
+    "R3": (2, 10),
+    "R6": (3, 11),
+    "R2": (4, 14),
+    "R5": (5, 15),
+    "R4": (6, 16),
+}
+CELESC_CHANNELS: Mapping[str, tuple[int, int]] = {
+    "active": (1, 1),
+    "inductive": (2, 10),
+    "capacitive": (3, 11),
+    "active_reverse": (4, 14),
+}
+# What an extended block shows whatever the meter is: direct flow. Those of reverse flow, which most meters do
+# not have, have channels once one of them has shown.
+DIRECT_REGISTERS = frozenset({"R1", "R3", "R6"})
+REVERSE_REGISTERS = frozenset({"R2", "R4", "R5"})
+_REVERSE_FACT = "has_reverse"
+# Silence after which a register's last value no longer stands for now (celesc_serial.md 2: 10 to 15 s).
+FRESH_S = 15.0
+REGISTER_DIGITS_SENT = 6
+# Blocks with a set unused bit, before they are no accident of a bad line.
+SUSPECTS_TOLD = 30
+# In `meter_parameters` and `register_reading`, whose commands are those of NBR 14522, under a code of none.
+STREAM_COMMAND = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A block or a packet as it came.
+
+    Attributes:
+        offset: of its first octet in the stream; at_s: arrival of that octet.
+        first, count: the octets that carry the value, from 0.
+    """
+
+    offset: int
+    at_s: float
+    octets: bytes
+    first: int
+    count: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One interval of one channel: its end in seconds since 1970, and its pulses.
+
+    Attributes:
+        told_by: the record that carries the count, or those of the register at its start and end; none where
+            a register has not shown, and so has counted nothing.
+    """
+
+    end_s: float
+    channel: int
+    quantity_code: int
+    pulses: int
+    told_by: tuple[Record, ...] = field(default=(), compare=False)
+
+
+@dataclass
+class Quality:
+    """What became of the octets.
+
+    Attributes:
+        good: blocks or packets; skipped: octets by reason; last_good_s: arrival of the newest good one.
+    """
+
+    octets: int = 0
+    good: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    last_good_s: float | None = None
+
+    @property
+    def skipped_share(self) -> float:
+        """Of all octets."""
+        return sum(self.skipped.values()) / self.octets if self.octets else 0.0
+
+
+class StreamDecoder(Protocol):
+    """Octets in, closed intervals out."""
+
+    quality: Quality
+    issues: list[Issue]
+    meter_number: str | None
+
+    @property
+    def clock_error_s(self) -> float | None:
+        """Meter minus receiver; None where the stream tells no time."""
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether only another meter was heard."""
+
+    def feed(self, chunk: Chunk) -> list[Slot]: ...
+
+    def registers(self) -> dict[int, tuple[int, float]]:
+        """Totals by channel with their arrival; empty where the stream has none."""
+
+    def shown(self) -> dict[str, object]:
+        """The newest values, for a person who watches."""
+
+    def facts(self) -> dict[str, object]:
+        """What the head of the next session has to tell, so that it can be decoded alone."""
+
+
+class _Trouble:
+    """The first trouble of each kind and day, as quarantine keeps it: a line may make thousands of each."""
+
+    def __init__(self, zone: tzinfo | None) -> None:
+        self._zone = zone or UTC
+        self._told: set[tuple[str, date]] = set()
+
+    def tell(self, issues: list[Issue], reason: str, at_s: float, detail: dict[str, Any]) -> None:
+        day = datetime.fromtimestamp(at_s, self._zone).date()
+        if (reason, day) not in self._told:
+            self._told.add((reason, day))
+            issues.append(Issue("decode", reason, detail, day))
+
+
+class SsuDecoder:
+    """SSU: counters that begin again with each interval (ssu.md 6).
+
+    A mixed block also tells the meter's time and, now and then, a serial number. The latter is told and not
+    compared with the registry's: one source describes it (section 4).
+    """
+
+    is_stranger = False
+
+    def __init__(
+        self,
+        profile: StreamProfile,
+        interval_s: int,
+        zone: tzinfo | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        if profile.ssu is None:
+            raise DeveloperFault("no model", where=profile.name, remedy="name one of the catalogue")
+        settings = replace(profile.ssu.settings, interval_s=interval_s)
+        self._stream = SsuStream(settings, profile.ssu.formats)
+        self._assembler = IntervalAssembler(settings)
+        self._newest: BlockFound | None = None
+        self._interval_s = interval_s
+        self._suspects = 0
+        self._knows_reverse = bool(facts and facts.get(_REVERSE_FACT) == "yes")
+        self._zone = zone
+        self._trouble = _Trouble(zone)
+        self._clock_errors: deque[float] = deque(maxlen=CLOCK_SAMPLES)
+        self.quality = Quality()
+        self.issues: list[Issue] = []
+        self.meter_number: str | None = None
+
+    @property
+    def clock_error_s(self) -> float | None:
+        """Meter minus receiver: positive when the meter is fast. Without a told time, modulo the interval."""
+        if self._clock_errors:
+            return statistics.median(self._clock_errors)
+        slow = self._assembler.clock_error_s
+        return None if slow is None else -slow
+
+    def feed(self, chunk: Chunk) -> list[Slot]:
+        self.quality.octets += len(chunk.octets)
+        self._stream.receive(chunk.octets, chunk.at_s)
+        slots: list[Slot] = []
+        while (event := self._stream.next_event()) is not None:
+            if isinstance(event, BlockFound):
+                self.quality.good += 1
+                self.quality.last_good_s = event.arrived_at_s
+                self._newest = event
+                if event.block.suspects:
+                    self._note_suspect(event)
+                if isinstance(event.block, MixedBlock):
+                    self._note_mixed(event.block, event.arrived_at_s)
+                for output in self._assembler.feed(event):
+                    if isinstance(output, IntervalReading):
+                        slots += self._slots(output, event)
+            elif isinstance(event, Skipped):
+                self.quality.skipped[event.reason] += event.count
+        return slots
+
+    def _note_suspect(self, found: BlockFound) -> None:
+        self._suspects += 1
+        if self._suspects == SUSPECTS_TOLD and found.arrived_at_s is not None:
+            detail = {"bits": ", ".join(found.block.suspects), "octets": found.octets.hex()}
+            reason = "blocks with set unused bits are kept and close no interval"
+            self._trouble.tell(self.issues, reason, found.arrived_at_s, detail)
+
+    def _note_mixed(self, block: MixedBlock, arrived_at_s: float | None) -> None:
+        if block.rotating_field == "serial_number":
+            self.meter_number = str(block.rotating_value)
+        if self._zone is not None and arrived_at_s is not None:
+            told_s = block.meter_time.replace(tzinfo=self._zone).timestamp()
+            self._clock_errors.append(told_s - arrived_at_s)
+
+    def _slots(self, reading: IntervalReading, found: BlockFound) -> list[Slot]:
+        if reading.pulses.keys() & REVERSE_REGISTERS:
+            self._knows_reverse = True
+        if reading.doubt is not None:
+            detail = {"end_s": reading.end_s, "at_least": reading.pulses}
+            self._trouble.tell(self.issues, reading.doubt.value, reading.end_s - self._interval_s, detail)
+            return []
+        pulses = dict(reading.pulses)
+        if found.block.format is not Format.NORMAL and not reading.has_holes:
+            # Present since the rollover: a register that showed in no block has counted nothing.
+            known = DIRECT_REGISTERS | (REVERSE_REGISTERS if self._knows_reverse else frozenset())
+            pulses = dict.fromkeys(known, 0) | pulses
+        return [
+            Slot(reading.end_s, *SSU_CHANNELS[name], count, _block_record(reading, name))
+            for name, count in sorted(pulses.items())
+        ]
+
+    def registers(self) -> dict[int, tuple[int, float]]:
+        return {}
+
+    def facts(self) -> dict[str, object]:
+        return {_REVERSE_FACT: "yes"} if self._knows_reverse else {}
+
+    def shown(self) -> dict[str, object]:
+        if self._newest is None:
+            return {}
+        block = self._newest.block
+        shown: dict[str, object] = {
+            "format": block.format.value,
+            "seconds_left": block.seconds_left,
+            **block.registers,
+            "segment": block.segment,
+            "suspects": ", ".join(block.suspects),
+        }
+        if isinstance(block, MixedBlock):
+            shown |= {
+                "meter_number": self.meter_number,
+                "meter_time": block.meter_time.isoformat(),
+                "voltages_v": block.voltages_v,
+                "currents_a": block.currents_a,
+                "active_powers_w": block.active_powers_w,
+                "reactive_powers_var": block.reactive_powers_var,
+            }
+        return shown
+
+
+def _block_record(reading: IntervalReading, name: str) -> tuple[Record, ...]:
+    found = reading.told_by.get(name)
+    if found is None or found.arrived_at_s is None:
+        return ()
+    first, count = counter_place(found.block, name)
+    value = found.block.registers[name]
+    return (Record(found.offset, found.arrived_at_s, found.octets, first, count, value),)
+
+
+@dataclass
+class _Total:
+    """A register followed: energy since the first value, and where it stood at the last interval's end."""
+
+    register: Register
+    channel: int
+    quantity_code: int
+    total: int = 0
+    last: Record | None = None
+    at_end: _AtEnd | None = None
+
+
+class _AtEnd(NamedTuple):
+    end_s: float
+    total: int
+    record: Record
+
+
+class CelescDecoder:
+    """CELESC: registers of whole kWh and kvarh; an interval is the difference at its ends (section 6).
+
+    The value at an interval's end is the last one before it, if not older than `FRESH_S`.
+    """
+
+    clock_error_s: float | None = None  # the packet has no clock
+
+    def __init__(
+        self, profile: StreamProfile, interval_s: int, serial: str | None = None, zone: tzinfo | None = None
+    ) -> None:
+        if profile.meter is None:
+            raise DeveloperFault("no meter model", where=profile.name, remedy="name one of the catalogue")
+        self._meter = profile.meter
+        self._interval_s = interval_s
+        self._trouble = _Trouble(zone)
+        self._serial = None if serial is None else serial.rjust(10, "0")
+        self._stream = CelescStream()
+        self._totals: dict[tuple[int, int], _Total] = {}
+        self.quality = Quality()
+        self.issues: list[Issue] = []
+        self.meter_number: str | None = None
+        self.unknown: Counter[str] = Counter()
+        self._heard_strangers = False
+        self._heard_ours = False
+        self._codes = {packet.code: packet.register for packet in profile.meter.packets}
+
+    def feed(self, chunk: Chunk) -> list[Slot]:
+        self.quality.octets += len(chunk.octets)
+        self._stream.receive(chunk.octets, chunk.at_s)
+        slots: list[Slot] = []
+        while (event := self._stream.next_event()) is not None:
+            if isinstance(event, Packet):
+                self.quality.good += 1
+                self.quality.last_good_s = event.arrived_at_s
+                slots += self._packet(event)
+            else:
+                self.quality.skipped[event.reason] += event.count
+        return slots
+
+    def _packet(self, packet: Packet) -> list[Slot]:
+        self.meter_number = packet.meter_number
+        name = self._codes.get((packet.scope, packet.index))
+        at_s = packet.arrived_at_s
+        if self._serial not in (None, packet.meter_number):
+            self._heard_strangers = True
+            detail = {"meter_number": packet.meter_number, "expected": self._serial}
+            self._trouble.tell(self.issues, "packets of another meter", at_s or 0.0, detail)
+            return []
+        self._heard_ours = True
+        # Longer data of a known code has another, unconfirmed unit (section 4): told, not used.
+        is_register = packet.digits == REGISTER_DIGITS_SENT
+        if name is None or packet.value is None or at_s is None or not is_register:
+            self.unknown[f"{packet.scope:02X}{packet.index:02X}"] += 1
+            return []
+        known = self._totals.get((packet.scope, packet.index))
+        if known is None:
+            register = Register(self._meter.register_digits, self._meter.phases, self._meter.max_current_a)
+            known = _Total(register, *CELESC_CHANNELS[name])
+            self._totals[packet.scope, packet.index] = known
+        octets = encode_packet(packet.meter_number, packet.scope, packet.index, packet.data)
+        record = Record(packet.offset, at_s, octets, HEAD + 2, len(packet.data), packet.value)
+        return self._advance(known, packet.meter_number, record)
+
+    @property
+    def is_stranger(self) -> bool:
+        return self._heard_strangers and not self._heard_ours
+
+    def _advance(self, known: _Total, number: str, record: Record) -> list[Slot]:
+        if record.value >= known.register.modulus:
+            # Beyond five digits: the sixth, which the model may send, is there.
+            known.register.modulus = 10**6
+        slots = self._close(known, record.at_s)
+        step = known.register.feed(number, record.value, record.at_s)
+        if step.kind is StepKind.IMPOSSIBLE or step.kind is StepKind.EXCHANGE:
+            before = None if known.last is None else known.last.value
+            detail = {"channel": known.channel, "from": before, "to": record.value, "at_s": record.at_s}
+            self._trouble.tell(self.issues, f"a register's step is {step.kind.value}", record.at_s, detail)
+            known.at_end = None
+        known.total += step.energy or 0
+        known.last = record
+        return slots
+
+    def _close(self, known: _Total, at_s: float) -> list[Slot]:
+        """Interval ends between the last value and this one; the newest of them is the last value's."""
+        last = known.last
+        if last is None:
+            return []
+        end = last.at_s // self._interval_s * self._interval_s + self._interval_s
+        if end > at_s:
+            return []
+        before, known.at_end = known.at_end, None
+        if end - last.at_s > FRESH_S:
+            return []
+        known.at_end = _AtEnd(end, known.total, last)
+        if before is None or before.end_s != end - self._interval_s:
+            return []
+        energy = known.total - before.total
+        return [Slot(end, known.channel, known.quantity_code, energy, (before.record, last))]
+
+    def registers(self) -> dict[int, tuple[int, float]]:
+        return {
+            one.channel: (one.last.value, one.last.at_s)
+            for one in self._totals.values()
+            if one.last is not None
+        }
+
+    def facts(self) -> dict[str, object]:
+        return {}
+
+    def shown(self) -> dict[str, object]:
+        values = {f"channel {channel}": value for channel, (value, _) in sorted(self.registers().items())}
+        return {"meter_number": self.meter_number, **values, "unknown": dict(self.unknown)}
+
+
+def new_decoder(
+    profile: StreamProfile,
+    interval_s: int,
+    serial: str | None = None,
+    zone: tzinfo | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> StreamDecoder:
+    """The decoder of a profile.
+
+    Args:
+        serial: keeps other meters' packets out where packets carry a number.
+        zone: of the meter's clock, where the stream tells its time, and of the days in issues.
+        facts: of the head of the session that is decoded.
+    """
+    if profile.protocol == SSU:
+        return SsuDecoder(profile, interval_s, zone, facts)
+    return CelescDecoder(profile, interval_s, serial, zone)
+
+
+def listen(capture: Capture, profile: str, context: MeterContext) -> tuple[StreamDecoder, list[Slot], int]:
+    """A stored session heard again: the decoder, the intervals that it closed, and their length in seconds.
+
+    Args:
+        profile: where the session's head names none.
+    """
+    interval_s = round(capture.number("interval_s", 900))
+    name = capture.facts.get("profile", profile)
+    decoder = new_decoder(stream_profile(name), interval_s, context.serial, context.zone, capture.facts)
+    return decoder, [slot for chunk in capture.chunks for slot in decoder.feed(chunk)], interval_s
+
+
+@dataclass(frozen=True)
+class StreamSessionDecoder:
+    """Decodes stored sessions of one of the protocols, as the drivers do for theirs."""
+
+    name: str
+
+    def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
+        """What the stored rows of a session mean. Pure: same rows, same result.
+
+        The profile and interval are those of the session's own head: the registry may have changed since.
+        """
+        capture = unpack_frames(frames)
+        decoder, slots, interval_s = listen(capture, profile, context)
+        last_s = capture.chunks[-1].at_s if capture.chunks else None
+        at = None if last_s is None else datetime.fromtimestamp(last_s, context.zone)
+        drift_s = decoder.clock_error_s
+        disputed = _disputed(slots)
+        return Decoded(
+            vectors=day_vectors(slots, interval_s, context.zone, disputed),
+            registers=tuple(
+                RegisterRow(
+                    STREAM_COMMAND, channel, datetime.fromtimestamp(at_s, context.zone), {"total": value}
+                )
+                for channel, (value, at_s) in sorted(decoder.registers().items())
+            ),
+            parameters=() if at is None else (ParametersRow(STREAM_COMMAND, at, _quality(decoder)),),
+            issues=(*decoder.issues, *_told_as_issues(disputed, interval_s, context.zone)),
+            meter_serial=decoder.meter_number,
+            clock=None
+            if at is None or drift_s is None
+            else ClockReading(at + timedelta(seconds=drift_s), drift_s, 0.0),
+            blocks=decoder.quality.good,
+            is_held=decoder.is_stranger,
+        )
+
+
+def _quality(decoder: StreamDecoder) -> dict[str, object]:
+    quality = decoder.quality
+    return {
+        "octets": quality.octets,
+        "good": quality.good,
+        "skipped": dict(quality.skipped),
+        "skipped_share": round(quality.skipped_share, 6),
+    }
+
+
+STREAM_DECODERS: Mapping[str, StreamSessionDecoder] = {
+    name: StreamSessionDecoder(name) for name in (SSU, CELESC)
+}
+
+
+def _disputed(slots: Iterable[Slot]) -> frozenset[float]:
+    """Ends of intervals that were told twice, and differently: nobody knows which is right."""
+    first: dict[tuple[float, int], int] = {}
+    return frozenset(
+        slot.end_s
+        for slot in slots
+        if first.setdefault((slot.end_s, slot.channel), slot.pulses) != slot.pulses
+    )
+
+
+def _told_as_issues(disputed: Iterable[float], interval_s: int, zone: timezone) -> list[Issue]:
+    issues: list[Issue] = []
+    trouble = _Trouble(zone)
+    for end_s in sorted(disputed):
+        trouble.tell(
+            issues, "an interval was told twice, and differently", end_s - interval_s, {"end_s": end_s}
+        )
+    return issues
+
+
+def day_vectors(
+    slots: Iterable[Slot], interval_s: int, zone: timezone, without: Container[float] = ()
+) -> tuple[DayVector, ...]:
+    """Slots by channel and day; the interval that ends at 00:00 belongs to the day before.
+
+    Args:
+        without: ends of intervals to leave out.
+    """
+    found: dict[tuple[int, date, int], DayVector] = {}
+    count = 86_400 // interval_s
+    for slot in slots:
+        if slot.end_s in without:
+            continue
+        start = datetime.fromtimestamp(slot.end_s - interval_s, zone)
+        key = (slot.channel, start.date(), slot.quantity_code)
+        if key not in found:
+            blank = np.zeros(count, np.int32), np.zeros(count, np.bool_)
+            found[key] = DayVector(slot.channel, start.date(), slot.quantity_code, interval_s, *blank)
+        index = (start.hour * 3600 + start.minute * 60 + start.second) // interval_s
+        found[key].pulses[index] = slot.pulses
+        found[key].present[index] = True
+    return tuple(found[key] for key in sorted(found))

@@ -1,0 +1,372 @@
+"""What must be true of derived layers, judged over a window in chunks; it does not know Dagster.
+
+What belongs here: statements about stored rows that hold whatever the rules of `vee` are: energy is conserved
+from derivation.window import Window
+from layer to layer, missing never became zero, registers and intervals agree. What does not: rules that judge
+a meter's values (`vee.validation`), what an auditor is shown (`expectations`).
+
+Each function reads rows on its own and does the sums again; none asks the code that wrote them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from derivation.window import Window
+from storage.bulk import read_frame
+from storage.database import Database
+from vee.frames import INT64_MAX, SeriesMatrix, max_abs, split_by_slots, to_matrix
+from vee.losses import loss_factor
+from vee.quality import Origin, Reason
+
+PRIMARY, VALIDATED, ESTIMATED, ADJUSTED, CCEE = 1, 2, 3, 4, 5
+# UC-days whose five layers are in memory at once.
+CHUNK_UC_DAYS = 2000
+MILLI = 1000
+
+
+@dataclass
+class Finding:
+    """What one statement came to.
+
+    Args:
+        judged: UC-days (or periods) looked at. broken: key of each that it does not hold for, and how.
+        numbers: sums and counts worth showing.
+    """
+
+    judged: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return not self.broken
+
+    def add(self, name: str, value: float) -> None:
+        self.numbers[name] = self.numbers.get(name, 0) + value
+
+
+# --- completeness ---------------------------------------------------------------------------------------
+
+_EXPECTED = """
+    SELECT u.code AS uc_code, d.day::date AS day, o.state, o.cause,
+           o.missing::bigint AS missing,
+           (o.measured + o.backup + o.estimated + o.edited)::bigint AS present
+    FROM generate_series($1::date, $2::date, INTERVAL '1 day') AS d (day)
+    JOIN uc_status st ON st.status = 'active' AND st.valid @> d.day::date
+    JOIN uc u ON u.id = st.uc_id AND u.id % $3::bigint = $4::bigint
+    LEFT JOIN uc_day_outcome o ON o.uc_id = u.id AND o.day = d.day::date
+"""
+
+
+def completeness(db: Database, window: Window) -> Finding:
+    """Every active UC has an outcome for every day, and a day that is ready lacks nothing.
+
+    A day that is not ready is no breach: it is counted, with its cause, and the closing follows it.
+    """
+    rows = read_frame(db, _EXPECTED, [window.first_day, window.last_day, window.shards, window.shard])
+    finding = Finding(judged=rows.height)
+    finding.add("expected_uc_days", rows.height)
+    finding.add("ready_uc_days", rows.filter(pl.col("state") == "ready").height)
+    finding.add("intervals_present", int(rows["present"].sum() or 0))
+    finding.add("intervals_missing", int(rows["missing"].sum() or 0))
+    for uc_code, day, state, missing in rows.select("uc_code", "day", "state", "missing").iter_rows():
+        if state is None:
+            finding.broken[f"{uc_code} {day}"] = "nothing says what became of it"
+        elif state == "ready" and missing:
+            finding.broken[f"{uc_code} {day}"] = f"ready with {missing} intervals missing"
+    for cause, count in rows.filter(pl.col("state") != "ready")["cause"].value_counts().iter_rows():
+        finding.add(f"cause {cause}", count)
+    return finding
+
+
+# --- layers against each other --------------------------------------------------------------------------
+
+Layers = Mapping[int, SeriesMatrix]
+
+_LATEST = """
+    SELECT s.uc_id, s.day, s.layer::int AS layer, s.denominator, s.numerators, s.origin, s.reason
+    FROM series_day s
+    WHERE s.day BETWEEN $1 AND $2 AND s.quantity = 1 AND s.uc_id = ANY($3::text::bigint[])
+      AND NOT EXISTS (
+        SELECT 1 FROM series_day n
+        WHERE n.uc_id = s.uc_id AND n.quantity = 1 AND n.layer = s.layer AND n.day = s.day
+          AND n.version > s.version
+      )
+    ORDER BY s.layer, s.uc_id, s.day
+"""
+
+_UCS = """
+    SELECT DISTINCT uc_id FROM series_day
+    WHERE layer = 5 AND quantity = 1 AND day BETWEEN $1 AND $2 AND uc_id % $3::bigint = $4::bigint
+    ORDER BY uc_id
+"""
+
+
+def layer_chunks(db: Database, window: Window) -> Iterator[Layers]:
+    """The latest version of all layers, some UCs at a time; rows of all layers in the same order."""
+    parameters = [window.first_day, window.last_day]
+    with db.connect_arrow() as connection:
+        ucs = read_frame(connection, _UCS, [*parameters, window.shards, window.shard])["uc_id"].to_list()
+        step = max(1, CHUNK_UC_DAYS // len(window.days))
+        for start in range(0, len(ucs), step):
+            literal = "{" + ",".join(map(str, ucs[start : start + step])) + "}"
+            rows = read_frame(connection, _LATEST, [*parameters, literal])
+            for part in split_by_slots(rows):
+                yield {
+                    layer: to_matrix(part.filter(pl.col("layer") == layer))
+                    for layer in (PRIMARY, VALIDATED, ESTIMATED, ADJUSTED, CCEE)
+                }
+
+
+@dataclass(frozen=True)
+class LayerFindings:
+    """The statements that one pass over the layers judges."""
+
+    never_zero: Finding
+    by_losses: Finding
+    by_rounding: Finding
+
+
+def layers(db: Database, window: Window) -> LayerFindings:
+    """Judge all statements about layers in one pass over the rows."""
+    found = LayerFindings(Finding(), Finding(), Finding())
+    factors = _factors(db, window)
+    for chunk in layer_chunks(db, window):
+        missing_never_zero(chunk, found.never_zero)
+        conserved_by_losses(chunk, factors, found.by_losses)
+        conserved_by_rounding(chunk, found.by_rounding)
+    return found
+
+
+def missing_never_zero(chunk: Layers, finding: Finding) -> None:
+    """No value means origin MISSING, and a slot that had none has one only where a reason says so.
+
+    Between layers a value may go (refused, held), and come only by a recorded outage (validated) or an
+    estimate (estimated); losses and rounding neither make nor take one.
+    """
+    for matrix in chunk.values():
+        _break(
+            finding, matrix, matrix.known == (matrix.origin == Origin.MISSING), "value and origin disagree"
+        )
+    primary, validated, estimated = chunk[PRIMARY], chunk[VALIDATED], chunk[ESTIMATED]
+    appeared = validated.known & ~primary.known & (validated.reason != Reason.ZERO_FROM_OUTAGE_LOG)
+    _break(finding, validated, appeared, "a value appeared in validation")
+    not_estimated = np.isin(estimated.origin, [Origin.BACKUP, Origin.ESTIMATED, Origin.EDITED])
+    _break(
+        finding, estimated, estimated.known & ~validated.known & ~not_estimated, "a value without an origin"
+    )
+    for below, above in ((ESTIMATED, ADJUSTED), (ADJUSTED, CCEE)):
+        _break(finding, chunk[above], chunk[above].known & ~chunk[below].known, "a value appeared")
+    finding.judged += len(primary)
+    finding.add("intervals_missing_in_primary", int((~primary.known).sum()))
+    finding.add("intervals_missing_in_ccee", int((~chunk[CCEE].known).sum()))
+
+
+def conserved_by_losses(
+    chunk: Layers, factors: Mapping[tuple[int, date], set[Fraction]], finding: Finding
+) -> None:
+    """Adjusted energy is estimated energy times the registry's factor, exactly, in every slot.
+
+    Args:
+        factors: of each UC-day with losses, under each way of combining them; others have 1.
+    """
+    below, above = chunk[ESTIMATED], chunk[ADJUSTED]
+    both = below.known & above.known
+    finding.judged += len(below)
+    for row in range(len(below)):
+        key = (int(below.uc_id[row]), below.day_of(row))
+        allowed = factors.get(key, {Fraction(1)})
+        if not any(_is_times(below, above, row, both[row], factor) for factor in allowed):
+            finding.broken[_key(above, row)] = f"not {' or '.join(map(str, allowed))} times the layer below"
+    finding.add("energy_estimated_kwh", _energy(below, both))
+    finding.add("energy_adjusted_kwh", _energy(above, both))
+
+
+def conserved_by_rounding(chunk: Layers, finding: Finding) -> None:
+    """Each CCEE value is within half a milli-kWh of the adjusted one, half up, so a day within slots / 2."""
+    below, above = chunk[ADJUSTED], chunk[CCEE]
+    both = below.known & above.known
+    finding.judged += len(below)
+    _break(
+        finding, above, np.broadcast_to((above.denominator != MILLI)[:, None], both.shape), "not in milli-kWh"
+    )
+    # 2 * denominator * (ccee - adjusted * 1000) in (-denominator, denominator]; wide integers where needed.
+    wide = max_abs(below.numerators) > INT64_MAX // (4 * MILLI)
+    wide |= max_abs(above.numerators) > INT64_MAX // (4 * np.maximum(below.denominator, 1))
+    for rows, kind in ((~wide, np.int64), (wide, object)):
+        denominator = below.denominator[rows].astype(kind)[:, None]
+        twice = 2 * (
+            above.numerators[rows].astype(kind) * denominator - below.numerators[rows].astype(kind) * MILLI
+        )
+        off = np.zeros(both.shape, np.bool_)
+        off[rows] = ((twice <= -denominator) | (twice > denominator)) & both[rows]
+        _break(finding, above, off, "further than half a milli-kWh")
+    finding.add("energy_adjusted_kwh", _energy(below, both))
+    finding.add("energy_ccee_kwh", _energy(above, both))
+
+
+def _is_times(
+    below: SeriesMatrix, above: SeriesMatrix, row: int, both: npt.NDArray[np.bool_], factor: Fraction
+) -> bool:
+    left_scale = int(below.denominator[row]) * factor.denominator
+    right_scale = int(above.denominator[row]) * factor.numerator
+    left, right = above.numerators[row, both], below.numerators[row, both]
+    if not len(left):
+        return True
+    # In lowest terms, both scales are mostly small: 64 bits do.
+    shared = np.gcd(left_scale, right_scale) if max(left_scale, right_scale) <= INT64_MAX else 1
+    left_scale, right_scale = left_scale // int(shared), right_scale // int(shared)
+    bound = max(int(np.abs(left).max()) * left_scale, int(np.abs(right).max()) * right_scale)
+    if bound > INT64_MAX:
+        left, right = left.astype(object), right.astype(object)
+    return bool((left * left_scale == right * right_scale).all())
+
+
+_LOSSES = """
+    SELECT p.uc_id, l.kind, lower(l.valid) AS valid_from, upper(l.valid) AS valid_to,
+           l.percent::text AS percent
+    FROM point_loss l JOIN point p ON p.id = l.point_id
+    WHERE l.compensated_at = 'platform' AND l.valid && daterange($1::date, $2::date, '[]')
+      AND p.uc_id % $3::bigint = $4::bigint
+"""
+
+
+def _factors(db: Database, window: Window) -> dict[tuple[int, date], set[Fraction]]:
+    rows = read_frame(db, _LOSSES, [window.first_day, window.last_day, window.shards, window.shard])
+    percents: dict[tuple[int, date], dict[str, str]] = {}
+    for uc_id, kind, begin, end, percent in rows.iter_rows():
+        for day in window.days:
+            if (begin is None or begin <= day) and (end is None or day < end):
+                percents.setdefault((uc_id, day), {})[kind] = percent
+    return {
+        key: {
+            loss_factor(kinds.get("transformation", "0"), kinds.get("line", "0"), mode)
+            for mode in ("product", "additive")
+        }
+        for key, kinds in percents.items()
+    }
+
+
+def _energy(matrix: SeriesMatrix, where: npt.NDArray[np.bool_]) -> float:
+    """kWh for display."""
+    return float((np.where(where, matrix.numerators, 0) / matrix.denominator[:, None]).sum())
+
+
+def _break(finding: Finding, matrix: SeriesMatrix, mask: npt.NDArray[np.bool_], how: str) -> None:
+    for row in np.flatnonzero(mask.any(axis=1)).tolist():
+        finding.broken[_key(matrix, row)] = f"{how}: {int(mask[row].sum())} intervals"
+
+
+def _key(matrix: SeriesMatrix, row: int) -> str:
+    return f"UC id {int(matrix.uc_id[row])} {matrix.day_of(row)}"
+
+
+# --- what the auditors' suite looks at ------------------------------------------------------------------
+
+_READY = """
+    SELECT u.code AS uc_code, o.day::text AS day, s.version::bigint AS version, s.denominator,
+           cardinality(s.numerators)::bigint AS slots,
+           (extract(epoch FROM market_day_start(o.day + 1) - market_day_start(o.day))::bigint / s.interval_s)
+               AS expected_slots,
+           cardinality(array_positions(s.numerators, NULL))::bigint AS missing,
+           o.measured::bigint AS measured,
+           (o.backup + o.estimated + o.edited)::bigint AS adjusted,
+           (o.measured + o.backup + o.estimated + o.edited)::bigint AS intervals_by_kind,
+           v.smallest AS smallest_milli_kwh, v.total AS energy_milli_kwh,
+           (o.energy_kwh * 1000)::bigint AS outcome_milli_kwh
+    FROM uc_day_outcome o
+    JOIN uc u ON u.id = o.uc_id
+    JOIN LATERAL (
+        SELECT * FROM series_day
+        WHERE uc_id = o.uc_id AND quantity = 1 AND layer = 5 AND day = o.day
+        ORDER BY version DESC LIMIT 1
+    ) s ON true
+    CROSS JOIN LATERAL (
+        SELECT min(n) AS smallest, coalesce(sum(n), 0)::bigint AS total FROM unnest(s.numerators) AS n
+    ) v
+    WHERE o.state = 'ready' AND o.day BETWEEN $1 AND $2 AND o.uc_id % $3::bigint = $4::bigint
+"""
+
+
+def ready_days(db: Database, window: Window) -> pl.DataFrame:
+    """One row per UC-day that is ready for CCEE: columns of `expectations.SCHEMA`."""
+    return read_frame(db, _READY, [window.first_day, window.last_day, window.shards, window.shard])
+
+
+# --- registers against intervals ------------------------------------------------------------------------
+
+# Registers count on within the interval that runs, so their difference lies between the intervals wholly
+# between the two readings and those that touch the time between them. 0x23: now, 0x24: at the last reset.
+_REGISTERS = """
+    WITH readings AS (
+        SELECT i.meter_id, i.active_channel AS channel, i.interval_s, g.at,
+               (g.values ->> 'total_pulses')::bigint AS total,
+               lag(g.at) OVER meter AS before_at,
+               lag((g.values ->> 'total_pulses')::bigint) OVER meter AS before_total
+        FROM register_reading g
+        JOIN installation i ON i.meter_id = g.meter_id AND i.valid @> g.at AND i.active_channel = g.channel
+        JOIN point p ON p.id = i.point_id AND p.uc_id % $3::bigint = $4::bigint
+        WHERE g.at BETWEEN market_day_start($1::date - 40) AND market_day_start($2::date + 2)
+          AND g.values ->> 'total_pulses' IS NOT NULL
+        WINDOW meter AS (PARTITION BY i.meter_id ORDER BY g.at)
+    )
+    SELECT m.serial, r.before_at, r.at, (r.total - r.before_total) AS difference,
+           r.interval_s::bigint AS interval_s,
+           s.inner_pulses, s.inner_count, s.edge_pulses, s.edge_count
+    FROM readings r
+    JOIN meter m ON m.id = r.meter_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(v.pulses) FILTER (WHERE v.is_inner), 0)::bigint AS inner_pulses,
+               count(v.pulses) FILTER (WHERE v.is_inner) AS inner_count,
+               coalesce(sum(v.pulses) FILTER (WHERE NOT v.is_inner), 0)::bigint AS edge_pulses,
+               count(v.pulses) FILTER (WHERE NOT v.is_inner) AS edge_count
+        FROM (
+            SELECT pulses, interval_start >= r.before_at AND interval_end <= r.at AS is_inner
+            FROM reading_interval
+            WHERE meter_id = r.meter_id AND channel = r.channel
+              AND day BETWEEN (r.before_at - INTERVAL '2 days')::date AND (r.at + INTERVAL '1 day')::date
+              AND interval_end > r.before_at AND interval_start < r.at
+        ) v
+    ) s
+    WHERE r.before_at IS NOT NULL AND r.at > r.before_at
+      AND r.at > market_day_start($1::date) AND r.before_at < market_day_start($2::date + 1)
+    ORDER BY m.serial, r.at
+"""
+
+REGISTER_MODULUS = 10**10  # ten digits (NBR 14522, answer to 23)
+
+
+def registers(db: Database, window: Window) -> Finding:
+    """What each meter's register gained between two readings is what its intervals add up to, in pulses.
+
+    Only periods with every interval read are judged: with one missing, the difference says nothing.
+    """
+    rows = read_frame(db, _REGISTERS, [window.first_day, window.last_day, window.shards, window.shard])
+    finding = Finding()
+    for row in rows.iter_rows(named=True):
+        first = -(-row["before_at"].timestamp() // row["interval_s"])
+        last = row["at"].timestamp() // row["interval_s"]
+        if row["inner_count"] < last - first:
+            finding.add("periods_with_missing_intervals", 1)
+            continue
+        finding.judged += 1
+        gained = row["difference"] % REGISTER_MODULUS
+        edges = int(row["before_at"].timestamp() % row["interval_s"] > 0)
+        edges += int(row["at"].timestamp() % row["interval_s"] > 0)
+        is_too_much = row["edge_count"] == edges and gained > row["inner_pulses"] + row["edge_pulses"]
+        finding.add("register_pulses", gained)
+        finding.add("interval_pulses", row["inner_pulses"])
+        if gained < row["inner_pulses"] or is_too_much:
+            finding.broken[f"meter {row['serial']} until {row['at']:%Y-%m-%d %H:%M}"] = (
+                f"register gained {gained} pulses, intervals say {row['inner_pulses']} to "
+                f"{row['inner_pulses'] + row['edge_pulses']}"
+            )
+    return finding

@@ -1,0 +1,1 @@
+"""DLMS/COSEM meters: the load as objects (`meter`), one connection (`end`, `optical`), sockets (`server`)."""
