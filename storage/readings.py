@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,6 +229,56 @@ def read_reading_days(
     return frame.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()).sort(_KEY)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDay:
+    """The latest version of one meter channel and day; `pulses` None where missing."""
+
+    quantity_code: int
+    interval_s: int
+    pulses: list[int | None]
+
+
+def latest_days(
+    conn: psycopg.Connection[Any], keys: Sequence[tuple[int, int, dt.date]]
+) -> dict[tuple[int, int, dt.date], StoredDay]:
+    """What is stored of these (meter, channel, day), in the caller's transaction."""
+    if not keys:
+        return {}
+    rows = _latest(conn, sorted(set(keys)))
+    return {row.key: StoredDay(row.quantity_code, row.interval_s, _with_nulls(row)) for row in rows}
+
+
+def take_back(
+    conn: psycopg.Connection[Any],
+    taken: Mapping[tuple[int, int, dt.date], Mapping[int, tuple[int, int]]],
+    at: dt.datetime,
+) -> tuple[tuple[int, dt.date], ...]:
+    """Make slots missing again that a decision had filled; (meter, day) pairs that changed.
+
+    Args:
+        taken: by (meter, channel, day) and slot, the pulses and the session that the slot must still have.
+    """
+    if not taken:
+        return ()
+    lock_meters(conn, {key[0] for key in taken})
+    changed = []
+    for row in _latest(conn, sorted(taken)):
+        slots = [
+            slot
+            for slot, (pulses, session) in taken[row.key].items()
+            if slot < len(row.pulses)
+            and not row.missing[slot]
+            and (row.pulses[slot], row.sessions[slot]) == (pulses, session)
+        ]
+        if slots:
+            row.missing[slots] = True
+            row.pulses[slots] = row.sessions[slots] = 0
+            changed.append(row)
+    keys = {row.key for row in changed}
+    _write(conn, changed, keys, _sealed(conn, keys), at)
+    return tuple(sorted({(meter_id, day) for meter_id, _, day in keys}))
+
+
 def _wanted_meters(
     first_day: dt.date,
     last_day: dt.date,
@@ -288,7 +339,10 @@ def _spread_sources(starts: list[int], sessions: list[int], slots: int, key: lis
 
 
 def _stored(conn: psycopg.Connection[Any], offered: list[_Row]) -> list[_Row]:
-    keys = sorted({row.key for row in offered})
+    return _latest(conn, sorted({row.key for row in offered}))
+
+
+def _latest(conn: psycopg.Connection[Any], keys: Sequence[tuple[int, int, dt.date]]) -> list[_Row]:
     days = [key[2] for key in keys]
     cursor = conn.cursor(binary=True)
     # The bounds on day let TimescaleDB leave out chunks.

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from storage.database import Database
+from storage.migrations.run import newest_revision
 from tests.storage.factory import add_points, add_submission
 
 READ_ONLY = "SELECT count(*) FROM submission"
@@ -61,7 +62,7 @@ def test_migrating_without_the_right_to_create_roles(
         plain = Database(
             embedded_server.sibling(name).url.replace("postgres@", f"{name}@"), embedded_server.settings
         )
-        assert plain.migrate() == [f"{number:04}" for number in range(1, 11)]
+        assert plain.migrate() == [f"{number:04}" for number in range(1, int(newest_revision() or 0) + 1)]
         with plain.connect() as conn:
             assert conn.execute("SELECT count(*) FROM uc").fetchone() == (0,)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
