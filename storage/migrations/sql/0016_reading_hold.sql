@@ -40,7 +40,7 @@ BEGIN
     -- An open outage is closed by a later reading.
     GRANT UPDATE ON outage TO smf_collector;
 EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
-    RAISE NOTICE 'grants skipped: the login may not give them; run 0015_reading_hold.sql''s last part as an administrator';
+    RAISE NOTICE 'grants skipped: the login may not give them; run 0016_reading_hold.sql''s last part as an administrator';
 END $$;
 
 -- A failure whose return the meter has not recorded yet is open: nothing is known of its end.

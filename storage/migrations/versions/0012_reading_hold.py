@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from storage.migrations.run import run_sql
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    run_sql("0015_reading_hold.sql")
+    run_sql("0016_reading_hold.sql")
