@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from protocols.acquisition import Period, Statement
 from protocols.nbr14522.checks import CrossCheck
 
 
@@ -100,6 +102,45 @@ class ClockReading:
     round_trip_s: float
 
 
+class ClockDoubt(StrEnum):
+    """In what a meter disagrees with itself, or with its site, about the time."""
+
+    DEVIATION = "deviation"
+    """It states another distance to UTC than the site has."""
+    DAYLIGHT_SAVING = "daylight_saving"
+    """It is in summer time, and nothing tells whether its digits are."""
+    ROWS = "rows"
+    """Its rows and its clock state different distances to UTC, or only one of them summer time."""
+    INVALID = "invalid"
+    """It says itself that its clock is not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFacts:
+    """What the times of a session rest on, for the gate that judges clocks.
+
+    Attributes:
+        told: the meter's clock as it came, in words or octets.
+        deviation_min: minutes from the meter's time to UTC as it states them; None: not stated.
+        zone_deviation_min: the same, of the site.
+        row_deviations_min: those that its rows state, each once; None among them: not stated.
+        doubts: what makes the times doubtful whatever the drift is; empty: nothing.
+        likely_shift_s: what is to be added to the times of the readings for the most likely true time; None
+            where they are right, or nothing tells.
+    """
+
+    told: str
+    deviation_min: int | None = None
+    zone_deviation_min: int | None = None
+    is_daylight_saving: bool = False
+    is_invalid: bool = False
+    is_doubtful: bool = False
+    has_other_base: bool = False
+    row_deviations_min: tuple[int | None, ...] = ()
+    doubts: tuple[ClockDoubt, ...] = ()
+    likely_shift_s: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class MemorySum:
     """Pulses of all words of one complete memory answer, by channel from `first_channel` on.
@@ -137,6 +178,12 @@ class Decoded:
     sums: tuple[MemorySum, ...] = ()
     answered: frozenset[int] = frozenset()
     """Codes of the answers that came."""
+    clock_facts: ClockFacts | None = None
+    """Of a protocol whose clock states more than the time."""
+    statement: Statement | None = None
+    """What the session states about its readings; kept with it."""
+    got: tuple[Period, ...] | None = None
+    """Intervals of all rows that came, whatever became of their values; None: the decoder does not say."""
 
 
 READINGS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
