@@ -50,13 +50,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> dg.MaterializeResult[None]:
         now, month, profile = clock.now(), date.fromisoformat(context.partition_key), ccee.profile()
-        latest, known = partitions.latest_day(now), calendars.load_calendars()
+        as_of = clock.as_of()
+        latest, known = partitions.latest_day(as_of), calendars.load_calendars()
         frozen: tuple[int, int] | None = None
         with metering.open() as db:
-            if latest >= closing_of(profile, known, month).data:
+            # Freezing is for good: no month is frozen ahead of its time.
+            if min(latest, partitions.latest_day(now)) >= closing_of(profile, known, month).data:
                 frozen = close_month(db, month, profile, known, now=now)
             report = closing_report(
-                db, month, as_of=now, latest_day=latest, musd_default_kw=profile.musd.default_kw
+                db, month, as_of=as_of, latest_day=latest, musd_default_kw=profile.musd.default_kw
             )
             path, sha256 = store_certificate(report, db.data_dir / "closing")
             with db.connect() as conn:

@@ -88,7 +88,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         days = sorted({day for window in windows for day in window.days})
         with metering.open() as db:
             requests = request_missing(
-                db, days, clock.now(), f"dagster run {context.run.run_id}", Priority.ROUTINE
+                db, days, clock.as_of(), f"dagster run {context.run.run_id}", Priority.ROUTINE
             )
             reads = asyncio.run(
                 drain(db, requests, clock.now, deadline_s=db.settings.dagster.collect_deadline_s)

@@ -10,7 +10,7 @@ import dagster as dg
 from assets.metadata import OWNERS, Column, Metadata, fresh_by, lineage, sample, table
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
-from ccee.delivery import DeliverySummary, deliver_day
+from ccee.delivery import DeliverySummary, deliver_day, practice_only
 from vee.calendars import load_calendars
 
 GROUP = "delivery"
@@ -65,6 +65,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         days = sorted({day for window in partitions.windows(context.partition_keys) for day in window.days})
+        if clock.reference:
+            practice_only(ccee.address())
         with metering.open() as db:
             summary = deliver_day(
                 db,
@@ -73,6 +75,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 lambda agent_code: ccee.client(frozenset([agent_code])),
                 load_calendars(),
                 now=clock.now(),
+                as_of=clock.as_of(),
                 run_id=context.run.run_id,
             )
         yield dg.MaterializeResult(metadata=_metadata(summary))
@@ -83,7 +86,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
 def _delivered(summary: DeliverySummary) -> dg.AssetCheckResult:
     """What CCEE refused is a matter of data and waits; what it was not told is an error of the delivery."""
-    is_untold = bool(summary.problems or summary.blocked or summary.transient or summary.unknown)
+    is_untold = bool(
+        summary.problems or summary.blocked or summary.transient or summary.unknown or summary.after_deadline
+    )
     return dg.AssetCheckResult(
         check_name=DELIVERED,
         passed=not summary.needs_attention,

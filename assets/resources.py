@@ -44,12 +44,20 @@ class Metering(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic on
 
 
 class Clock(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic only over what it gives to ops
-    """The time that assets see. `at` (ISO 8601 with offset) stops it: for replays and tests."""
+    """The time that assets see.
+
+    `at` (ISO 8601 with offset) stops it, for tests. `reference` leaves it running, and is the moment as at
+    which is decided what is over, closed and due: for another month than the present one.
+    """
 
     at: str = ""
+    reference: str = ""
 
     def now(self) -> datetime:
         return datetime.fromisoformat(self.at) if self.at else datetime.now(UTC)
+
+    def as_of(self) -> datetime:
+        return datetime.fromisoformat(self.reference) if self.reference else self.now()
 
 
 class CceeAccess(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic only over what it gives to ops
@@ -66,6 +74,11 @@ class CceeAccess(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic 
 
     def profile(self) -> Profile:
         return load_profile(self.settings().profile_path or DEFAULT_PROFILE)
+
+    def address(self) -> str:
+        """Where a delivery goes."""
+        settings = self.settings()
+        return self.profile().environment(settings.environment, settings.base_url or "").base_url
 
     def client(self, agent_codes: frozenset[int]) -> CceeClient:
         """A client for these agents; use it as an async context manager.

@@ -107,7 +107,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def series_layers(
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock
     ) -> Iterator[dg.MaterializeResult[None]]:
-        as_of = clock.now()
+        as_of = clock.as_of()
         with metering.open() as db:
             summaries = [
                 derive(

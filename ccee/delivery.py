@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import polars as pl
 import psycopg
@@ -84,10 +86,19 @@ class DeliverySummary:
 
     @property
     def needs_attention(self) -> bool:
-        return bool(self.rejected or self.transient or self.unknown or self.blocked or self.problems)
+        return bool(
+            self.rejected
+            or self.transient
+            or self.unknown
+            or self.after_deadline
+            or self.blocked
+            or self.problems
+        )
 
     def sentence(self) -> str:
         """One line for a person."""
+        if self.after_deadline and not self.sent and not self.dry_run:
+            return f"nothing sent: {self.after_deadline} UC-days are due, but their month is closed"
         if not self.sent and not self.dry_run and not self.problems:
             return f"nothing to send: {self.unchanged} UC-days are delivered already, nothing was sent twice"
         if self.dry_run:
@@ -101,6 +112,7 @@ class DeliverySummary:
                 ("transient", "to try again"),
                 ("unknown", "with unknown outcome"),
                 ("unchanged", "delivered before"),
+                ("after_deadline", "due in a closed month"),
             )
             if getattr(self, name)
         ]
@@ -127,17 +139,43 @@ def deliver_day(
     run_id: str,
     progress: Progress | None = None,
     dry_run_dir: Path | None = None,
+    as_of: datetime | None = None,
 ) -> DeliverySummary:
     """Deliver what is due of these days. Sent again, nothing goes twice.
 
     Args:
         make_client: called once per agent with something to send; a Fault it raises stops that agent only.
-        now: aware; decides deadlines and order.
+        now: aware; when versions are sealed.
+        as_of: aware; decides deadlines and order, default `now`. See `practice_only`.
         progress: called with (agent and stage, done, total).
-        dry_run_dir: write the bodies there instead, touching neither ledger nor network.
+        dry_run_dir: write the bodies there instead, touching neither ledger nor network, whatever the
+            deadlines say.
     """
-    run = _Run(db, profile, make_client, calendars, now, run_id, progress)
-    return asyncio.run(run.deliver(in_order(days, profile, calendars, now), dry_run_dir))
+    reference = as_of or now
+    run = _Run(db, profile, make_client, calendars, now, reference, run_id, progress)
+    return asyncio.run(run.deliver(in_order(days, profile, calendars, reference), dry_run_dir))
+
+
+def practice_only(base_url: str) -> None:
+    """Deliveries as at another moment are for practice and replays: CCEE has one clock.
+
+    Args: base_url: where the delivery would go.
+    Raises: OperatorFault: it is not this machine's.
+    """
+    host = urlsplit(base_url).hostname or ""
+    if host != "localhost" and not _is_loopback(host):
+        raise OperatorFault(
+            "a delivery as at another moment goes to the stand-in only",
+            where=f"--as-of, {host or base_url}",
+            remedy="start `smf ccee standin` and name its address in SMF_CCEE_BASE_URL, or leave --as-of out",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def in_order(days: Sequence[date], profile: Profile, calendars: Calendars, now: datetime) -> list[date]:
@@ -162,6 +200,7 @@ class _Run:
         make_client: ClientFactory,
         calendars: Calendars,
         now: datetime,
+        as_of: datetime,
         run_id: str,
         progress: Progress | None,
     ) -> None:
@@ -170,6 +209,7 @@ class _Run:
         self._make_client = make_client
         self._calendars = calendars
         self._now = now
+        self._as_of = as_of
         self._run_id = run_id
         self._progress = progress or (lambda stage, done, total: None)
         self._summary = DeliverySummary()
@@ -184,7 +224,7 @@ class _Run:
             rows = ledger.survey(self._db, self._profile, day)
             self._count_quiet(rows)
             due = rows.filter(pl.col("verdict").is_in(_DUE))
-            if due.height and self._is_closed(day):
+            if due.height and dry_run_dir is None and self._is_closed(day):
                 self._summary.after_deadline += due.height
                 due = due.clear()
             held = rows.filter((pl.col("verdict") == Verdict.HELD) & pl.col("rejected_hours").is_not_null())
@@ -220,7 +260,7 @@ class _Run:
             )
 
     def _is_closed(self, day: date) -> bool:
-        today = self._now.astimezone(parse_zone(self._profile.send.offset)).date()
+        today = self._as_of.astimezone(parse_zone(self._profile.send.offset)).date()
         closing = closing_of(self._profile, self._calendars, day).data
         return today > closing and not self._profile.deadline.send_after_deadline
 

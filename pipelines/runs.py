@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from io import StringIO
 from typing import Any
 
@@ -20,6 +20,7 @@ import dagster as dg
 import psutil
 
 from assets.partitions import Partitions
+from assets.resources import Clock
 from pipelines.definitions import build_defs
 from pipelines.instance import open_instance
 from pipelines.jobs import CLOSING, DAILY, HISTORY
@@ -97,12 +98,28 @@ class RunOutcome:
 Follow = Callable[[StepState], None]
 
 
+def as_at(moment: datetime | None) -> dg.Definitions:
+    """The definitions, deciding what is over, closed and due as at `moment` (aware); None: now."""
+    if moment is None:
+        return build_defs()
+    return build_defs(resources={"clock": Clock(reference=moment.isoformat())})
+
+
 def run_daily(
-    db: Database, day: date, shard: int, follow: Follow, defs: dg.Definitions | None = None
+    db: Database,
+    day: date,
+    shard: int,
+    follow: Follow,
+    defs: dg.Definitions | None = None,
+    *,
+    last_day: date | None = None,
 ) -> RunOutcome:
-    """Run the daily job for one day of one shard."""
+    """Run the daily job for one shard, of one day or of all days to `last_day` in one run."""
     partitions = Partitions.of(db.settings)
-    return _run(db, DAILY, partitions.key(day, shard), {}, follow, defs)
+    if last_day is None or last_day == day:
+        return _run(db, DAILY, partitions.key(day, shard), {}, follow, defs)
+    tags = {RANGE_START: partitions.key(day, shard), RANGE_END: partitions.key(last_day, shard)}
+    return _run(db, DAILY, None, tags, follow, defs)
 
 
 def run_closing(db: Database, month: date, follow: Follow, defs: dg.Definitions | None = None) -> RunOutcome:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,13 +23,23 @@ from rich.table import Table
 from ccee import ledger
 from ccee.client import open_client
 from ccee.counting import month_view
-from ccee.delivery import DeliverySummary, deliver_day
+from ccee.delivery import DeliverySummary, deliver_day, practice_only
 from ccee.profile import DEFAULT_PROFILE, Profile, load_profile, unverified_settings
 from ccee.standin.register import units_from_file, units_from_registry
 from ccee.standin.rules import StandIn, Unit
 from ccee.standin.server import serve, utc_now
 from faults import OperatorFault, RetryFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
+from pipelines.cli.period import (
+    AsOfOption,
+    DaysOption,
+    FromOption,
+    MonthOption,
+    ToOption,
+    chosen_days,
+    parse_day,
+    parse_moment,
+)
 from storage.bulk import read_frame
 from storage.database import Database
 from storage.settings import Settings
@@ -42,13 +52,6 @@ app = typer.Typer(
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 DayOption = Annotated[str, typer.Option("--day", help="Civil day, YYYY-MM-DD.", metavar="DAY")]
 UcArgument = Annotated[str, typer.Argument(help="Consumer unit code.", metavar="UC")]
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise OperatorFault(f"{text!r} is not a day", where="day", remedy="write YYYY-MM-DD") from error
 
 
 def _profile(settings: Settings) -> Profile:
@@ -74,17 +77,28 @@ def standin(
         str,
         typer.Option(envvar="SMF_CCEE_CLIENT_SECRET", help="Client secret that it takes from each agent."),
     ] = "standin",
+    as_of: Annotated[
+        str,
+        typer.Option(
+            "--as-of",
+            help="Begin at this moment (market time where it has no offset) and go on from there; "
+            "default now. For months that are closed today.",
+            metavar="MOMENT",
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Serve CCEE's side until interrupted."""
     with faults_to_exit(as_json):
+        began_at = parse_moment(as_of, Settings.load())
+        ahead = began_at - utc_now() if began_at else timedelta(0)
         if units is not None:
             profile, register = _profile(Settings.load()), units_from_file(units)
         else:
             with _database() as (db, found):
                 profile, register = found, units_from_registry(db)
         agents = {unit.agent: secret for unit in register}
-        operator = StandIn(profile, load_calendars(), agents, register, utc_now, state)
+        operator = StandIn(profile, load_calendars(), agents, register, lambda: utc_now() + ahead, state)
         asyncio.run(_serve_until_interrupted(operator, register, port, as_json))
 
 
@@ -116,7 +130,7 @@ def body(
 ) -> None:
     """The exact JSON that was sent, byte for byte, checked against the ledger's SHA-256."""
     with faults_to_exit(as_json), _database() as (db, profile):
-        item = ledger.find(db, uc, _day(day), version)
+        item = ledger.find(db, uc, parse_day(day, "DAY"), version)
         content = ledger.body_of(db, profile, item)
         if as_json:
             emit_json(
@@ -138,17 +152,30 @@ def body(
 
 @app.command()
 def deliver(
-    day: Annotated[
-        list[str], typer.Option("--day", help="Civil day, YYYY-MM-DD; may be repeated.", metavar="DAY")
-    ],
+    day: DaysOption = [],  # noqa: B006 - typer makes a list of its own for each call
+    first: FromOption = "",
+    last: ToOption = "",
+    month: MonthOption = "",
+    as_of: AsOfOption = "",
     dry_run: Annotated[
-        Path | None, typer.Option("--dry-run", help="Write the bodies to this folder instead; send nothing.")
+        Path | None,
+        typer.Option(
+            "--dry-run",
+            help="Write the bodies to this folder instead, whatever the deadlines say; send nothing.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send what is due of one or more days. Run again, it sends nothing twice."""
+    """Send what is due of one day, several, or a month. Run again, it sends nothing twice."""
     with faults_to_exit(as_json), _database() as (db, profile):
-        days = [_day(text) for text in day]
+        days, moment = chosen_days(day, first, last, month), parse_moment(as_of, db.settings)
+        if not days:
+            raise OperatorFault(
+                "no days are named", where="--day", remedy="give --day, --from and --to, or --month"
+            )
+        if moment is not None:
+            settings = db.settings.ccee
+            practice_only(profile.environment(settings.environment, settings.base_url or "").base_url)
         with Progress(console=console, transient=True, disable=as_json) as shown:
             task = shown.add_task("delivering", total=None)
             summary = deliver_day(
@@ -163,6 +190,7 @@ def deliver(
                     task, description=stage, completed=done, total=total
                 ),
                 dry_run_dir=dry_run,
+                as_of=moment,
             )
         _show(summary, as_json)
     if summary.needs_attention:
@@ -212,7 +240,7 @@ WHERE s.day = $1 ORDER BY u.code, s.version
 def ledger_command(day: DayOption, as_json: JsonOption = False) -> None:
     """What CCEE was told of a day, and what it answered."""
     with faults_to_exit(as_json), _database() as (db, _):
-        rows: list[dict[str, Any]] = read_frame(db, _LEDGER, [_day(day)]).to_dicts()
+        rows: list[dict[str, Any]] = read_frame(db, _LEDGER, [parse_day(day)]).to_dicts()
         if as_json:
             emit_json({"day": day, "submissions": rows})
             return

@@ -31,6 +31,7 @@ from collector.worklist import find_meter
 from faults import Actor, OperatorFault
 from faults.market_time import to_local
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit, login_name
+from pipelines.cli.period import parse_day
 from storage import queue
 from storage.database import Database
 from storage.settings import Settings
@@ -158,7 +159,7 @@ def read(
     with faults_to_exit(as_json), Database.open() as db:
         _log_to_stderr(logging.WARNING)
         name = _sequence(sequence)
-        days = [_day(text) for text in day or ()] or [_yesterday(db.settings)]
+        days = [parse_day(text) for text in day or ()] or [_yesterday(db.settings)]
         with db.connect() as conn:
             meter_id = find_meter(conn, meter)
             number = queue.enqueue(
@@ -190,13 +191,6 @@ def _sequence(text: str) -> SequenceName:
         raise OperatorFault(
             f"no sequence {text!r}", where="--sequence", remedy=f"use one of: {names}"
         ) from error
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise OperatorFault(f"{text!r} is no day", where="--day", remedy="write YYYY-MM-DD") from error
 
 
 def _yesterday(settings: Settings) -> date:

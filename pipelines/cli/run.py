@@ -18,6 +18,7 @@ from rich.table import Table
 
 from faults import Actor, OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
+from pipelines.cli.period import AsOfOption, FromOption, MonthOption, ToOption, chosen_days, parse_moment
 from storage.database import Database
 from storage.settings import Settings
 from vee.calendars import parse_month
@@ -39,31 +40,42 @@ _COLUMNS = ("dagster/partition_row_count", "dagster/row_count", "energy_kwh", "c
 @app.command()
 def daily(
     day: Annotated[str, typer.Option(help="Day, YYYY-MM-DD; default the last that is over.")] = "",
+    first: FromOption = "",
+    last: ToOption = "",
+    month: MonthOption = "",
+    as_of: AsOfOption = "",
     shard: Shard = 0,
     as_json: Json = False,
 ) -> None:
-    """Collect what is missing of a day, derive, deliver, and make the reports."""
+    """Collect what is missing of one day or several, derive, deliver, and make the reports."""
     with faults_to_exit(as_json), _database() as db:
         from pipelines import runs
 
-        partitions, latest = _calendar(db)
-        wanted = _checked(partitions, _day(day, "--day") if day else latest, latest, shard)
-        with _progress(f"{wanted}", quiet=as_json) as follow:
-            outcome = runs.run_daily(db, wanted, shard, follow)
+        moment = parse_moment(as_of, db.settings)
+        partitions, latest = _calendar(db, moment)
+        days = chosen_days([day] if day else [], first, last, month) or [latest]
+        if month:  # of a month that runs, the days that are over
+            days = [wanted for wanted in days if partitions.first_day <= wanted <= latest] or days
+        for wanted in days:
+            _checked(partitions, wanted, latest, shard)
+        name = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        with _progress(name, quiet=as_json) as follow:
+            outcome = runs.run_daily(db, days[0], shard, follow, runs.as_at(moment), last_day=days[-1])
     _finish(outcome, as_json)
 
 
 @app.command()
 def closing(
     month: Annotated[str, typer.Option(help="Month, YYYY-MM.")],
+    as_of: AsOfOption = "",
     as_json: Json = False,
 ) -> None:
     """List what a month still lacks and why, its MUSD conflicts and deadlines; store the certificate."""
     with faults_to_exit(as_json), _database() as db:
         from pipelines import runs
 
-        first = parse_month(month)
-        partitions, latest = _calendar(db)
+        first, moment = parse_month(month), parse_moment(as_of, db.settings)
+        partitions, latest = _calendar(db, moment)
         if not partitions.first_day.replace(day=1) <= first <= latest.replace(day=1):
             raise OperatorFault(
                 f"{month} has no partition",
@@ -71,14 +83,16 @@ def closing(
                 remedy=f"from {partitions.first_day:%Y-%m} ([dagster] first_day) to {latest:%Y-%m}",
             )
         with _progress(month, quiet=as_json) as follow:
-            outcome = runs.run_closing(db, first, follow)
+            outcome = runs.run_closing(db, first, follow, runs.as_at(moment))
     _finish(outcome, as_json)
 
 
 @app.command()
 def history(
-    first: Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD.")],
-    last: Annotated[str, typer.Option("--to", help="Last day, YYYY-MM-DD.")],
+    first: FromOption = "",
+    last: ToOption = "",
+    month: MonthOption = "",
+    as_of: AsOfOption = "",
     shard: Shard = 0,
     as_json: Json = False,
 ) -> None:
@@ -86,15 +100,14 @@ def history(
     with faults_to_exit(as_json), _database() as db:
         from pipelines import runs
 
-        partitions, latest = _calendar(db)
-        begin = _checked(partitions, _day(first, "--from"), latest, shard)
-        end = _checked(partitions, _day(last, "--to"), latest, shard)
-        if end < begin:
-            raise OperatorFault(
-                f"{last} is before {first}", where="--to", remedy="give the earlier day first"
-            )
+        moment = parse_moment(as_of, db.settings)
+        partitions, latest = _calendar(db, moment)
+        days = chosen_days([], first, last, month)
+        if not days:
+            raise OperatorFault("no days are named", where="--from, --to", remedy="give both, or a --month")
+        begin, end = (_checked(partitions, day, latest, shard) for day in (days[0], days[-1]))
         with _progress(f"{begin} to {end}", quiet=as_json) as follow:
-            outcome = runs.run_history(db, begin, end, shard, follow)
+            outcome = runs.run_history(db, begin, end, shard, follow, runs.as_at(moment))
     _finish(outcome, as_json)
 
 
@@ -124,19 +137,12 @@ def _database() -> Iterator[Database]:
         yield db
 
 
-def _calendar(db: Database) -> tuple[Partitions, date]:
-    """The partitions, and the last day that is over."""
+def _calendar(db: Database, moment: datetime | None) -> tuple[Partitions, date]:
+    """The partitions, and the last day that is over at `moment`, default now."""
     from assets.partitions import Partitions
 
     partitions = Partitions.of(db.settings)
-    return partitions, partitions.latest_day(datetime.now(UTC))
-
-
-def _day(text: str, option: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise OperatorFault(f"{text!r} is not a day", where=option, remedy="write YYYY-MM-DD") from error
+    return partitions, partitions.latest_day(moment or datetime.now(UTC))
 
 
 def _checked(partitions: Partitions, day: date, latest: date, shard: int) -> date:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
@@ -47,7 +47,7 @@ def smf(embedded_db, tmp_path):
         env["SMF_CCEE_BASE_URL"] = json.loads(text)["base_url"]
         return server
 
-    run.serve = serve
+    run.serve, run.env = serve, env
     return run
 
 
@@ -92,3 +92,46 @@ def test_errors_name_place_and_remedy(smf):
     assert "YYYY-MM-DD" in smf("deliver", "--day", "soon", expect=11)
     assert json.loads(smf("body", "77", "2026-11-20", "--json", expect=11))["error"]["actor"] == "operator"
     assert "send.path" in smf("profile")
+
+
+@pytest.mark.req("TR-2d", "TR-2g")
+def test_a_month_of_last_year_is_practised_with_the_stand_in(embedded_db, smf, tmp_path):
+    ids = register(embedded_db)
+    days = [date(2025, 3, 30), date(2025, 3, 31)]
+    for day in days:
+        derive(embedded_db, ids[UCS[0]], day=day)
+    server = smf.serve("--as-of", "2025-04-01T06:00")
+    try:
+        # A closed month: the bodies can be looked at, nothing leaves, and that is no success.
+        assert "2 bodies written" in smf("deliver", "--month", "2025-03", "--dry-run", "bodies")
+        refused = smf("deliver", "--month", "2025-03", expect=1)
+        assert "2 UC-days are due, but their month is closed" in refused
+        span = ("--from", str(days[0]), "--to", str(days[1]))
+        assert "2 UC-days sent, 2 accepted" in smf("deliver", *span, "--as-of", "2025-04-01T06:00")
+        assert "nothing was sent twice" in smf("deliver", *span, "--as-of", "2025-04-02T06:00-03:00")
+        assert json.loads(smf("month", UCS[0], "2025-03", "--json"))["ours"]["diasRecebidos"] == 2
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        ([], "--day"),
+        (["--from", "2025-03-01"], "--to"),
+        (["--from", "2025-03-02", "--to", "2025-03-01"], "--to"),
+        (["--day", "2025-03-01", "--month", "2025-03"], "--day, --from and --to, --month"),
+        (["--day", "2025-03-01", "--as-of", "yesterday"], "--as-of"),
+    ],
+)
+def test_days_that_are_named_badly_are_refused(smf, words, where):
+    error = json.loads(smf("deliver", *words, "--json", expect=11))["error"]
+    assert (error["where"], bool(error["remedy"])) == (where, True)
+
+
+def test_a_delivery_as_at_another_moment_stays_on_this_machine(smf):
+    words = ("deliver", "--month", "2025-03", "--as-of", "2025-04-01", "--json")
+    smf.env["SMF_CCEE_BASE_URL"] = "https://api.example.com"
+    error = json.loads(smf(*words, expect=11))["error"]
+    assert (error["where"], "stand-in only" in error["message"]) == ("--as-of, api.example.com", True)

@@ -316,3 +316,16 @@ def test_a_zombie_is_dead_and_a_corrected_clock_kills_nobody(embedded_db: Databa
         os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
         assert set(end_dead_runs(instance)) == {runs[0].run_id, runs[2].run_id}
     killed.communicate()
+
+
+@pytest.mark.req("TR-2a", "TR-2g")
+def test_several_days_are_one_run(db: Database, points: list[Point], defs: dg.Definitions) -> None:
+    before = DAY - dt.timedelta(days=1)
+    put_readings(db, [(points[0].meter_id, before, curve(5))])
+
+    outcome = run_daily(db, before, 0, lambda step: None, defs, last_day=DAY)
+
+    assert outcome.is_success, outcome.failures
+    metadata = {asset.asset: asset.metadata for asset in outcome.assets}
+    assert metadata["ccee_submissions"]["accepted"] == 4
+    assert metadata["series_ccee"]["outcomes"]["ready"] == 4
