@@ -40,7 +40,7 @@ from simulator.nbr14522.server import TcpMeterServer
 from simulator.wires.faultplan import FaultPlan
 from storage.database import Database
 from storage.registry import load_registry
-from storage.registry_format import BY_NAME
+from storage.registry.sheets import BY_NAME
 from vee.calendars import load_calendars
 
 RECORDING = Path(__file__).parents[2] / "shared" / "data" / "pulses_5min_2016-09-28_2016-10-28.csv"

@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from collector.streams.profiles import STREAM_PROFILES
+from exchange.registry_rules import RULES
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit, login_name
-from protocols.dlms.models import models
-from protocols.nbr14522.profiles import PROFILES
-from storage import registry_files
 from storage.database import Database
-from storage.registry import ImportResult, RegistryFault, Rules, export_registry, load_registry
-from storage.registry_files import Issue
+from storage.registry import ImportResult, RegistryFault, export_registry, load_registry
+from storage.registry import files as registry_files
+from storage.registry.files import Issue
 from storage.settings import Settings
-from vee.estimation import STRATEGIES
-from vee.validation import has_valid_check_digits
 
 app = typer.Typer(help="Load and write back the registry (CSV, XLSX).", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
 
-_NATIONAL_DIGITS = 15
 _SHOWN_ISSUES = 50
-
-
-def _doubt_of_code(code: str) -> str | None:
-    if len(code) != _NATIONAL_DIGITS:
-        return f"{code!r} does not have the 15 digits of the national code"
-    return None if has_valid_check_digits(code) else f"the check digits of {code!r} do not fit"
-
-
-class _Profiles(Collection[str]):
-    """Names of all protocols' profiles, looked up when asked: catalogues are loaded after this module."""
-
-    def __contains__(self, name: object) -> bool:
-        return name in PROFILES or name in models() or name in STREAM_PROFILES
-
-    def __iter__(self) -> Iterator[str]:
-        return chain(PROFILES, models(), STREAM_PROFILES)
-
-    def __len__(self) -> int:
-        return len(PROFILES) + len(models()) + len(STREAM_PROFILES)
-
-
-RULES = Rules(
-    known={"estimation.strategy": STRATEGIES, "meter_models.profile": _Profiles()},
-    doubtful={"ucs.code": _doubt_of_code},
-)
 
 
 @app.command("import")

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from simulator.fleets.demo import DemoMeter, DemoPoint
-from storage.registry_format import BY_NAME
+from storage.registry.sheets import BY_NAME
 
 _Row = Mapping[str, object]
 

@@ -12,9 +12,10 @@ import pytest
 import xlsxwriter
 
 from faults import OperatorFault
-from storage import audit, registry, registry_files
+from storage import audit, registry
 from storage.database import Database
 from storage.registry import RegistryFault, Rules, export_registry, load_registry, snapshot
+from storage.registry import files as registry_files
 from tests.storage.factory import DAY
 
 SHEETS: dict[str, list[list[str]]] = {

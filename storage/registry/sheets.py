@@ -2,45 +2,15 @@
 
 One sheet is one workbook sheet, or one CSV file of the same name. Everything is named by its own code,
 never by our numbers. Dated facts have `valid_from` (empty: since ever) and `valid_to` (the first moment it
-holds no more; empty: open). Canonical text, in which file and database are compared, is what `parse`
+holds no more; empty: open). Canonical text, in which file and database are compared, is what `cells.parse`
 returns.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column: how its text is read.
-
-    Attributes:
-        kind: text, integer, interval, decimal, boolean, date, time, choice or codes.
-        required: an empty cell is an error.
-        default: of an empty or left-out cell.
-        choices: of kind choice.
-        minimum, above, below: bounds of numbers (at least, more than, less than).
-        refers: (sheet, column) whose codes it must be one of.
-        pattern: of a text.
-        help_line: for the template and for the remedy of an error.
-    """
-
-    name: str
-    help_line: str
-    kind: str = "text"
-    required: bool = False
-    default: str | None = None
-    choices: tuple[str, ...] = ()
-    minimum: int | None = None
-    above: int | None = None
-    below: int | None = None
-    refers: tuple[str, str] | None = None
-    pattern: str = ""
+from storage.registry.cells import Column
 
 
 @dataclass(frozen=True)
@@ -77,7 +47,7 @@ class Sheet:
 
 _DATES = (
     Column("valid_from", "first day it holds; empty: since ever", "date"),
-    Column("valid_to", "first day it holds no more; empty: open", "date"),
+    Column("valid_to", "first day it holds no more; empty: open", "date", is_end=True),
 )
 _FROM_TO = "lower({0}.valid)::text, upper({0}.valid)::text"
 _RANGE = "daterange(p.valid_from::date, p.valid_to::date)"
@@ -182,7 +152,9 @@ SHEETS: tuple[Sheet, ...] = (
         table="uc",
         help_line="Consumer units",
         columns=(
-            Column("code", "code with leading zeros, digits only", required=True, pattern=r"\d{1,15}"),
+            Column(
+                "code", "code with leading zeros, digits only", required=True, pattern=r"\d{1,15}", digits=15
+            ),
             Column("name", "name", required=True),
             Column(
                 "agent_code", "CCEE's code of its agent", "integer", required=True, refers=("agents", "code")
@@ -276,7 +248,9 @@ SHEETS: tuple[Sheet, ...] = (
         "Losses between meter and supply point",
         (
             Column("kind", "which loss", "choice", True, None, ("transformation", "line")),
-            Column("percent", "percent, exact", "decimal", required=True, minimum=0, below=100),
+            Column(
+                "percent", "percent, exact", "decimal", required=True, minimum=0, below=100, is_percent=True
+            ),
             Column(
                 "compensated_at", "who applies it", "choice", False, "platform", ("platform", "meter", "none")
             ),
@@ -313,7 +287,7 @@ SHEETS: tuple[Sheet, ...] = (
         table="meter",
         help_line="Meters",
         columns=(
-            Column("serial", "serial as the meter says it, 8 digits for NBR 14522", required=True),
+            Column("serial", "serial as the meter says it, 8 digits for NBR 14522", required=True, digits=8),
             Column("model_code", "its model", required=True, refers=("meter_models", "code")),
         ),
         key=("serial",),
@@ -363,7 +337,7 @@ SHEETS: tuple[Sheet, ...] = (
                 "interval_s", "interval of its memory, s; divides a day", "interval", default="300", minimum=1
             ),
             Column("valid_from", "moment of installation, market time; empty: since ever", "time"),
-            Column("valid_to", "moment of removal, market time; empty: open", "time"),
+            Column("valid_to", "moment of removal, market time; empty: open", "time", is_end=True),
         ),
         key=("meter_serial", "valid_from"),
         owner=("meter_serial",),
@@ -389,119 +363,3 @@ SHEETS: tuple[Sheet, ...] = (
     ),
 )
 BY_NAME = {sheet.name: sheet for sheet in SHEETS}
-
-
-def parse(column: Column, text: str, zone: dt.tzinfo) -> str:
-    """Canonical text of a cell.
-
-    Numbers may have a decimal comma; dates are 2026-11-20 or 20/11/2026 (day first); times are a date, with
-    hours or not, in market time unless they name an offset.
-
-    Raises:
-        ValueError: what is wrong, in words.
-    """
-    value = _READERS[column.kind](text, column, zone)
-    if column.pattern and not re.fullmatch(column.pattern, value):
-        raise ValueError(f"{text!r} does not have the form needed")
-    return value
-
-
-def _bounded(number: Decimal, column: Column) -> None:
-    if column.minimum is not None and number < column.minimum:
-        raise ValueError(f"{number} is less than {column.minimum}")
-    if column.above is not None and number <= column.above:
-        raise ValueError(f"{number} must be more than {column.above}")
-    if column.below is not None and number >= column.below:
-        raise ValueError(f"{number} must be less than {column.below}")
-
-
-def _number(text: str, column: Column) -> Decimal:
-    plain = text.replace(",", ".") if re.fullmatch(r"-?\d+,\d+", text) else text
-    try:
-        number = Decimal(plain)
-    except InvalidOperation:
-        raise ValueError(f"{text!r} is not a number") from None
-    if not number.is_finite():
-        raise ValueError(f"{text!r} is not a number")
-    _bounded(number, column)
-    return number
-
-
-def _decimal(text: str, column: Column, _: dt.tzinfo) -> str:
-    number = _number(text, column)
-    return f"{number.normalize():f}" if number else "0"
-
-
-def _integer(text: str, column: Column, _: dt.tzinfo) -> str:
-    number = _number(text, column)
-    if number != number.to_integral_value():
-        raise ValueError(f"{text!r} is not a whole number")
-    if number.copy_abs() >= 2**63:
-        raise ValueError(f"{text!r} is too large")
-    return str(int(number))
-
-
-def _interval(text: str, column: Column, zone: dt.tzinfo) -> str:
-    seconds = _integer(text, column, zone)
-    if 86_400 % int(seconds):
-        raise ValueError(f"{seconds} s do not divide a day")
-    return seconds
-
-
-def _boolean(text: str, _: Column, __: dt.tzinfo) -> str:
-    known = {"true": "true", "1": "true", "yes": "true", "sim": "true"}
-    known |= {"false": "false", "0": "false", "no": "false", "não": "false", "nao": "false"}
-    if text.lower() not in known:
-        raise ValueError(f"{text!r} is not true or false")
-    return known[text.lower()]
-
-
-def _choice(text: str, column: Column, _: dt.tzinfo) -> str:
-    if text not in column.choices:
-        raise ValueError(f"{text!r} is not one of {', '.join(column.choices)}")
-    return text
-
-
-def _codes(text: str, _: Column, __: dt.tzinfo) -> str:
-    return " ".join(re.split(r"[\s;,]+", text))
-
-
-def _moment(text: str) -> dt.datetime:
-    if found := re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})(.*)", text):
-        text = f"{found[3]}-{found[2]:0>2}-{found[1]:0>2}{found[4]}"
-    return dt.datetime.fromisoformat(text)
-
-
-def _date(text: str, _: Column, __: dt.tzinfo) -> str:
-    try:
-        moment = _moment(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a date (2026-11-20 or 20/11/2026)") from None
-    # A workbook's dates come with hours.
-    if moment.time() != dt.time():
-        raise ValueError(f"{text!r} is a time, not a date")
-    return moment.date().isoformat()
-
-
-def _time(text: str, _: Column, zone: dt.tzinfo) -> str:
-    try:
-        moment = _moment(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time (2026-11-20 or 2026-11-20 14:35)") from None
-    if moment.microsecond:
-        raise ValueError(f"{text!r} has a fraction of a second")
-    known = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-    return known.astimezone(dt.UTC).isoformat(timespec="seconds")
-
-
-_READERS: dict[str, Callable[[str, Column, dt.tzinfo], str]] = {
-    "text": lambda text, _, __: text,
-    "integer": _integer,
-    "decimal": _decimal,
-    "interval": _interval,
-    "boolean": _boolean,
-    "choice": _choice,
-    "codes": _codes,
-    "date": _date,
-    "time": _time,
-}

@@ -1,4 +1,4 @@
-"""The registry: loaded from files and written back, and as the derivation sees it on given days.
+"""The registry: loaded from files and written back.
 
 A file says all about what it names: an entity gets the values of its row, and a timeline (a UC's MUSD, a
 point's losses, a meter's installations) becomes exactly the rows that the file has for it. What the file
@@ -19,10 +19,12 @@ from psycopg import sql
 
 from faults import OperatorFault
 from storage import audit
-from storage.bulk import array_literal, copy_frame, one_of, read_frame
+from storage.bulk import copy_frame
 from storage.database import Database
-from storage.registry_files import Issue, RawSheet, Row, read, write
-from storage.registry_format import BY_NAME, SHEETS, Column, Sheet, parse
+from storage.registry.cells import Cell, Column, Doubt, Reading, decimal_mark, parse, written_decimals
+from storage.registry.codes import KnownCodes
+from storage.registry.files import Issue, RawSheet, Row, read, write
+from storage.registry.sheets import BY_NAME, SHEETS, Sheet
 
 _LOCK = 0x534D04
 _OPEN = "9999"
@@ -34,11 +36,15 @@ class Rules:
 
     Attributes:
         known: allowed values by "sheet.column" (estimation.strategy, meter_models.profile).
+        wrong: by "sheet.column", what cannot be: text of the error, or None.
         doubtful: by "sheet.column", what gives rise to a warning: text of the warning, or None.
+        completed: by "sheet.column", the code that a number without its leading zeros stands for, or None.
     """
 
     known: Mapping[str, Collection[str]] = field(default_factory=dict)
+    wrong: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
     doubtful: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
+    completed: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
 
 
 class RegistryFault(OperatorFault):
@@ -77,31 +83,10 @@ class ImportResult:
         return any(sheet.added or sheet.changed or sheet.removed for sheet in self.sheets)
 
 
-@dataclass(frozen=True)
-class RegistrySnapshot:
-    """The registry as the derivation needs it, for a shard and a span of days.
-
-    Attributes:
-        uc_days: uc_id, day, uc_code, agent_id, agent_code (Int64), status, musd_kw (Decimal),
-        musd_confirmed_on,
-            strategy, tariff_subgroup, contracted_demand_kw; one row per UC and day, null where the registry
-            is silent.
-        installations: uc_id, meter_id, meter_serial, profile, role, valid_from, valid_to (UTC, null = open),
-            active_channel, pulse_energy_num, pulse_energy_den, tp_ratio, tc_ratio (exact, as text),
-            constant_includes_ratios, element_count, interval_s.
-        losses: uc_id, kind, valid_from, valid_to (Date, null = open), percent (exact, as text),
-        compensated_at.
-    """
-
-    uc_days: pl.DataFrame
-    installations: pl.DataFrame
-    losses: pl.DataFrame
-
-
 def load_registry(
     db: Database, path: Path, *, actor: str = "smf", rules: Rules | None = None, dry_run: bool = False
 ) -> ImportResult:
-    """Load a registry file (see `registry_files.read`) in one transaction; the differences go to the audit.
+    """Load a registry file (see `files.read`) in one transaction; the differences go to the audit.
 
     Args:
         actor: who answers for it.
@@ -110,13 +95,14 @@ def load_registry(
         RegistryFault: all errors found, by sheet, row and column; nothing was loaded.
     """
     raws, issues = read(path)
-    zone = db.settings.market.tzinfo
-    parsed: dict[str, _Parsed] = {}
-    for raw in raws:
-        parsed.setdefault(raw.sheet.name, _Parsed(raw.sheet)).add(raw, zone, rules or Rules(), issues)
+    rules = rules or Rules()
     with db.connect() as conn:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         stored = {sheet.name: _stored(conn, sheet) for sheet in SHEETS}
+        codes = KnownCodes(stored, raws, rules.completed)
+        parsed: dict[str, _Parsed] = {}
+        for raw, reading in zip(raws, _readings(raws, db.settings.market.tzinfo), strict=True):
+            parsed.setdefault(raw.sheet.name, _Parsed(raw.sheet)).add(raw, reading, rules, codes, issues)
         for table in parsed.values():
             table.check_references(parsed, stored, issues)
             table.check_periods(stored[table.sheet.name], issues)
@@ -142,78 +128,6 @@ def export_registry(db: Database, path: Path) -> dict[str, int]:
     return {name: len(rows) for name, rows in tables.items()}
 
 
-def snapshot(
-    source: Database | Any,
-    first_day: dt.date,
-    last_day: dt.date,
-    shard: int = 0,
-    shards: int = 1,
-    *,
-    uc_ids: Sequence[int] | None = None,
-) -> RegistrySnapshot:
-    """What the registry says about the UCs with `uc_id % shards == shard` from `first_day` to `last_day`.
-
-    Args:
-        source: as `storage.bulk.read_frame` takes it.
-        uc_ids: only these, whatever their shard.
-    """
-    parameters: list[Any] = [first_day, last_day]
-    if uc_ids is not None:
-        wanted = one_of("{}", "$3")
-        parameters.append(array_literal(uc_ids))
-    else:
-        wanted = "{} % $3 = $4"
-        parameters += [shards, shard]
-    uc_days = read_frame(source, _UC_DAYS.format(wanted=wanted.format("u.id")), parameters)
-    by_point = wanted.format("p.uc_id")
-    return RegistrySnapshot(
-        uc_days=uc_days.with_columns(
-            pl.col("agent_code").cast(pl.Int64),
-            pl.col("musd_kw", "contracted_demand_kw").cast(pl.Decimal(38, 9)),
-        ),
-        installations=read_frame(source, _INSTALLATIONS.format(wanted=by_point), parameters),
-        losses=read_frame(source, _LOSSES.format(wanted=by_point), parameters),
-    )
-
-
-_UC_DAYS = """
-SELECT u.id AS uc_id, d.day, u.code AS uc_code, u.agent_id, a.code AS agent_code, s.status,
-    m.musd_kw::text AS musd_kw, m.confirmed_on AS musd_confirmed_on, e.strategy, c.tariff_subgroup,
-    c.contracted_demand_kw::text AS contracted_demand_kw
-FROM uc u
-JOIN agent a ON a.id = u.agent_id
-CROSS JOIN (SELECT generate_series($1::date, $2::date, interval '1 day')::date AS day) d
-LEFT JOIN uc_status s ON s.uc_id = u.id AND s.valid @> d.day
-LEFT JOIN uc_musd m ON m.uc_id = u.id AND m.valid @> d.day
-LEFT JOIN uc_estimation e ON e.uc_id = u.id AND e.valid @> d.day
-LEFT JOIN uc_contract c ON c.uc_id = u.id AND c.valid @> d.day
-WHERE {wanted}
-ORDER BY u.id, d.day
-"""
-_INSTALLATIONS = """
-SELECT p.uc_id, i.meter_id, m.serial AS meter_serial, k.profile, i.role,
-    lower(i.valid) AS valid_from, upper(i.valid) AS valid_to, i.active_channel, i.pulse_energy_num,
-    i.pulse_energy_den, i.tp_ratio::text AS tp_ratio, i.tc_ratio::text AS tc_ratio,
-    i.constant_includes_ratios, i.element_count, i.interval_s
-FROM installation i
-JOIN point p ON p.id = i.point_id
-JOIN meter m ON m.id = i.meter_id
-JOIN meter_model k ON k.id = m.model_id
-WHERE {wanted}
-    AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
-ORDER BY p.uc_id, i.role DESC, lower(i.valid) NULLS FIRST
-"""
-_LOSSES = """
-SELECT p.uc_id, l.kind, lower(l.valid) AS valid_from, upper(l.valid) AS valid_to, l.percent::text AS percent,
-    l.compensated_at
-FROM point_loss l
-JOIN point p ON p.id = l.point_id
-WHERE {wanted}
-    AND l.valid && daterange($1::date, $2::date, '[]')
-ORDER BY p.uc_id, l.kind, lower(l.valid) NULLS FIRST
-"""
-
-
 class _Parsed:
     """Rows of one sheet in canonical text, with the place each came from."""
 
@@ -223,8 +137,10 @@ class _Parsed:
         self.places: dict[Row, tuple[RawSheet, int]] = {}
         self._at = {name: at for at, name in enumerate(sheet.names)}
 
-    def add(self, raw: RawSheet, zone: dt.tzinfo, rules: Rules, issues: list[Issue]) -> None:
-        columns = [self._column(raw, column, zone, rules, issues) for column in self.sheet.columns]
+    def add(
+        self, raw: RawSheet, reading: Reading, rules: Rules, codes: KnownCodes, issues: list[Issue]
+    ) -> None:
+        columns = [self._column(raw, column, reading, rules, codes, issues) for column in self.sheet.columns]
         for number, row in zip(raw.numbers, zip(*columns, strict=True), strict=True):
             if any(cell is _BAD for cell in row):
                 continue
@@ -238,30 +154,48 @@ class _Parsed:
                                           "keep one of them"))  # fmt: skip
 
     def _column(
-        self, raw: RawSheet, column: Column, zone: dt.tzinfo, rules: Rules, issues: list[Issue]
+        self,
+        raw: RawSheet,
+        column: Column,
+        reading: Reading,
+        rules: Rules,
+        codes: KnownCodes,
+        issues: list[Issue],
     ) -> list[Any]:
         cells = raw.cells.get(column.name, [None] * len(raw.numbers))
         name = f"{self.sheet.name}.{column.name}"
-        known, doubtful = rules.known.get(name), rules.doubtful.get(name)
+        checks = _Checks(rules, name)
         values: list[Any] = []
         for number, cell in zip(raw.numbers, cells, strict=True):
             value: Any = column.default
+            doubts: list[str] = []
             try:
                 if cell is not None:
-                    value = parse(column, cell, zone)
+                    value = self._value(column, cell, reading, codes, doubts)
                 elif column.required:
                     raise ValueError("the cell is empty")
-                if known is not None and value is not None and value not in known:
-                    raise ValueError(f"{value!r} is not one of {', '.join(sorted(known))}")
-                if doubtful is not None and value is not None and (doubt := doubtful(value)):
-                    issues.append(
-                        self._issue(raw, number, column.name, doubt, "check the value", is_warning=True)
-                    )
+                if value is not None:
+                    checks.run(value, doubts)
             except ValueError as error:
                 issues.append(self._issue(raw, number, column.name, str(error), column.help_line))
                 value = _BAD
+            issues += [
+                self._issue(raw, number, column.name, doubt, "check the value", is_warning=True)
+                for doubt in doubts
+            ]
             values.append(value)
         return values
+
+    def _value(
+        self, column: Column, cell: Cell, reading: Reading, codes: KnownCodes, doubts: list[str]
+    ) -> str | None:
+        if column.kind in ("text", "codes"):
+            cell = codes.restored(self.sheet, column, cell, doubts)
+        read = parse(column, cell, reading)
+        if isinstance(read, Doubt):
+            doubts.append(read.warning)
+            return read.value
+        return read
 
     def check_references(
         self, parsed: Mapping[str, _Parsed], stored: Mapping[str, list[Row]], issues: list[Issue]
@@ -348,6 +282,36 @@ class _Parsed:
 
 
 _BAD = object()
+
+
+class _Checks:
+    """What the caller's rules say of the values of a column."""
+
+    def __init__(self, rules: Rules, name: str) -> None:
+        self._known, self._wrong = rules.known.get(name), rules.wrong.get(name)
+        self._doubtful = rules.doubtful.get(name)
+
+    def run(self, value: str, doubts: list[str]) -> None:
+        if self._known is not None and value not in self._known:
+            raise ValueError(f"{value!r} is not one of {', '.join(sorted(self._known))}")
+        if self._wrong is not None and (reason := self._wrong(value)):
+            raise ValueError(reason)
+        if self._doubtful is not None and (doubt := self._doubtful(value)):
+            doubts.append(doubt)
+
+
+def _readings(raws: Sequence[RawSheet], zone: dt.tzinfo) -> list[Reading]:
+    """How each sheet is read: by its own file's decimal mark, or else by that of the files it came with."""
+    decimals: dict[str, list[str]] = {}
+    for raw in raws:
+        columns = ((column, raw.cells.get(column.name, ())) for column in raw.sheet.columns)
+        decimals.setdefault(raw.source, []).extend(written_decimals(columns))
+    together = [text for texts in decimals.values() for text in texts]
+    marks = {}
+    for raw in raws:
+        own = decimal_mark(decimals[raw.source], raw.separator)
+        marks[raw.source] = own if own.mark is not None else decimal_mark(together)
+    return [Reading(zone, marks[raw.source]) for raw in raws]
 
 
 def _stored(conn: psycopg.Connection[Any], sheet: Sheet) -> list[Row]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import difflib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fastexcel
 import xlsxwriter
 
 from faults import OperatorFault
-from storage.registry_format import BY_NAME, SHEETS, Sheet
+from storage.registry.cells import Cell
+from storage.registry.sheets import BY_NAME, SHEETS, Sheet
+from storage.registry.workbook import Rows, read_workbook
 
 Row = tuple[str | None, ...]
 
@@ -41,16 +43,17 @@ class Issue:
 
 @dataclass(frozen=True)
 class RawSheet:
-    """Cells as text. `labels` are the headings in the file; in a flat file they are not the sheet's column
-    names.
+    """Cells as they stand. `labels` are the headings in the file; in a flat file they are not the sheet's
+    column names. `separator`: of a CSV file.
     """
 
     sheet: Sheet
     source: str
     numbers: list[int]
-    cells: dict[str, list[str | None]]
+    cells: dict[str, list[Cell | None]]
     labels: Mapping[str, str]
     is_flat: bool = False
+    separator: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ class _Grid:
     source: str
     heading: list[str]
     numbers: list[int]
-    rows: list[list[str | None]]
+    rows: list[dict[int, Cell]]
+    separator: str = ""
 
-    def column(self, name: str) -> list[str | None]:
+    def column(self, name: str) -> list[Cell | None]:
         at = self.heading.index(name)
-        return [row[at] if at < len(row) else None for row in self.rows]
+        return [row.get(at) for row in self.rows]
 
 
 # One row per UC: column of the flat file -> where it goes. A sheet gets a row where its first column is
@@ -139,7 +143,9 @@ def read(path: Path) -> tuple[list[RawSheet], list[Issue]]:
             "no such file", where=str(path), remedy="name a workbook, a CSV file or a folder of them"
         )
     elif path.suffix.lower() == ".xlsx":
-        grids = _read_workbook(path)
+        grids = {
+            name: _grid(f"{path.name}, sheet {name}", rows) for name, rows in read_workbook(path).items()
+        }
     elif path.suffix.lower() == ".csv" and path.stem in BY_NAME:
         grids = {path.stem: _read_csv(path)}
     elif path.suffix.lower() == ".csv":
@@ -221,20 +227,6 @@ def _write_workbook(path: Path, shown: Mapping[str, Sequence[Sequence[str]]]) ->
                         page.write_string(number, at, cell, text)
 
 
-def _read_workbook(path: Path) -> dict[str, _Grid]:
-    try:
-        book = fastexcel.read_excel(path)
-    except fastexcel.FastExcelError as error:
-        raise OperatorFault(
-            f"not a workbook: {error}".splitlines()[0], where=str(path), remedy="save it again as .xlsx"
-        ) from error
-    grids = {}
-    for name in book.sheet_names:
-        frame = book.load_sheet(name, header_row=None, skip_rows=0, dtypes="string").to_polars()
-        grids[name] = _grid(f"{path.name}, sheet {name}", [list(row) for row in frame.iter_rows()])
-    return grids
-
-
 def _read_csv(path: Path) -> _Grid:
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -243,26 +235,36 @@ def _read_csv(path: Path) -> _Grid:
             f"not UTF-8 text (octet {error.start})", where=str(path), remedy="save it as CSV UTF-8"
         ) from error
     first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    return _grid(
-        path.name, [list(row) for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter)]
-    )
+    separator = max(",;\t", key=first.count)
+    rows: Rows = {}
+    # Read as a stream: of the marks that Unicode calls line ends, only CR and LF end a row of CSV.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        for number, row in enumerate(reader, 1):
+            rows[number] = {at: Cell(cell) for at, cell in enumerate(row) if cell.strip()}
+    except csv.Error as error:
+        raise OperatorFault(
+            f"not CSV: {error}", where=f"{path.name}, line {reader.line_num}", remedy="save it as CSV UTF-8"
+        ) from error
+    return _grid(path.name, rows, separator)
 
 
-def _grid(source: str, rows: Sequence[Sequence[str | None]]) -> _Grid:
-    cleaned: list[list[str | None]] = [[(cell or "").strip() or None for cell in row] for row in rows]
-    heading = [cell or "" for cell in cleaned[0]] if cleaned else []
-    while heading and not heading[-1]:
-        heading.pop()
-    filled = [(number, row) for number, row in enumerate(cleaned[1:], 2) if any(row)]
-    return _Grid(source, heading, [number for number, _ in filled], [row for _, row in filled])
+def _grid(source: str, rows: Rows, separator: str = "") -> _Grid:
+    first = rows.get(1, {})
+    heading = [first[at].text.strip() if at in first else "" for at in range(max(first, default=-1) + 1)]
+    filled = {
+        number: {at: cell._replace(text=cell.text.strip()) for at, cell in row.items()}
+        for number, row in sorted(rows.items())
+        if number > 1 and row
+    }
+    return _Grid(source, heading, list(filled), list(filled.values()), separator)
 
 
 def _named(sheet: Sheet, grid: _Grid, issues: list[Issue]) -> RawSheet:
     known = {column.name: column.name for column in sheet.columns}
     _check_heading(grid, list(known), {c.name for c in sheet.columns if c.required}, issues)
     cells = {name: grid.column(name) for name in known if name in grid.heading}
-    return RawSheet(sheet, grid.source, grid.numbers, cells, known)
+    return RawSheet(sheet, grid.source, grid.numbers, cells, known, separator=grid.separator)
 
 
 def _read_flat(grid: _Grid) -> tuple[list[RawSheet], list[Issue]]:
@@ -276,15 +278,19 @@ def _read_flat(grid: _Grid) -> tuple[list[RawSheet], list[Issue]]:
         if first not in grid.heading:
             continue
         chosen = [at for at, value in enumerate(grid.column(first)) if value]
-        cells: dict[str, list[str | None]] = {}
+        cells: dict[str, list[Cell | None]] = {}
         for column, label in labels.items():
             if label in grid.heading:
                 values = grid.column(label)
                 cells[column] = [values[at] for at in chosen]
         for column, value in constants.items():
-            cells[column] = [value] * len(chosen)
+            cells[column] = [Cell(value)] * len(chosen)
         numbers = [grid.numbers[at] for at in chosen]
-        sheets.append(RawSheet(BY_NAME[name], grid.source, numbers, cells, labels, is_flat=True))
+        sheets.append(
+            RawSheet(
+                BY_NAME[name], grid.source, numbers, cells, labels, is_flat=True, separator=grid.separator
+            )
+        )
     return sheets, issues
 
 
@@ -294,6 +300,17 @@ def _check_heading(grid: _Grid, known: list[str], required: set[str], issues: li
             issues.append(Issue(grid.source, 1, name or "(empty)", "unknown column", _nearest(name, known)))
         elif grid.heading.count(name) > 1:
             issues.append(Issue(grid.source, 1, name, "the column comes twice", "keep one of them"))
+    for number, row in zip(grid.numbers, grid.rows, strict=True):
+        # Typically a decimal comma that nobody quoted: all cells behind it stand in the wrong column.
+        if max(row) >= len(grid.heading):
+            issues.append(
+                Issue(
+                    grid.source, number, None, f"{max(row) + 1} cells for {len(grid.heading)} headings",
+                    "a cell with the separator in it needs quotes" if grid.separator
+                    else "cells without a heading are not read: delete them, or give them one",
+                    is_warning=not grid.separator,
+                )
+            )  # fmt: skip
     for name in sorted(required - set(grid.heading)):
         issues.append(Issue(grid.source, 1, name, "the column is missing", f"columns are {', '.join(known)}"))
 
