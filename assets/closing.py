@@ -51,11 +51,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         now, month, profile = clock.now(), date.fromisoformat(context.partition_key), ccee.profile()
         as_of = clock.as_of()
-        latest, known = partitions.latest_day(as_of), calendars.load_calendars()
+        latest = partitions.latest_day(as_of)
         frozen: tuple[int, int] | None = None
         with metering.open() as db:
+            known = calendars.market_calendars(db.settings.market)
             # Freezing is for good: no month is frozen ahead of its time.
-            if min(latest, partitions.latest_day(now)) >= closing_of(profile, known, month).data:
+            if min(latest, partitions.latest_day(now)) >= closing_of(known, month).data:
                 frozen = close_month(db, month, profile, known, now=now)
             report = closing_report(
                 db, month, as_of=as_of, latest_day=latest, musd_default_kw=profile.musd.default_kw

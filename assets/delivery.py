@@ -11,7 +11,7 @@ from assets.metadata import OWNERS, Column, Metadata, fresh_by, lineage, sample,
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.delivery import DeliverySummary, deliver_day, practice_only
-from vee.calendars import load_calendars
+from vee.calendars import market_calendars
 
 GROUP = "delivery"
 NAME = "ccee_submissions"
@@ -73,7 +73,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 days,
                 ccee.profile(),
                 lambda agent_code: ccee.client(frozenset([agent_code])),
-                load_calendars(),
+                market_calendars(db.settings.market),
                 now=clock.now(),
                 as_of=clock.as_of(),
                 run_id=context.run.run_id,

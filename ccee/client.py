@@ -8,9 +8,12 @@ Tokens, client secrets and the Authorization header are never logged nor kept in
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import re
 import ssl
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +26,7 @@ import httpx
 import orjson
 import structlog
 
-from ccee.profile import Action, Environment, Profile
+from ccee.profile import ERROR_PREFIX, Action, Environment, Profile
 from faults import OperatorFault
 from storage.settings import CceeSettings
 
@@ -36,6 +39,15 @@ RETRY_AFTER_MAX_S = 300.0
 # Replies are evidence and are kept whole up to here; an endless one must not fill memory.
 REPLY_MAX_BYTES = 1 << 20
 
+# What is kept of an identifier; the reply itself is kept whole.
+RECEIPT_MAX_CHARS = 500
+# A token is credentials of the header's own alphabet (RFC 6750, 2.1); the longest known are some 3 kB.
+TOKEN_MAX_CHARS = 16_384
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+# Validity of a token whose reply states none that can be believed, and the longest that is believed.
+TOKEN_ASSUMED_S = 60.0
+TOKEN_MAX_S = 86_400.0
+
 # Names under which creation calls of this interface, or common sense, return an identifier.
 _RECEIPT_NAMES = (
     "protocolo",
@@ -46,6 +58,10 @@ _RECEIPT_NAMES = (
     "uuid",
 )
 _SECRET_HEADERS = frozenset({"authorization", "set-cookie", "cookie", "proxy-authorization"})
+
+# Statuses that do not tell whether the request arrived: the server or something before it gave up waiting,
+# or had the same already.
+_UNCLEAR = frozenset({408, 409, 502, 504})
 
 # These end before a request has left; every other transport failure leaves the outcome unknown.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -142,9 +158,24 @@ class Reply:
     def receipt(self, json_path: str) -> str | None:
         """The identifier at `json_path`, or under one of the usual names where no path is given."""
         if json_path:
-            return self.at(json_path)
-        found = self._entity if isinstance(self._entity, dict) else {}
-        return next((str(found[name]) for name in _RECEIPT_NAMES if found.get(name) is not None), None)
+            return _kept_receipt(self.at(json_path))
+        entity = self._entity if isinstance(self._entity, dict) else {}
+        named = (entity[name] for name in _RECEIPT_NAMES if entity.get(name) is not None)
+        return _kept_receipt(next((str(value) for value in named), None))
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it names an error, whatever its status says."""
+        return self.code.startswith(ERROR_PREFIX) or (
+            isinstance(self.document, dict) and bool(self.document.get("error"))
+        )
+
+    def is_entity_of(self, identity: Mapping[str, Any]) -> bool:
+        """Whether it is an object (or a list of one) that names all of these values."""
+        entity = self._entity
+        return isinstance(entity, dict) and all(
+            str(entity.get(name)) == str(value) for name, value in identity.items()
+        )
 
     @property
     def _entity(self) -> Any:
@@ -198,6 +229,8 @@ class CceeClient:
             verify=_tls(profile),
             # A proxy or a .netrc of this machine must not change to whom a distributor's secret goes.
             trust_env=False,
+            # A compressed reply may be a thousand times what it measures; plain ones are small enough.
+            headers={"Accept-Encoding": "identity"},
         )
 
     async def __aenter__(self) -> CceeClient:
@@ -284,7 +317,8 @@ class CceeClient:
         """Whether to try again, and after how long."""
         if attempt.action is Action.REFRESH_TOKEN:
             return not has_refreshed, 0.0
-        if attempt.outcome not in (Outcome.TRANSIENT, Outcome.UNKNOWN) or attempt.action is Action.STOP_AGENT:
+        has_to_wait = attempt.action in (Action.STOP_AGENT, Action.RETRY_LATER)
+        if attempt.outcome not in (Outcome.TRANSIENT, Outcome.UNKNOWN) or has_to_wait:
             return False, 0.0
         if retry_after_s is not None:
             return retry_after_s <= RETRY_AFTER_MAX_S, retry_after_s
@@ -329,8 +363,10 @@ class CceeClient:
             outcome = Outcome.TRANSIENT if isinstance(error, _NOT_SENT) else Outcome.UNKNOWN
             # str(error) of httpx names the failure, never the headers of the request.
             return ended(outcome, error=f"{type(error).__name__}: {error}".rstrip(": ")), None
-        kept = {key: value for key, value in headers.items() if key.lower() not in _SECRET_HEADERS}
-        outcome, more = self._judged(status, headers, content, is_status=body is None)
+        kept = {
+            key: _without_nul(value) for key, value in headers.items() if key.lower() not in _SECRET_HEADERS
+        }
+        outcome, more = self._judged(status, headers, content, body)
         if more.get("action") is Action.REFRESH_TOKEN and agent.token == token:
             # Only the token that was refused: another call may have fetched a new one meanwhile.
             agent.token = ""
@@ -346,14 +382,21 @@ class CceeClient:
             headers[names.profile] = str(agent_code)
         send = self.profile.send
         if body is None:
-            request = self._http.build_request("GET", path, headers=headers)
-        else:
-            headers["Content-Type"] = "application/json"
-            request = self._http.build_request(send.method, send.path, headers=headers, content=body)
+            return await self._answer(self._http.build_request("GET", path, headers=headers))
+        headers["Content-Type"] = "application/json"
+        return await self._answer(
+            self._http.build_request(send.method, send.path, headers=headers, content=body)
+        )
+
+    async def _answer(self, request: httpx.Request, **options: Any) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and content, whole or cut at `REPLY_MAX_BYTES`, within the time-out.
+
+        Raises: httpx.TransportError.
+        """
         # httpx limits each read; a reply that drips in must end, too.
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                reply = await self._http.send(request, stream=True)
+                reply = await self._http.send(request, stream=True, **options)
                 try:
                     return reply.status_code, reply.headers, await _limited(reply)
                 finally:
@@ -362,12 +405,17 @@ class CceeClient:
             raise httpx.ReadTimeout(f"no whole reply in {self._limits.timeout_s} s") from error
 
     def _judged(
-        self, status: int, headers: httpx.Headers, content: bytes, *, is_status: bool
+        self, status: int, headers: httpx.Headers, content: bytes, body: bytes | None
     ) -> tuple[Outcome, dict[str, Any]]:
+        """What a reply means. `body`: what was sent, None where the state of a ticket was asked for."""
         reply = Reply.read(status, content)
-        protocol = self.profile.protocol
+        protocol, is_status = self.profile.protocol, body is None
         if status in self.profile.send.success_status:
-            receipt = reply.receipt(protocol.json_path) or headers.get("location")
+            doubt = self._doubt(reply, headers, content, body)
+            if doubt:
+                # A page of a gateway says nothing of CCEE: only the same body may follow.
+                return Outcome.UNKNOWN, {"error": f"status {status}, but {doubt}"}
+            receipt = self._receipt(reply, headers)
             if protocol.mode != "ticket" or (status != 202 and not is_status):
                 return Outcome.ACCEPTED, {"receipt": receipt}
             situation = reply.at(protocol.situation_path) if is_status else protocol.situation_processing
@@ -375,18 +423,43 @@ class CceeClient:
                 return Outcome.PROCESSING, {"receipt": receipt}
             if situation == protocol.situation_accepted:
                 return Outcome.ACCEPTED, {"receipt": receipt}
-            action = self.profile.action_for(status, "", reply.text)
+            # Whatever its status: the ticket was followed to its end, and CCEE says no.
+            action = self.profile.rule_for(status, reply.code, reply.text) or Action.FIX_DATA
             return Outcome.REJECTED, {
                 "action": action,
                 "error": f"situation {situation}: {reply.text}"[:2000],
             }
-        if 200 <= status < 400:
+        if not 400 <= status < 600:
             # Neither a success nor a refusal that the contract knows: what CCEE did with it is not known.
             return Outcome.UNKNOWN, {"error": f"status {status} is not in send.success_status"}
         action = self.profile.action_for(status, reply.code, reply.text)
         refused = action in (Action.FIX_DATA, Action.REJECTED_MUSD)
-        outcome = Outcome.REJECTED if refused else Outcome.TRANSIENT
+        unclear = action is Action.RETRY and status in _UNCLEAR
+        outcome = Outcome.REJECTED if refused else Outcome.UNKNOWN if unclear else Outcome.TRANSIENT
         return outcome, {"action": action, "error": reply.text[:2000] or f"HTTP {status}"}
+
+    def _receipt(self, reply: Reply, headers: httpx.Headers) -> str | None:
+        return reply.receipt(self.profile.protocol.json_path) or _kept_receipt(headers.get("location"))
+
+    def _doubt(self, reply: Reply, headers: httpx.Headers, content: bytes, body: bytes | None) -> str:
+        """Why a success status is not believed; empty where it is."""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content and (content.lstrip()[:1] == b"<" or (kind and "json" not in kind)):
+            return f"the reply is {kind or 'a page'}, not JSON"
+        if body is not None and reply.is_error:
+            return f"the reply names an error: {reply.text[:200]}"
+        wanted = self.profile.send.success_body
+        if body is None or wanted == "any":
+            return ""
+        if wanted == "empty":
+            return "the reply has a body (send.success_body = empty)" if content else ""
+        if wanted == "ticket":
+            has_receipt = self._receipt(reply, headers) is not None
+            return "" if has_receipt else "the reply has no identifier (send.success_body = ticket)"
+        names, sent = self.profile.send.names, orjson.loads(body)
+        identity = {name: sent[name] for name in (names.uc, names.day)}
+        is_ours = reply.is_entity_of(identity)
+        return "" if is_ours else "the reply is not the UC-day that was sent (send.success_body = entity)"
 
     async def _token(self, agent_code: int, agent: _Agent) -> str:
         # One flight: whoever waits here finds the token that the first one fetched.
@@ -405,20 +478,24 @@ class CceeClient:
         basic: dict[str, Any] = {"auth": httpx.BasicAuth(*pair)} if auth.client_auth == "basic" else {}
         if not basic:
             form |= {"client_id": pair[0], "client_secret": pair[1]}
+        request = self._http.build_request("POST", auth.token_path, data=form)
         try:
-            reply = await self._http.post(auth.token_path, data=form, **basic)
+            status, headers, content = await self._answer(request, **basic)
         except httpx.TransportError as error:
             raise _TokenRefusedError(None, f"{type(error).__name__}: {error}", None) from error
-        read = Reply.read(reply.status_code, reply.content)
-        if reply.status_code != 200:
-            wait_s = _retry_after_s(reply.headers.get("retry-after"), self.wall())
-            raise _TokenRefusedError(reply.status_code, read.text[:500], wait_s)
+        read = Reply.read(status, content)
+        if status != 200:
+            wait_s = _retry_after_s(headers.get("retry-after"), self.wall())
+            raise _TokenRefusedError(status, read.text[:500], wait_s)
         document = read.document if isinstance(read.document, dict) else {}
-        token, lifetime = document.get("access_token"), document.get("expires_in", 0)
-        if not isinstance(token, str) or not token or not isinstance(lifetime, int | float):
-            raise _TokenRefusedError(None, "the token reply has no access_token", None)
-        log.info("ccee.token", agent=agent_code, lifetime_s=lifetime)
-        return token, float(lifetime)
+        token = document.get("access_token")
+        if not isinstance(token, str) or len(token) > TOKEN_MAX_CHARS or not _TOKEN.fullmatch(token):
+            raise _TokenRefusedError(
+                None, "the token reply has no access_token that a header can carry", None
+            )
+        lifetime_s = _lifetime_s(document.get("expires_in"))
+        log.info("ccee.token", agent=agent_code, lifetime_s=lifetime_s)
+        return token, lifetime_s
 
 
 class _TokenRefusedError(Exception):
@@ -456,23 +533,54 @@ def credentials_for(
 
 async def _limited(reply: httpx.Response) -> bytes:
     content = b""
-    async for piece in reply.aiter_bytes():
+    async for piece in reply.aiter_raw():
         content += piece
         if len(content) >= REPLY_MAX_BYTES:
             break
+    if reply.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate"):
+        try:
+            # Not asked for, but a gateway may compress all the same. Never more than is kept.
+            return zlib.decompressobj(_ANY_ZLIB).decompress(content, REPLY_MAX_BYTES)
+        except zlib.error:
+            return content[:REPLY_MAX_BYTES]
     return content[:REPLY_MAX_BYTES]
 
 
+# zlib's window bits: the largest, with the header (gzip or zlib) told by itself.
+_ANY_ZLIB = zlib.MAX_WBITS | 32
+
+
 def _retry_after_s(value: str | None, now: datetime) -> float | None:
-    """`Retry-After` in seconds or as a date; None where absent or not understood."""
+    """`Retry-After` in seconds or as a date; None where absent, not understood, or not in the future."""
     if value is None:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        wait_s = float(value)
+    else:
+        try:
+            wait_s = (parsedate_to_datetime(value) - now).total_seconds()
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return None
+    # "At once" from a server that asks for a pause is a wrong clock: six tries in a row would be the answer.
+    return wait_s if wait_s > 0 else None
+
+
+def _lifetime_s(value: Any) -> float:
+    """Seconds that a token is good for, as `expires_in` says it: a number, or a number written as a text."""
     try:
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
+        lifetime_s = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        lifetime_s = math.nan
+    return min(lifetime_s, TOKEN_MAX_S) if lifetime_s > 0 else TOKEN_ASSUMED_S
+
+
+def _kept_receipt(text: str | None) -> str | None:
+    return None if text is None else _without_nul(text)[:RECEIPT_MAX_CHARS]
+
+
+def _without_nul(text: str) -> str:
+    """PostgreSQL's text cannot hold the character zero, which a broken reply can."""
+    return text.replace("\x00", "\ufffd")
 
 
 def _tls(profile: Profile) -> ssl.SSLContext:

@@ -1,12 +1,11 @@
-"""The closing dates of a month by the contract profile: numbers from it, business days from the calendars."""
+"""The closing dates of a month: milestones of the market's table, by the calendars in force."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
 
-from ccee.profile import Profile
-from vee.calendars import DEADLINE_CALENDAR, Calendars, Period
+from vee.calendars import CLOSED, MEASUREMENT, MUSD_CHANGE, Calendars, Period
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +18,12 @@ class Closing:
     accounting: date
 
 
-def closing_of(profile: Profile, calendars: Calendars, day: date) -> Closing:
-    """The closing dates of the month of a day (MS+3du, MS+7du, MS+9du in the assumed contract).
-
-    CCEE's own calendar serves where its years are loaded, the national one meanwhile: it gives the earliest
-    date of all candidates, so working to it is harmless.
-    """
+def closing_of(calendars: Calendars, day: date) -> Closing:
+    """The closing dates of the month of a day."""
     period = Period.month(day)
-    numbers = profile.deadline
-    name = numbers.calendar
-    if name == DEADLINE_CALENDAR:
-        name = calendars.deadline_calendar({period.start.year, period.following.year})
-
-    def last_day(number: int) -> date:
-        return calendars.business_day(period.following, number, name)
-
     return Closing(
         period.start,
-        last_day(numbers.register_change_business_day),
-        last_day(numbers.business_day),
-        last_day(numbers.closed_business_day),
+        calendars.date_of(MUSD_CHANGE, period),
+        calendars.date_of(MEASUREMENT, period),
+        calendars.date_of(CLOSED, period),
     )

@@ -183,7 +183,7 @@ def in_order(days: Sequence[date], profile: Profile, calendars: Calendars, now: 
     today = now.astimezone(parse_zone(profile.send.offset)).date()
 
     def rank(day: date) -> tuple[int, int]:
-        left = closing_of(profile, calendars, day).data - today
+        left = closing_of(calendars, day).data - today
         is_closing = timedelta(0) <= left < timedelta(days=CLOSING_DAYS)
         return (0, day.toordinal()) if is_closing else (1, -day.toordinal())
 
@@ -261,7 +261,7 @@ class _Run:
 
     def _is_closed(self, day: date) -> bool:
         today = self._as_of.astimezone(parse_zone(self._profile.send.offset)).date()
-        closing = closing_of(self._profile, self._calendars, day).data
+        closing = closing_of(self._calendars, day).data
         return today > closing and not self._profile.deadline.send_after_deadline
 
     @contextmanager
@@ -328,7 +328,7 @@ class _Run:
     def _notify_musd(
         self, conn: psycopg.Connection[Any], day: date, rows: pl.DataFrame, due: Sequence[Submission]
     ) -> None:
-        closing = closing_of(self._profile, self._calendars, day).register
+        closing = closing_of(self._calendars, day).register
         with_hours = rows.filter(pl.col("rejected_hours").is_not_null())
         sent = with_hours.filter(pl.col("uc_id").is_in([item.uc_id for item in due]))
         held = with_hours.filter(pl.col("verdict") == Verdict.HELD)

@@ -43,6 +43,7 @@ def _musd_notice(
 ) -> int:
     uc_id, code, agent_id, _, _, musd_kw, limit_kwh = hours[0]
     total = sum((row[4] for row in hours), Decimal(0))
+    percent = _number(100 * limit_kwh / musd_kw)
     lines = [f"  hora {hour}: {_number(kwh)} kWh" for _, _, _, hour, kwh, _, _ in hours]
     # The same hours with the same energy and the same limit are the same event, whatever run finds them.
     digest = hashlib.sha256(repr([row[3:] for row in hours]).encode()).hexdigest()[:16]
@@ -55,7 +56,7 @@ def _musd_notice(
         conn,
         kind=MUSD_REJECTED,
         dedup_key=f"musd:{uc_id}:{day}:{is_held}:{digest}",
-        subject=f"UC {code}: consumo acima de 125% do MUSD em {_day(day)}",
+        subject=f"UC {code}: consumo acima de {percent}% do MUSD em {_day(day)}",
         body=(
             f"A UC {code} teve em {_day(day)} horas com consumo acima do limite de {_number(limit_kwh)} kWh "
             f"(MUSD cadastrado de {_number(musd_kw)} kW):\n" + "\n".join(lines) + "\n"
@@ -101,10 +102,13 @@ def agent_stopped(conn: psycopg.Connection[Any], agent_id: int, reason: str, run
         conn,
         kind=AGENT_STOPPED,
         dedup_key=f"stopped:{agent_id}:{run_id}",
-        subject="Envios à CCEE interrompidos: credencial recusada",
+        subject="Envios à CCEE interrompidos",
         body=(
-            f"A CCEE recusou a credencial deste agente ({reason}). Os envios foram interrompidos e continuam "
-            "pendentes. Verifique a credencial e o perfil do agente; o próximo ciclo tentará de novo."
+            f"Os envios deste agente foram interrompidos e continuam pendentes; nenhum dado foi recusado. "
+            f"Resposta recebida: {reason}\n"
+            "Com 401 ou 403, verifique a credencial e o perfil do agente. Com outro código, verifique o "
+            "endereço e os caminhos do contrato, e o proxy ou firewall entre este sistema e a CCEE. O "
+            "próximo ciclo tentará de novo."
         ),
         agent_id=agent_id,
     )

@@ -21,7 +21,7 @@ def close_month(
 
     Returns: (made final now, lost now). Raises: OperatorFault: the month is still open.
     """
-    closing = closing_of(profile, calendars, month)
+    closing = closing_of(calendars, month)
     today = now.astimezone(parse_zone(profile.send.offset)).date()
     if today <= closing.data:
         raise OperatorFault(

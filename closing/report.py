@@ -186,7 +186,9 @@ def closing_report(
         month=f"{month:%Y-%m}",
         as_of=as_of,
         last_due_day=last_day if last_day >= period.start else None,
-        milestones=milestones(period, latest_day + timedelta(days=1)),
+        milestones=milestones(
+            period, latest_day + timedelta(days=1), calendars.market_calendars(db.settings.market)
+        ),
         ucs=[UcMonth(**row) for row in ucs.iter_rows(named=True)],
         missing=[
             MissingDay(uc_code, day, cause, _cause_text(cause, state))
@@ -199,11 +201,10 @@ def closing_report(
     )
 
 
-def milestones(period: calendars.Period, today: date) -> list[Milestone]:
+def milestones(period: calendars.Period, today: date, known: calendars.Calendars) -> list[Milestone]:
     """All dates of a month, in order."""
-    known = calendars.load_calendars()
     rows = []
-    for row in calendars.load_milestones():
+    for row in known.milestones:
         day = calendars.milestone_date(row, period, known)
         rows.append(Milestone(row.code, row.label, day, row.side, row.due_pt, (day - today).days))
     return sorted(rows, key=lambda found: found.day)

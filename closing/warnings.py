@@ -19,7 +19,6 @@ from vee import calendars
 # and the day itself. Civil days, since people count those.
 LEAD_DAYS = (7, 2, 0)
 # TR-2d: the registered MUSD until MS+3du, the data until MS+7du.
-MUSD_CHANGE, MEASUREMENT = "musd_change", "measurement"
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,15 @@ class Warned:
     messages: int
 
 
-def near_deadlines(today: date) -> list[Near]:
+def near_deadlines(today: date, known: calendars.Calendars) -> list[Near]:
     """Deadlines of this month and the one before that have reached a lead time and are not past."""
     this_month = calendars.Period.month(today)
     last_month = calendars.Period.month(this_month.start - calendars.ONE_DAY)
     found = []
     for period in (last_month, this_month):
-        for row in milestones(period, today):
+        for row in milestones(period, today, known):
             reached = [lead for lead in LEAD_DAYS if 0 <= row.days_left <= lead]
-            if row.code in (MUSD_CHANGE, MEASUREMENT) and reached:
+            if row.code in (calendars.MUSD_CHANGE, calendars.MEASUREMENT) and reached:
                 found.append(Near(period.start, row.code, row.day, row.days_left, min(reached)))
     return found
 
@@ -87,10 +86,11 @@ def warn(db: Database, near: Near, report: ClosingReport) -> Warned:
 
 def _open(near: Near, report: ClosingReport) -> list[tuple[str, str]]:
     """(UC, what is open), one for each item."""
-    if near.code == MEASUREMENT:
+    if near.code == calendars.MEASUREMENT:
         return [(row.uc_code, f"UC {row.uc_code}: {row.text}") for row in report.missing]
     return [
-        (row["uc_code"], f"UC {row['uc_code']}: hora acima de 125% do MUSD") for row in report.musd_conflicts
+        (row["uc_code"], f"UC {row['uc_code']}: hora acima do limite do MUSD")
+        for row in report.musd_conflicts
     ] + [
         (row["uc_code"], f"UC {row['uc_code']}: MUSD ausente ou padrão sem confirmação")
         for row in report.musd_unconfirmed

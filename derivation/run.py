@@ -119,7 +119,7 @@ def history_as_of(day: date, now: date, known: calendars.Calendars) -> date:
     The day after it while its month runs, and the first day of the closing (MS+1du) from then on: so a day
     derived twice has the same history, and all gaps of a closed month use one window (vee_rules.md 4.6 [C]).
     """
-    closing = calendars.milestone_date(calendars.milestone("gaps_known"), calendars.Period.month(day), known)
+    closing = known.date_of(calendars.GAPS_KNOWN, calendars.Period.month(day))
     return closing if now >= closing else day + timedelta(days=1)
 
 
@@ -188,7 +188,7 @@ class _Derivation:
 
     def __init__(self, db: Database, as_of: datetime, run_id: str, parameters: Parameters) -> None:
         self.db, self.as_of, self.run_id, self.parameters = db, as_of, run_id, parameters
-        self.calendars = calendars.load_calendars()
+        self.calendars = calendars.market_calendars(db.settings.market)
         self.today = as_of.astimezone(parse_zone(parameters.primary.zone)).date()
         self.derivations: dict[Layer, int] = {}
 

@@ -12,6 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from faults import OperatorFault
 
+MARKET_ZONE = "-03:00"
+"""The offset where no setting says another: Brasília's, without daylight saving."""
+OFFSET_PATTERN = r"[+-](0\d|1[0-4]):[0-5]\d"
+"""What a setting of the market's offset looks like."""
 _OFFSET = re.compile(r"^([+-])(\d{2}):(\d{2})$")
 
 

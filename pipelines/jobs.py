@@ -13,6 +13,7 @@ import dagster as dg
 
 from assets import closing, collection, delivery, marts, series
 from assets.partitions import Partitions
+from storage.settings import Settings
 from vee import calendars
 
 DAILY = "daily_job"
@@ -26,7 +27,7 @@ DAILY_CRON = "30 4 * * *"
 # After the daily run and its delivery, before people come to work.
 CLOSING_CRON = "0 7 * * *"
 # From the day the gaps are known; the first run after MS+7du freezes the month.
-CLOSING_FIRST, CLOSING_LAST = "gaps_known", "closed"
+CLOSING_FIRST, CLOSING_LAST = calendars.GAPS_KNOWN, calendars.CLOSED
 
 
 def _groups(*names: str) -> dg.AssetSelection:
@@ -82,7 +83,7 @@ def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
     )
     def closing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         today = partitions.latest_day(context.scheduled_execution_time) + timedelta(days=1)
-        month = closing_month_of(today)
+        month = closing_month_of(today, calendars.market_calendars(Settings.load().market))
         if month is None:
             return dg.SkipReason(f"{today} não está entre MS+1du e MS+9du de nenhum mês.")
         return dg.RunRequest(run_key=f"{month}@{today}", partition_key=month.isoformat())
@@ -90,12 +91,9 @@ def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
     return [daily_schedule, closing_schedule]
 
 
-def closing_month_of(today: date) -> date | None:
+def closing_month_of(today: date, known: calendars.Calendars) -> date | None:
     """First day of the month that is being closed on `today`, or None."""
     month = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
-    period, known = calendars.Period.month(month), calendars.load_calendars()
-    first, last = (
-        calendars.milestone_date(calendars.milestone(code), period, known)
-        for code in (CLOSING_FIRST, CLOSING_LAST)
-    )
+    period = calendars.Period.month(month)
+    first, last = (known.date_of(code, period) for code in (CLOSING_FIRST, CLOSING_LAST))
     return month if first <= today <= last else None

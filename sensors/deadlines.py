@@ -10,6 +10,7 @@ from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from closing.report import closing_report
 from closing.warnings import Warned, near_deadlines, warn
+from vee.calendars import market_calendars
 
 NAME = "deadline_sensor"
 
@@ -28,7 +29,8 @@ def build(partitions: Partitions) -> dg.SensorDefinition:
         now = clock.now()
         latest = partitions.latest_day(now)
         told: list[str] = orjson.loads(context.cursor) if context.cursor else []
-        near = near_deadlines(latest + timedelta(days=1))
+        known = market_calendars(metering.settings().market)
+        near = near_deadlines(latest + timedelta(days=1), known)
         fresh = [one for one in near if one.key not in told]
         # Only what is still near is remembered, so the cursor stays small.
         cursor = [one.key for one in near]

@@ -51,7 +51,9 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
         now = clock.now()
         latest, musd = partitions.latest_day(now), ccee.profile().musd
         state = State.read(context.cursor)
-        first = first_open_day(latest + timedelta(days=1))
+        first = first_open_day(
+            latest + timedelta(days=1), calendars.market_calendars(metering.settings().market)
+        )
         newest, older = spans(first, latest, state.older_from)
         with metering.open() as db:
             waiting = [
@@ -136,11 +138,11 @@ def _is_within(key: str, *looked_at: Span) -> bool:
     return any(begin <= day <= end for begin, end in looked_at)
 
 
-def first_open_day(today: date) -> date:
+def first_open_day(today: date, known: calendars.Calendars) -> date:
     """First day that may still be delivered: of the month before until its MS+7du, then of this month."""
     this_month = today.replace(day=1)
     last_month = (this_month - timedelta(days=1)).replace(day=1)
-    return last_month if today <= calendars.deadline(last_month, calendars.load_calendars()) else this_month
+    return last_month if today <= calendars.deadline(last_month, known) else this_month
 
 
 def _busy(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> set[str]:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import re
-import tomllib
-import types
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from faults import OperatorFault
-from faults.market_time import fixed_offset
+from faults.market_time import MARKET_ZONE, OFFSET_PATTERN, fixed_offset
+from faults.toml_tables import KEY, Key, build, convert, load_toml
 
 # Names that start like a section but are not a key of one.
 _OTHER_ENVIRONMENT = {"SMF_CONFIG", "SMF_DATA_DIR"}
@@ -31,8 +29,8 @@ def setting(
 
     A secret is read from the environment only, so that it never lands in a file under version control.
     """
-    metadata = {"help": help_line, "minimum": minimum, "pattern": pattern, "secret": secret}
-    return field(default=default, metadata=metadata, repr=not secret)
+    key = Key(remedy=help_line, least=minimum, pattern=pattern)
+    return field(default=default, metadata={KEY: key, "help": help_line, "secret": secret}, repr=not secret)
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,17 @@ class MarketSettings:
     """Facts of the market that every room computes with."""
 
     zone: str = setting(
-        "-03:00",
+        MARKET_ZONE,
         "fixed offset of market time; CCEE counts without daylight saving",
-        pattern=r"[+-](0\d|1[0-4]):[0-5]\d",
+        pattern=OFFSET_PATTERN,
+    )
+    calendar_path: Path | None = setting(
+        None,
+        "CCEE's calendar of operations and dates moved by notice (CSV: calendar,date,name,source); without "
+        "its year the earliest date of the known calendars serves",
+    )
+    milestones_path: Path | None = setting(
+        None, "milestones of a month (CSV, as vee/data/milestones.csv); without it the ones that are shipped"
     )
 
     @property
@@ -249,7 +255,15 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         source = path or _default_path(env)
-        tables = _read_toml(source) if source else {}
+        tables = (
+            load_toml(
+                source,
+                what="the configuration",
+                remedy="correct SMF_CONFIG, or unset it to use the defaults",
+            )
+            if source
+            else {}
+        )
         hints = get_type_hints(cls)
         unknown = sorted(set(tables) - set(hints))
         if unknown:
@@ -302,45 +316,30 @@ def _default_path(env: Mapping[str, str]) -> Path | None:
     return here if here.is_file() else None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OperatorFault(
-            f"the configuration cannot be read: {error.strerror}",
-            where=str(path),
-            remedy="correct SMF_CONFIG, or unset it to use the defaults",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OperatorFault(
-            f"not valid TOML: {error}", where=str(path), remedy="correct the line that is named"
-        ) from error
-
-
 def _env_name(section: str, key: str) -> str:
     return "SMF_DATA_DIR" if (section, key) == ("database", "data_dir") else f"SMF_{section}_{key}".upper()
 
 
 def _section(name: str, kind: Any, table: Any, source: Path | None, env: Mapping[str, str]) -> Any:
     known = {item.name: item for item in fields(kind)}
-    if not isinstance(table, dict):
-        raise OperatorFault(
-            f"[{name}] must be a table", where=str(source), remedy=f"write [{name}] on its own line"
-        )
-    for key in table:
-        if key not in known:
-            raise OperatorFault(
-                f"unknown key {key!r} in [{name}]", where=str(source), remedy=f"keys are {', '.join(known)}"
-            )
-        if known[key].metadata["secret"] and key != "url":
+    where = f"{source} [{name}]"
+    for key in table if isinstance(table, dict) else ():
+        if key in known and known[key].metadata["secret"] and key != "url":
             raise OperatorFault(
                 f"{key!r} may not be in the file",
-                where=f"{source} [{name}]",
+                where=where,
                 remedy=f"set {_env_name(name, key)} in the environment",
             )
-    variables = {_env_name(name, key): key for key in known}
+    # A path in the file means the same wherever the command is started.
+    of_file = build(kind, table, where, beside=source.parent if source else None)
+    return replace(of_file, **_of_environment(name, kind, env))
+
+
+def _of_environment(name: str, kind: Any, env: Mapping[str, str]) -> dict[str, Any]:
+    """The keys that the environment sets."""
+    variables = {_env_name(name, item.name): item for item in fields(kind)}
+    prefix = f"SMF_{name.upper()}_"
     for variable in env:
-        prefix = f"SMF_{name.upper()}_"
         if variable.startswith(prefix) and variable not in variables and variable not in _OTHER_ENVIRONMENT:
             raise OperatorFault(
                 f"unknown variable {variable}",
@@ -348,65 +347,14 @@ def _section(name: str, kind: Any, table: Any, source: Path | None, env: Mapping
                 remedy=f"known are {', '.join(sorted(variables))}",
             )
     hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, item in known.items():
-        variable = _env_name(name, key)
-        if env.get(variable):
-            values[key] = _convert(
-                env[variable], hints[key], item, f"environment variable {variable}", text=True
-            )
-        elif key in table:
-            value = _convert(table[key], hints[key], item, f"{source} [{name}] {key}", text=False)
-            # A path in the file means the same wherever the command is started.
-            values[key] = source.parent / value if isinstance(value, Path) and source else value
-    return kind(**values)
-
-
-def _convert(raw: Any, hint: Any, item: Field[Any], where: str, *, text: bool) -> Any:
-    kind = _without_none(hint)
-    value = _parse(raw, kind, text=text)
-    if value is None:
-        raise OperatorFault(f"{raw!r} is not {_expected(kind)}", where=where, remedy=item.metadata["help"])
-    minimum, pattern = item.metadata["minimum"], item.metadata["pattern"]
-    if minimum is not None and value < minimum:
-        raise OperatorFault(f"{value} is too small", where=where, remedy=f"at least {minimum}")
-    if pattern and not re.fullmatch(pattern, value):
-        raise OperatorFault(
-            f"{value!r} does not have the form needed", where=where, remedy=item.metadata["help"]
+    return {
+        item.name: convert(
+            env[variable],
+            hints[item.name],
+            item.metadata[KEY],
+            f"environment variable {variable}",
+            is_text=True,
         )
-    return value
-
-
-def _without_none(hint: Any) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        return next(option for option in get_args(hint) if option is not type(None))
-    return hint
-
-
-def _parse(raw: Any, kind: Any, *, text: bool) -> Any:
-    """The value as `kind`, or None when it does not fit. `text`: from the environment, all are strings."""
-    if get_origin(kind) is Literal:
-        return raw if raw in get_args(kind) else None
-    if kind is bool:
-        if text:
-            return {"true": True, "1": True, "false": False, "0": False}.get(str(raw).lower())
-        return raw if isinstance(raw, bool) else None
-    if kind in (int, float):
-        if isinstance(raw, bool) or not (text or isinstance(raw, int | float)):
-            return None
-        try:
-            number = float(raw)
-            return int(raw) if kind is int and number.is_integer() else number if kind is float else None
-        except ValueError:
-            return None
-    if not isinstance(raw, str) or not raw:
-        return None
-    return Path(raw).expanduser() if kind is Path else raw
-
-
-def _expected(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(get_args(kind))
-    return {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(
-        kind, "a text"
-    )
+        for variable, item in variables.items()
+        if env.get(variable)
+    }

@@ -12,18 +12,18 @@ last slot of a day ends at 00:00 of the next (vee_rules.md section 2, ccee_api.m
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Protocol
 
 from faults import OperatorFault
-from faults.market_time import parse_zone
+from faults.market_time import MARKET_ZONE, parse_zone
 
-MARKET_ZONE = "-03:00"
 MINUTE_S = 60
 HOUR_S = 3600
 ONE_DAY = timedelta(days=1)
@@ -36,12 +36,17 @@ INCLUDES: Mapping[str, tuple[str, ...]] = {
     "bancario_sp": ("nacional", "bancario", "bancario_sp"),
     "ccee": ("nacional", "ccee"),
 }
-# The right calendar for deadlines, and the one that serves while a year of it is not loaded: `nacional`
-# gives the earliest date of all candidates, so working to it is harmless (vee_rules.md section 7, [C]).
 DEADLINE_CALENDAR = "ccee"
+"""The right calendar for deadlines."""
 FALLBACK_CALENDAR = "nacional"
+"""Serves while a year of it is not loaded: with the fewest holidays, it gives the earliest date of all
+candidates for what is counted forward."""
+EARLIEST = "earliest"
+"""In place of a calendar's name: the earliest date of all known calendars. Working to it is harmless whatever
+CCEE's list says (vee_rules.md section 7, [C])."""
 
-_OFFSET = re.compile(r"^([+-])(\d{2}):?(\d{2})$")
+# The longest milestone counts 21 business days: with holidays in between, less than this.
+_COUNT_REACH = timedelta(days=40)
 
 
 # --- days and slots -------------------------------------------------------------------------------------
@@ -117,10 +122,17 @@ class Holiday:
 
 
 class Calendars:
-    """Holidays by calendar, and the business days that follow from them. Immutable."""
+    """Holidays by calendar, the business days that follow from them, and a period's milestones. Immutable.
 
-    def __init__(self, holidays: Iterable[Holiday]) -> None:
+    Args:
+        milestones: rows of the table; without them the packaged ones.
+    """
+
+    def __init__(self, holidays: Iterable[Holiday], milestones: Iterable[Milestone] | None = None) -> None:
         self.holidays: tuple[Holiday, ...] = tuple(holidays)
+        self.milestones: tuple[Milestone, ...] = tuple(
+            load_milestones() if milestones is None else milestones
+        )
         days: dict[str, dict[date, Holiday]] = {name: {} for name in INCLUDES}
         for holiday in self.holidays:
             for name, parts in INCLUDES.items():
@@ -163,7 +175,10 @@ class Calendars:
             anchor: first day of a month or of another period.
             number: from 1: day 1 is the first business day on or after the anchor. Negative: counted back,
                 -1 is the last business day before the anchor.
+            calendar: or `earliest`: the first of what the calendars give that know the years it takes.
         """
+        if calendar == EARLIEST:
+            return min(self.business_day(anchor, number, name) for name in self._known_around(anchor))
         if number == 0:
             raise OperatorFault(
                 "there is no business day 0", where="number", remedy="count from 1 or from -1"
@@ -179,14 +194,29 @@ class Calendars:
             day += step
 
     def deadline_calendar(self, years: Iterable[int]) -> str:
-        """`ccee` where all these years are loaded, else `nacional`, the earliest."""
+        """`ccee` where all these years are loaded, else `nacional`: for business days counted forward."""
         loaded = all(self.has_year(DEADLINE_CALENDAR, year) for year in years)
         return DEADLINE_CALENDAR if loaded else FALLBACK_CALENDAR
 
     def merged(self, more: Iterable[Holiday]) -> Calendars:
         """With further lines; a line for the same calendar and day replaces the older one."""
         lines = {(holiday.calendar, holiday.day): holiday for holiday in (*self.holidays, *more)}
-        return Calendars(lines.values())
+        return Calendars(lines.values(), self.milestones)
+
+    def milestone(self, code: str) -> Milestone:
+        """The row with that code."""
+        return milestone(code, self.milestones)
+
+    def date_of(self, code: str, period: Period) -> date:
+        """The civil date of a milestone of a period."""
+        return milestone_date(self.milestone(code), period, self)
+
+    def _known_around(self, anchor: date) -> list[str]:
+        """Calendars with a list for each year that a count of a few weeks from that day can touch."""
+        years = {(anchor - _COUNT_REACH).year, anchor.year, (anchor + _COUNT_REACH).year}
+        names = [name for name in INCLUDES if all(self.has_year(name, year) for year in years)]
+        # None at all: the national one says which year is missing.
+        return names or ["nacional"]
 
     def _require(self, calendar: str) -> None:
         if calendar not in INCLUDES:
@@ -230,16 +260,55 @@ def parse_calendar_csv(text: str, where: str) -> list[Holiday]:
     return holidays
 
 
-def load_calendars(extra: Traversable | None = None) -> Calendars:
-    """The packaged calendars, and over them the lines of a file of one's own (a `Path` will do)."""
+class CalendarFiles(Protocol):
+    """Where a distributor keeps CCEE's list and milestones of its own (settings `[market]`)."""
+
+    @property
+    def calendar_path(self) -> Path | None: ...
+
+    @property
+    def milestones_path(self) -> Path | None: ...
+
+
+def load_calendars(extra: Traversable | None = None, milestones: Traversable | None = None) -> Calendars:
+    """The packaged calendars, over them the lines of a file of one's own, and the milestones.
+
+    Args:
+        milestones: another table of milestones; without it the packaged one.
+    Raises:
+        OperatorFault: a file cannot be read, or a line of it is wrong.
+    """
     packaged = resources.files("vee") / "data" / "calendars.csv"
-    calendars = Calendars(parse_calendar_csv(packaged.read_text("utf-8"), "calendars.csv"))
+    rows = None if milestones is None else load_milestones(milestones)
+    calendars = Calendars(parse_calendar_csv(packaged.read_text("utf-8"), "calendars.csv"), rows)
     if extra is None:
         return calendars
-    return calendars.merged(parse_calendar_csv(extra.read_text("utf-8"), str(extra)))
+    return calendars.merged(parse_calendar_csv(_text_of(extra, "calendar"), str(extra)))
+
+
+def market_calendars(files: CalendarFiles) -> Calendars:
+    """The calendars that every job and command works by: the packaged ones and the files of the settings."""
+    return load_calendars(files.calendar_path, files.milestones_path)
+
+
+def _text_of(file: Traversable, what: str) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorFault(
+            f"cannot read the {what} file: {error}",
+            where=str(file),
+            remedy="give a UTF-8 CSV file ([market] calendar_path, milestones_path)",
+        ) from error
 
 
 # --- periods and milestones -----------------------------------------------------------------------------
+
+# Codes of the milestones that code asks for; their numbers stand in the table alone.
+GAPS_KNOWN = "gaps_known"
+MUSD_CHANGE = "musd_change"
+MEASUREMENT = "measurement"
+CLOSED = "closed"
 
 
 @dataclass(frozen=True)
@@ -301,7 +370,7 @@ def load_milestones(path: Traversable | None = None) -> list[Milestone]:
     """The packaged milestone rows, or those of another file (another rhythm)."""
     source = path or resources.files("vee") / "data" / "milestones.csv"
     rows = []
-    for line in csv.DictReader(source.read_text("utf-8").splitlines()):
+    for line in csv.DictReader(_text_of(source, "milestone").splitlines()):
         try:
             row = Milestone(
                 code=line["code"],
@@ -332,18 +401,36 @@ def load_milestones(path: Traversable | None = None) -> list[Milestone]:
 def milestone_date(
     milestone: Milestone, period: Period, calendars: Calendars, calendar: str | None = None
 ) -> date:
-    """The civil date of a milestone of a period. `calendar` overrides "deadline" rows."""
+    """The civil date of a milestone of a period. `calendar` overrides "deadline" rows.
+
+    By CCEE's list where its years are loaded, else the earliest date of all known calendars. What is counted
+    back takes the earliest in any case: a list that lacks a holiday, or has a single date moved by notice,
+    would make it late.
+    """
     anchor = period.start if milestone.anchor == "M" else period.following
     if milestone.unit == "day":
         return anchor + timedelta(days=milestone.number)
-    name = milestone.calendar
-    if name == "deadline":
-        name = calendar or calendars.deadline_calendar({period.start.year, period.following.year})
-    return calendars.business_day(anchor, milestone.number, name)
+    return calendars.business_day(
+        anchor, milestone.number, calendar_of(milestone, period, calendars, calendar)
+    )
+
+
+def calendar_of(
+    milestone: Milestone, period: Period, calendars: Calendars, calendar: str | None = None
+) -> str:
+    """The calendar that counts the business days of a milestone of a period, or `earliest`; else as
+    `milestone_date`.
+    """
+    if milestone.calendar != "deadline":
+        return milestone.calendar
+    if calendar is not None:
+        return calendar
+    listed = calendars.deadline_calendar({period.start.year, period.following.year})
+    return listed if listed == DEADLINE_CALENDAR and milestone.number > 0 else EARLIEST
 
 
 def milestone(code: str, milestones: Iterable[Milestone] | None = None) -> Milestone:
-    """The row with that code."""
+    """The row with that code, of these or of the packaged ones."""
     for row in load_milestones() if milestones is None else milestones:
         if row.code == code:
             return row
@@ -354,7 +441,7 @@ def milestone(code: str, milestones: Iterable[Milestone] | None = None) -> Miles
 
 def deadline(month: date, calendars: Calendars, calendar: str | None = None) -> date:
     """Last day for the measurement of a month: MS+7du."""
-    return milestone_date(milestone("measurement"), Period.month(month), calendars, calendar)
+    return milestone_date(calendars.milestone(MEASUREMENT), Period.month(month), calendars, calendar)
 
 
 def last_closed_month(
@@ -365,7 +452,7 @@ def last_closed_month(
     Args:
         closing_day_counts: take `>=` instead. The text says only "after"; strict is the default [C].
     """
-    row = milestone("closed")
+    row = calendars.milestone(CLOSED)
     month = as_of.replace(day=1)
     while True:
         month = (month - ONE_DAY).replace(day=1)

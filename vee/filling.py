@@ -17,7 +17,8 @@ from typing import Protocol
 import numpy as np
 import orjson
 
-from vee.calendars import HOUR_S, MARKET_ZONE, ONE_DAY, Calendars, Period, last_closed_month
+from faults.market_time import MARKET_ZONE
+from vee.calendars import HOUR_S, ONE_DAY, Calendars, Period, last_closed_month
 from vee.frames import DEFAULT_INTERVAL_S, I64, INT64_MAX, Mask, SeriesMatrix, runs
 from vee.quality import NOT_ESTIMABLE, Cause, Origin, Reason
 

@@ -1,8 +1,9 @@
 """Hours above the contracted use (MUSD), judged on the values that will be sent.
 
 An hour more than 25% above the MUSD is rejected by CCEE and counts as zero (PdC 1.8/3.32, 3.32.1). One kWh in
-an hour is one mean kW, so the hour's kWh is compared with 1.25 x MUSD in kW; equal is not rejected. The check
-runs after losses and rounding: an hour within the limit as measured may be above it as sent.
+an hour is one mean kW, so the hour's kWh is compared with the factor times the MUSD in kW; equal is not
+rejected. The check runs after losses and rounding: an hour within the limit as measured may be above it as
+sent.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from vee.quality import Origin, Reason
 from vee.rounding import MILLI
 
 POLICIES = ("send_and_alert", "hold_day", "omit_hours")
+REJECTION_FACTOR = Decimal("1.25")
+"""Of the MUSD: an hour above it is rejected (PdC 1.8, 3.32)."""
+DEFAULT_MUSD_KW = 500
+"""What CCEE takes where no MUSD was declared (PdC 1.8, 3.15.1)."""
 
 HOUR_SCHEMA: dict[str, pl.DataType] = {
     "uc_id": pl.Int64(),
@@ -58,9 +63,9 @@ class MusdParams:
     """
 
     policy: str = "send_and_alert"
-    rejection_share: Fraction = Fraction(5, 4)
+    rejection_share: Fraction = Fraction(REJECTION_FACTOR)
     alert_share: Fraction = Fraction(1)
-    default_musd_kw: int | None = 500
+    default_musd_kw: int | None = DEFAULT_MUSD_KW
     interval_s: int = DEFAULT_INTERVAL_S
 
 

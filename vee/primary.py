@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from vee.calendars import MARKET_ZONE, ONE_DAY, day_start, slots_per_day
+from faults.market_time import MARKET_ZONE
+from vee.calendars import ONE_DAY, day_start, slots_per_day
 from vee.frames import (
     DEFAULT_INTERVAL_S,
     I64,

@@ -18,8 +18,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from faults.market_time import parse_zone
-from vee.calendars import MARKET_ZONE, ONE_DAY, day_start, slots_per_day
+from faults.market_time import MARKET_ZONE, parse_zone
+from vee.calendars import ONE_DAY, day_start, slots_per_day
 from vee.frames import (
     DEFAULT_INTERVAL_S,
     VERDICT_SCHEMA,
@@ -32,6 +32,7 @@ from vee.frames import (
     to_frame,
     to_matrix,
 )
+from vee.musd import DEFAULT_MUSD_KW
 from vee.quality import Origin, Reason, Result
 
 REGISTRY_SCHEMA: dict[str, pl.DataType] = {
@@ -100,7 +101,7 @@ class ValidationParams:
 
     zone: str = MARKET_ZONE
     interval_s: int = DEFAULT_INTERVAL_S
-    default_musd_kw: int = 500
+    default_musd_kw: int = DEFAULT_MUSD_KW
     outage_fills_gap: bool = True
     sendable_status: tuple[str, ...] = ("active",)
 

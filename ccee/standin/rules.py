@@ -279,7 +279,7 @@ class StandIn:
     def closing(self, day: date) -> date:
         """Last day for the measurement of that day's month: MS+7du, or what control says."""
         month = day.replace(day=1)
-        return self.closings.get(month) or closing_of(self.profile, self.calendars, month).data
+        return self.closings.get(month) or closing_of(self.calendars, month).data
 
     def today(self) -> date:
         """The civil day of the contract's zone."""
@@ -413,7 +413,7 @@ class StandIn:
         kw = None if value["kw"] is None else Decimal(str(value["kw"]))
         if kw is not None and not (kw.is_finite() and kw > 0):
             raise ValueError(f"{value['kw']!r} kW")
-        closing = closing_of(self.profile, self.calendars, month).register
+        closing = closing_of(self.calendars, month).register
         if self.today() > closing:
             raise Refusal(400, "ERR_PERIODO_INVALIDO_MUSD", f"MUSD de {month:%Y-%m} só até {closing}")
 

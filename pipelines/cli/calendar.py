@@ -11,14 +11,17 @@ from rich.table import Table
 
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, faults_to_exit
+from storage.settings import Settings
 from vee.calendars import (
+    EARLIEST,
     FALLBACK_CALENDAR,
     INCLUDES,
+    MEASUREMENT,
     Calendars,
+    Milestone,
     Period,
-    deadline,
+    calendar_of,
     load_calendars,
-    load_milestones,
     milestone_date,
     parse_month,
 )
@@ -28,11 +31,17 @@ app = typer.Typer(help="Milestones and deadlines of a measurement month.", no_ar
 MonthArgument = Annotated[str, typer.Argument(help="Measurement month M, YYYY-MM.", metavar="MONTH")]
 CalendarOption = Annotated[
     str | None,
-    typer.Option("--calendar", help=f"{', '.join(INCLUDES)}; without it ccee where loaded, else nacional."),
+    typer.Option(
+        "--calendar",
+        help=f"{', '.join(INCLUDES)}; without it ccee where loaded, else the earliest date of all.",
+    ),
 ]
 FileOption = Annotated[
     Path | None,
-    typer.Option("--calendar-file", help="More dates (CSV: calendar,date,name,source), CCEE's list say."),
+    typer.Option(
+        "--calendar-file",
+        help="More dates (CSV: calendar,date,name,source) in place of the setting [market] calendar_path.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 
@@ -40,7 +49,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document inst
 def _calendars(path: Path | None) -> Calendars:
     if path is not None and not path.is_file():
         raise OperatorFault("no such file", where=str(path), remedy="give the path of a CSV file")
-    return load_calendars(path)
+    market = Settings.load().market
+    return load_calendars(path or market.calendar_path, market.milestones_path)
 
 
 def _in_use(calendars: Calendars, wanted: str | None, period: Period) -> str:
@@ -65,23 +75,29 @@ def month(
         period, calendars = Period.month(parse_month(month)), _calendars(calendar_file)
         name = _in_use(calendars, calendar, period)
         rows = sorted(
-            ((milestone_date(row, period, calendars, name), row) for row in load_milestones()),
+            ((milestone_date(row, period, calendars, calendar), row) for row in calendars.milestones),
             key=lambda pair: pair[0],
         )
         if as_json:
             milestones = [
-                {"code": row.code, "label": row.label, "date": day, "side": row.side, "due": row.due_en}
+                {
+                    "code": row.code,
+                    "label": row.label,
+                    "date": day,
+                    "side": row.side,
+                    "due": row.due_en,
+                    "calendar": _name_of(row, period, calendars, calendar),
+                }
                 for day, row in rows
             ]
             emit_json({"month": month, "calendar": name, "milestones": milestones})
             return
-        table = Table(
-            title=f"Measurement month {month}, business days of {name!r}", title_justify="left", box=None
-        )
-        for heading in ("When", "Date", "", "Of", "What is due"):
+        table = Table(title=f"Measurement month {month}", title_justify="left", box=None)
+        for heading in ("When", "Date", "", "Business days", "Of", "What is due"):
             table.add_column(heading)
         for day, row in rows:
-            table.add_row(row.label, day.isoformat(), f"{day:%a}", row.side, row.due_en)
+            by = _name_of(row, period, calendars, calendar)
+            table.add_row(row.label, day.isoformat(), f"{day:%a}", by, row.side, row.due_en)
         console.print(table)
         _say_fallback(name, calendar)
 
@@ -93,22 +109,32 @@ def deadline_command(
     calendar_file: FileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The last day for the measurement of a month: MS+7du."""
+    """The last day for the measurement of a month."""
     with faults_to_exit(as_json):
-        first, calendars = parse_month(month), _calendars(calendar_file)
-        name = _in_use(calendars, calendar, Period.month(first))
-        day: date = deadline(first, calendars, name)
+        period, calendars = Period.month(parse_month(month)), _calendars(calendar_file)
+        name, row = _in_use(calendars, calendar, period), calendars.milestone(MEASUREMENT)
+        day: date = milestone_date(row, period, calendars, name)
         if as_json:
-            emit_json({"month": month, "calendar": name, "label": "MS+7du", "deadline": day})
+            emit_json({"month": month, "calendar": name, "label": row.label, "deadline": day})
             return
         console.print(
-            f"{day.isoformat()} ({day:%A}), MS+7du of {month}, business days of {name!r}", highlight=False
+            f"{day.isoformat()} ({day:%A}), {row.label} of {month}, business days of {name!r}",
+            highlight=False,
         )
         _say_fallback(name, calendar)
+
+
+def _name_of(row: Milestone, period: Period, calendars: Calendars, asked: str | None) -> str:
+    if row.unit != "du":
+        return ""
+    name = calendar_of(row, period, calendars, asked)
+    return "earliest of all" if name == EARLIEST else name
 
 
 def _say_fallback(name: str, asked: str | None) -> None:
     if asked is None and name == FALLBACK_CALENDAR:
         console.print(
-            "CCEE's own calendar of the year is not loaded; 'nacional' gives the earliest date.", style="dim"
+            "CCEE's own calendar of the year is not loaded ([market] calendar_path): each date is the "
+            "earliest of the known calendars.",
+            style="dim",
         )

@@ -43,7 +43,7 @@ from pipelines.cli.period import (
 from storage.bulk import read_frame
 from storage.database import Database
 from storage.settings import Settings
-from vee.calendars import load_calendars, parse_month
+from vee.calendars import market_calendars, parse_month
 
 app = typer.Typer(
     help="The stand-in server, exact bodies, deliveries and their receipts.", no_args_is_help=True
@@ -90,15 +90,17 @@ def standin(
 ) -> None:
     """Serve CCEE's side until interrupted."""
     with faults_to_exit(as_json):
-        began_at = parse_moment(as_of, Settings.load())
+        settings = Settings.load()
+        began_at = parse_moment(as_of, settings)
         ahead = began_at - utc_now() if began_at else timedelta(0)
         if units is not None:
-            profile, register = _profile(Settings.load()), units_from_file(units)
+            profile, register = _profile(settings), units_from_file(units)
         else:
             with _database() as (db, found):
                 profile, register = found, units_from_registry(db)
         agents = {unit.agent: secret for unit in register}
-        operator = StandIn(profile, load_calendars(), agents, register, lambda: utc_now() + ahead, state)
+        calendars = market_calendars(settings.market)
+        operator = StandIn(profile, calendars, agents, register, lambda: utc_now() + ahead, state)
         asyncio.run(_serve_until_interrupted(operator, register, port, as_json))
 
 
@@ -183,7 +185,7 @@ def deliver(
                 days,
                 profile,
                 lambda agent: open_client(db.settings.ccee, profile, frozenset([agent]), os.environ),
-                load_calendars(),
+                market_calendars(db.settings.market),
                 now=datetime.now(UTC),
                 run_id=f"smf-{uuid4()}",
                 progress=lambda stage, done, total: shown.update(

@@ -39,7 +39,7 @@ from simulator.fleets.demo import DemoPoint, Scenario, demo_fleet
 from storage.database import Database
 from storage.registry import load_registry
 from storage.settings import Settings
-from vee.calendars import Period, last_closed_month, load_calendars
+from vee.calendars import Period, last_closed_month, market_calendars
 from vee.filling import EstimationParams
 from vee.quality import Cause, describe_cause
 
@@ -252,7 +252,7 @@ def _definitions(clock: RunningClock) -> dg.Definitions:
 def _read_history(db: Database, clock: RunningClock, day: date, on_step: Follow) -> None:
     """The days that rule A looks back to, read from the meters' memories and derived; once."""
     # The date that decides which months are closed is the one of the daily run.
-    closed = last_closed_month(day + timedelta(days=1), load_calendars())
+    closed = last_closed_month(day + timedelta(days=1), market_calendars(db.settings.market))
     first_day = Period.month(closed).following - timedelta(days=EstimationParams().window_days)
     days = [first_day + timedelta(n) for n in range((day - first_day).days)]
     with db.connect() as conn:

@@ -31,7 +31,8 @@ from simulator.fleets.demo import DemoPoint, demo_fleet
 from simulator.fleets.server import fleet_in_thread
 from simulator.load.clock import SettableClock
 from simulator.load.grid import MARKET_ZONE
-from vee.calendars import load_calendars
+from storage.settings import Settings
+from vee.calendars import market_calendars
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def main(stdin: IO[bytes], stdout: IO[bytes]) -> None:
     clock = SettableClock(datetime.combine(day + timedelta(days=1), datetime.min.time(), MARKET_ZONE))
     operator = StandIn(
         load_profile(),
-        load_calendars(),
+        market_calendars(Settings.load().market),
         {int(code): secret for code, secret in order["secrets"].items()},
         units_of(points),
         clock,

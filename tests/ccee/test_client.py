@@ -145,7 +145,8 @@ def test_tries_end_and_the_rest_is_for_the_next_run(standin):
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "waited"), [("7", [7.0]), ("", None), ("Fri, 20 Nov 2020 10:00:00 GMT", [0.0])]
+    ("retry_after", "waited"),
+    [("7", [7.0]), ("", None), ("Fri, 20 Nov 2020 10:00:00 GMT", None), ("0", None)],
 )
 def test_429_waits_as_it_is_told(standin, retry_after, waited):
     control(standin, failures=[{"kind": "status", "status": 429, "retry_after": retry_after}])

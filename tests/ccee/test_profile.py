@@ -20,7 +20,7 @@ def test_the_shipped_profile_is_the_assumed_contract():
     assert profile.name == "abm-assumed-2025"
     assert profile.send.path == "/medidas/v1/medicao"
     assert profile.musd.factor == Decimal("1.25")
-    assert profile.deadline.business_day == 7
+    assert profile.musd.default_kw == 500
     assert profile.send.success_status == (200, 201, 202, 204)
 
 
@@ -67,7 +67,7 @@ def test_every_error_is_named_by_key_in_one_fault():
         "musd.factor: 'much' is not a decimal",
         "auth.token_path: missing",
         "headers.profile_equals_agent: 'yes' is not true or false",
-        "errors[8].action",
+        "errors[11].action",
         "surprise: unknown section",
     ):
         assert key in text
@@ -78,7 +78,6 @@ def test_every_error_is_named_by_key_in_one_fault():
     [
         ("musd", "on_violation", "omit_hours", "allow_partial_day"),
         ("protocol", "mode", "ticket", "status_path"),
-        ("read", "enabled", True, "read.path"),
         ("send", "offset", "BRT", "send.offset"),
         ("send", "success_status", [404], "success_status"),
     ],
@@ -133,7 +132,11 @@ def test_a_profile_that_does_not_exist_is_told_with_those_that_do(tmp_path):
         (500, "", "", Action.RETRY),
         (503, "", "", Action.RETRY),
         (408, "", "", Action.RETRY),
-        (404, "", "", Action.FIX_DATA),
+        (404, "", "", Action.STOP_AGENT),
+        (404, "ERR_MIGRACAO_CONCLUIDA_NAO_ENCONTRADA", "", Action.FIX_DATA),
+        (400, "ERR_NOVO", "", Action.RETRY_LATER),
+        (400, "", "<html>", Action.STOP_AGENT),
+        (409, "", "", Action.RETRY),
     ],
 )
 def test_the_error_table_says_what_to_do(status, code, text, action):

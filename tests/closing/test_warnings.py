@@ -10,10 +10,12 @@ from closing.report import closing_report
 from closing.warnings import near_deadlines, warn
 from storage.database import Database
 from tests.derivation.world import add_points
+from vee.calendars import load_calendars
 
 pytestmark = pytest.mark.req("TR-2d")
 
 NOVEMBER = dt.date(2026, 11, 1)
+KNOWN = load_calendars()
 
 
 # vee_rules.md section 8, nacional: for November MS+3du is 2026-12-03, MS+7du 2026-12-09.
@@ -33,7 +35,7 @@ NOVEMBER = dt.date(2026, 11, 1)
 def test_a_deadline_is_near_a_week_two_days_and_on_the_day(
     today: dt.date, near: list[tuple[str, int]]
 ) -> None:
-    found = near_deadlines(today)
+    found = near_deadlines(today, KNOWN)
     assert [(one.code, one.lead_days) for one in found] == near
     assert all(one.month == NOVEMBER for one in found)
 
@@ -46,7 +48,7 @@ def test_each_agent_is_told_what_is_open_once_per_lead_time(embedded_db: Databas
         conn.execute("UPDATE uc_musd SET musd_kw = 500, confirmed_on = NULL WHERE uc_id = %s", [second.uc_id])
     now = dt.datetime(2026, 12, 3, 12, tzinfo=dt.UTC)
     report = closing_report(db, NOVEMBER, now, latest_day=dt.date(2026, 12, 2), musd_default_kw=500)
-    musd, data = near_deadlines(dt.date(2026, 12, 3))
+    musd, data = near_deadlines(dt.date(2026, 12, 3), KNOWN)
 
     told = [warn(db, near, report) for near in (musd, data, data)]
 
@@ -60,7 +62,7 @@ def test_each_agent_is_told_what_is_open_once_per_lead_time(embedded_db: Databas
     ]
     assert f"UC {second.uc_code}: MUSD ausente ou padrão sem confirmação" in notices[0][1]
     assert f"UC {first.uc_code}: Dia ainda não processado (2)" in notices[1][1]
-    later = near_deadlines(dt.date(2026, 12, 8))
+    later = near_deadlines(dt.date(2026, 12, 8), KNOWN)
     assert [warn(db, near, report).messages for near in later] == [1], "insists two days before"
 
 
@@ -72,5 +74,5 @@ def test_nobody_is_told_when_nothing_is_open(embedded_db: Database) -> None:
         latest_day=dt.date(2026, 12, 2),
         musd_default_kw=500,
     )
-    told = [warn(embedded_db, near, report) for near in near_deadlines(dt.date(2026, 12, 3))]
+    told = [warn(embedded_db, near, report) for near in near_deadlines(dt.date(2026, 12, 3), KNOWN)]
     assert [(one.open_items, one.messages) for one in told] == [(0, 0), (0, 0)]

@@ -13,6 +13,7 @@ from assets.partitions import Partitions
 from pipelines.definitions import build_defs
 from pipelines.jobs import CLOSING, DAILY, DELIVERY, HISTORY, closing_month_of
 from tests.dagster_strict import strict_dagster
+from vee.calendars import load_calendars
 
 pytestmark = strict_dagster()
 
@@ -148,7 +149,7 @@ def test_daily_schedule_asks_for_each_shard_of_yesterday() -> None:
     ],
 )
 def test_closing_runs_from_ms_1du_until_the_month_is_frozen(today: dt.date, month: dt.date | None) -> None:
-    assert closing_month_of(today) == month
+    assert closing_month_of(today, load_calendars()) == month
 
 
 @pytest.mark.req("TR-2d")

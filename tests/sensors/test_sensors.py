@@ -18,6 +18,7 @@ from sensors.ready_days import first_open_day
 from storage.database import Database
 from tests.dagster_strict import strict_dagster
 from tests.derivation.world import DAY, NOW, Point, add_points, curve, put_readings, with_gap
+from vee.calendars import load_calendars
 
 pytestmark = strict_dagster(pytest.mark.req("TR-2a"))
 
@@ -326,7 +327,7 @@ def test_day_that_a_run_is_delivering_is_left_to_it(
     ],
 )
 def test_last_month_is_open_until_its_deadline(today: dt.date, first: dt.date) -> None:
-    assert first_open_day(today) == first
+    assert first_open_day(today, load_calendars()) == first
 
 
 # --- deadlines ------------------------------------------------------------------------------------------
