@@ -13,8 +13,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+
+import state_diagrams
 
 from ccee import profile
 from collector.streams import decode as stream_decode
@@ -291,6 +294,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "arquivos-publicos": public_files,
     "saidas-seriais": serial_parameters,
     "medidores-celesc": serial_meters,
+    **{name: partial(state_diagrams.section, name, pt) for name in state_diagrams.TABLES},
 }
 
 

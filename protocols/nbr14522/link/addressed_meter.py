@@ -1,8 +1,11 @@
-"""The meter on addressed lines (P8, P2): answers what is addressed to it, else is silent (section 1.9)."""
+"""The meter on addressed lines (P8, P2): section 1.9, driven by `METER_TABLE`.
+
+It answers what is addressed to it, else is silent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from protocols.nbr14522.bcd import encode_bcd
 from protocols.nbr14522.crc import crc16_arc, crc16_modbus
@@ -18,10 +21,14 @@ from protocols.nbr14522.frames import (
     unwrap_command,
 )
 from protocols.nbr14522.link.addressed_reader import AGAIN, NEXT
+from protocols.nbr14522.link.addressed_tables import METER_TABLE, MeterAction, MeterInput, MeterState
 from protocols.nbr14522.link.events import CommandReceived, FrameReceived, SkipReason
 from protocols.nbr14522.link.exchange import COMPOSITE_CODES
 from protocols.nbr14522.link.meter_base import Meter
+from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import HandShake, MeterProfile
+
+_HAND_SHAKES = {NEXT: MeterInput.NEXT, AGAIN: MeterInput.AGAIN}
 
 
 class AddressedMeter(Meter):
@@ -30,20 +37,20 @@ class AddressedMeter(Meter):
     def __init__(self, profile: MeterProfile, meter_serial: str, now_s: float) -> None:
         super().__init__(profile)
         self._now = now_s
+        self._state = MeterState.IDLE
+        self._command = b""
         self._size = COMMAND_WIRE_SIZE[profile.addressing]
         self._prefix = bytes([PREFIX_OCTET])
         self._addresses = {serial_octets(meter_serial, 4, "meter serial"), bytes.fromhex(ANY_METER)}
         if profile.addressing is Addressing.P2:
             self._prefix = encode_bcd(profile.address, 1) + self._prefix
-        self._is_working = False
 
     def send(self, blocks: Sequence[bytes], now_s: float) -> None:
         """Answer the command in work with plain blocks of 258 octets."""
-        if not self._is_working:
+        if self._state is not MeterState.WORKING:
             raise LocalProtocolError("no command to answer", where="link")
         self._take_answer(blocks, now_s)
-        self._is_working = False
-        self._transmit()
+        self._act(MeterInput.ANSWER)
 
     def delay(self, now_s: float) -> None:
         """There is no WAIT here: answer within the reader's time."""
@@ -56,7 +63,8 @@ class AddressedMeter(Meter):
     def forget(self, now_s: float) -> None:
         """Leave the command in work without an answer."""
         self.advance(now_s)
-        self._is_working = False
+        if self._state is MeterState.WORKING:
+            self._act(MeterInput.FORGET)
 
     def send_unasked(self, block: bytes, now_s: float) -> None:
         """Send an answer 40 that nobody asked for, as some meters do from time to time."""
@@ -66,10 +74,15 @@ class AddressedMeter(Meter):
         self._send_block()
         self._blocks, self._index = held, index
 
-    def _transmit(self) -> None:
+    def _act(self, event: MeterInput) -> None:
+        row = METER_TABLE[self._state, event]
+        self._state = row.next[_ACTIONS[row.action](self)]
+
+    def _transmit(self) -> Outcome:
         self._send_block()
         if self._index == len(self._blocks) - 1:
             self._delivered()
+        return Outcome.DONE
 
     def _on_timeout(self) -> None:
         self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
@@ -95,17 +108,23 @@ class AddressedMeter(Meter):
             del self._buffer[:start]
 
     def _signal_taken(self, octet: int) -> bool:
-        if self._profile.hand_shake is not HandShake.ACK or not self._blocks or octet not in (ACK, NAK):
+        is_signal = self._profile.hand_shake is HandShake.ACK and octet in (ACK, NAK)
+        if not is_signal or self._state is not MeterState.ANSWERED:
             return False
         self._note_signal(octet)
-        if octet == NAK:
-            self._transmit()
-        elif self._index < len(self._blocks) - 1:
-            self._index += 1
-            self._transmit()
-        else:
-            self._blocks = []
+        self._act(MeterInput.NAK if octet == NAK else MeterInput.ACK)
         return True
+
+    def _taken(self) -> Outcome:
+        if self._index < len(self._blocks) - 1:
+            self._next_block()
+            return Outcome.NEXT
+        self._blocks = []
+        return Outcome.LAST
+
+    def _next_block(self) -> Outcome:
+        self._index = min(self._index + 1, len(self._blocks) - 1)
+        return self._transmit()
 
     def _frame_arrived(self, wire: bytes) -> None:
         is_p2 = self._profile.addressing is Addressing.P2
@@ -117,26 +136,38 @@ class AddressedMeter(Meter):
         if not is_p2 and wire[1:5] not in self._addresses:
             self._skip(wire, SkipReason.OTHER_METER)
             return
-        if self._is_working:
+        if self._state is MeterState.WORKING:
             self._skip(wire, SkipReason.BUSY)
-            return
-        self._events.append(FrameReceived(wire, True, self._now))
-        self._command_arrived(unwrap_command(wire, self._profile.addressing))
+        else:
+            self._events.append(FrameReceived(wire, True, self._now))
+        self._command = unwrap_command(wire, self._profile.addressing)
+        self._act(self._input_of(self._command))
 
-    def _command_arrived(self, frame: bytes) -> None:
-        hand_shake = frame[4]
+    def _input_of(self, frame: bytes) -> MeterInput:
         goes_on = (
             self._profile.hand_shake is HandShake.REPEAT_COMMAND
             and frame[0] in COMPOSITE_CODES
-            and hand_shake in (NEXT, AGAIN)
-            and bool(self._blocks)
+            and self._state is MeterState.ANSWERED
             and self._blocks[0][0] == frame[0]
         )
-        if not goes_on:
-            self._blocks = []
-            self._is_working = True
-            self._events.append(CommandReceived(frame, False, self._now))
-            return
-        if hand_shake == NEXT and self._index < len(self._blocks) - 1:
-            self._index += 1
-        self._transmit()
+        return _HAND_SHAKES.get(frame[4], MeterInput.COMMAND) if goes_on else MeterInput.COMMAND
+
+    def _take_command(self) -> Outcome:
+        self._blocks = []
+        self._events.append(CommandReceived(self._command, False, self._now))
+        return Outcome.DONE
+
+    def _stay(self) -> Outcome:
+        return Outcome.DONE
+
+
+# Of the class, not of each link: a collector has thousands of them.
+_ACTIONS: dict[MeterAction, Callable[[AddressedMeter], Outcome]] = {
+    MeterAction.TAKE_COMMAND: AddressedMeter._take_command,
+    MeterAction.PASS_OVER: AddressedMeter._stay,
+    MeterAction.SEND_ANSWER: AddressedMeter._transmit,
+    MeterAction.NEXT_BLOCK: AddressedMeter._next_block,
+    MeterAction.SAME_BLOCK: AddressedMeter._transmit,
+    MeterAction.TAKEN: AddressedMeter._taken,
+    MeterAction.REST: AddressedMeter._stay,
+}

@@ -1,4 +1,4 @@
-"""The reader on addressed lines (P8, P2): no ENQ, answers found by their first octets (section 1.9).
+"""The reader on addressed lines (P8, P2): section 1.9, driven by `READER_TABLE`.
 
 Composite answers go on by the command again with o5 = 00 first block, 01 taken, 02 again; on P2 by
 ACK and NAK where the profile says so.
@@ -22,9 +22,11 @@ from protocols.nbr14522.frames import (
     serial_octets,
     wrap_command,
 )
+from protocols.nbr14522.link.addressed_tables import READER_TABLE, ReaderAction, ReaderInput, ReaderState
 from protocols.nbr14522.link.events import FailureReason, FrameReceived, SkipReason, UnaskedOccurrence
-from protocols.nbr14522.link.exchange import Exchange, Verdict
+from protocols.nbr14522.link.exchange import BlockKind, Exchange
 from protocols.nbr14522.link.reader_base import Reader
+from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import HandShake, MeterProfile
 
 FIRST, NEXT, AGAIN = 0x00, 0x01, 0x02
@@ -37,6 +39,7 @@ class AddressedReader(Reader):
 
     def __init__(self, profile: MeterProfile, meter_serial: str = ANY_METER) -> None:
         super().__init__(profile)
+        self._state = ReaderState.IDLE
         self._serial = meter_serial
         self._size = RESPONSE_WIRE_SIZE[profile.addressing]
         self._head = encode_bcd(profile.address, 1) + bytes([PREFIX_OCTET])
@@ -46,7 +49,6 @@ class AddressedReader(Reader):
             b"" if meter_serial == ANY_METER else serial_octets(meter_serial, 4, "meter serial")
         )
         self._crc: Callable[[bytes], int] = crc16_modbus if profile.addressing is Addressing.P2 else crc16_arc
-        self._buffer_is_unasked = False
         self._answer_until = 0.0
         self._broken: Exchange | None = None
 
@@ -62,9 +64,22 @@ class AddressedReader(Reader):
         self.advance(now_s)
         self._exchange, self._broken = self._broken, None
         self._exchange.zero_counters()
-        self._transmit(AGAIN)
+        self._act(ReaderInput.RESUME)
 
-    def _fail(self, reason: FailureReason) -> None:
+    def _act(self, event: ReaderInput) -> None:
+        row = READER_TABLE[self._state, event]
+        self._state = row.next[_ACTIONS[row.action](self)]
+
+    def _begin(self) -> None:
+        self._act(ReaderInput.BEGIN)
+
+    def _stop(self) -> None:
+        self._act(ReaderInput.STOP)
+
+    def _on_timeout(self) -> None:
+        self._act(ReaderInput.TIMEOUT)
+
+    def _fail(self, reason: FailureReason) -> Outcome:
         exchange = self._running
         is_resumable = (
             self._profile.resumes_broken_answer
@@ -73,16 +88,18 @@ class AddressedReader(Reader):
             and exchange.blocks > 0
             and reason in (FailureReason.DISCONNECTED, FailureReason.BROKEN_OFF)
         )
-        super()._fail(reason)
+        outcome = super()._fail(reason)
         self._broken = exchange if is_resumable else None
+        return outcome
 
-    def _begin(self) -> None:
+    def _send_first(self) -> Outcome:
         self._broken = None
-        self._buffer_is_unasked = bool(self._buffer)
         self._transmit(FIRST)
+        return Outcome.DONE
 
-    def _rest(self) -> None:
-        self._buffer_is_unasked = False
+    def _send_again(self) -> Outcome:
+        self._transmit(AGAIN)
+        return Outcome.DONE
 
     def _transmit(self, hand_shake: int) -> None:
         exchange = self._running
@@ -114,7 +131,7 @@ class AddressedReader(Reader):
         else:
             self._transmit(NEXT)
 
-    def _ask_again(self) -> None:
+    def _ask_again(self) -> Outcome:
         """Ask for the awaited block after silence or damage.
 
         02 is right in both cases that cannot be told apart: if our 01 was lost the block that comes is a
@@ -128,34 +145,50 @@ class AddressedReader(Reader):
             self._await_answer()
         else:
             self._transmit(AGAIN if exchange.seen or exchange.naks_sent else FIRST)
+        return Outcome.ASKED
 
-    def _on_timeout(self) -> None:
+    def _drop(self) -> Outcome:
         if self._buffer:
             self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
             self._buffer.clear()
-        self._buffer_is_unasked = False
-        if self._exchange is None:
-            return
-        exchange = self._exchange
+        return Outcome.DONE
+
+    def _no_answer(self) -> Outcome:
+        self._drop()
+        exchange = self._running
         exchange.silences += 1
         if exchange.silences >= self._limits.sends:
-            self._fail(FailureReason.BROKEN_OFF if exchange.blocks else FailureReason.NO_ANSWER)
-        elif not exchange.may_repeat:
-            self._fail(FailureReason.OUTCOME_UNKNOWN)
-        else:
-            self._ask_again()
+            return self._fail(FailureReason.BROKEN_OFF if exchange.blocks else FailureReason.NO_ANSWER)
+        if not exchange.may_repeat:
+            return self._fail(FailureReason.OUTCOME_UNKNOWN)
+        return self._ask_again()
 
     def _consume(self, data: bytes, position: int) -> int:
         taken = data[position : position + self._size - len(self._buffer)]
         self._buffer += taken
         self._align()
+        is_collecting = self._state not in (ReaderState.IDLE, ReaderState.ASKED)
+        if self._buffer and not is_collecting:
+            self._act(ReaderInput.FIRST)
+        elif is_collecting and not self._buffer:
+            self._act(ReaderInput.NOISE)
         if len(self._buffer) == self._size:
             self._frame_arrived(bytes(self._buffer))
         elif self._buffer:
-            self._deadline = self._now + self._timing.max_char_gap_s
-        else:
-            self._deadline = None if self._exchange is None else self._answer_until
+            self._collect()
         return len(taken)
+
+    def _collect(self) -> Outcome:
+        self._deadline = self._now + self._timing.max_char_gap_s
+        return Outcome.DONE
+
+    def _wait(self) -> Outcome:
+        self._deadline = self._answer_until
+        return Outcome.DONE
+
+    def _go_idle(self) -> Outcome:
+        self._deadline = None
+        return Outcome.DONE
 
     def _align(self) -> None:
         """Drop octets from the front until what is left may begin an answer."""
@@ -187,18 +220,14 @@ class AddressedReader(Reader):
         is_good = self._crc(wire) == 0
         if not is_good and self._realigned():
             return
-        self._buffer.clear()
         self._events.append(FrameReceived(wire, is_good, self._now))
-        content = wire[len(self._head) : -2]
-        was_unasked, self._buffer_is_unasked = self._buffer_is_unasked, False
-        if self._exchange is None or (was_unasked and content[0] == OCCURRENCE):
-            if is_good:
-                self._events.append(UnaskedOccurrence(content, self._now))
-            self._rest_or_wait()
-        elif is_good:
-            self._block_arrived(content)
-        else:
-            self._block_damaged()
+        self._act(ReaderInput.BLOCK if is_good else ReaderInput.DAMAGED)
+
+    def _content(self) -> bytes:
+        """The collected frame's content; the buffer is free again."""
+        content = bytes(self._buffer[len(self._head) : -2])
+        self._buffer.clear()
+        return content
 
     def _realigned(self) -> bool:
         """After a bad CRC: whether the real beginning lies further on, noise having looked like one.
@@ -213,33 +242,74 @@ class AddressedReader(Reader):
             if self._may_begin(held, start):
                 self._skip(held[:start], SkipReason.NOISE_BEFORE_FRAME)
                 del self._buffer[:start]
-                self._deadline = self._now + self._timing.max_char_gap_s
+                self._collect()
                 if self._exchange is not None:
                     self._junk(start)
                 return True
         return False
 
-    def _rest_or_wait(self) -> None:
-        if self._exchange is None:
-            self._deadline = None
-        else:
-            self._await_answer()
+    def _set_aside(self) -> Outcome:
+        self._events.append(UnaskedOccurrence(self._content(), self._now))
+        return self._go_idle()
 
-    def _block_damaged(self) -> None:
+    def _pass_over(self) -> Outcome:
+        self._buffer.clear()
+        return self._go_idle()
+
+    def _holds_occurrence(self) -> bool:
+        return self._buffer[len(self._head)] == OCCURRENCE
+
+    def _take_or_set_aside(self) -> Outcome:
+        if not self._holds_occurrence():
+            return self._take_block()
+        self._set_aside()
+        self._await_answer()
+        return Outcome.ASIDE
+
+    def _refuse_or_pass_over(self) -> Outcome:
+        if not self._holds_occurrence():
+            return self._refuse_block()
+        self._pass_over()
+        self._await_answer()
+        return Outcome.ASIDE
+
+    def _refuse_block(self) -> Outcome:
+        self._buffer.clear()
         exchange = self._running
         exchange.naks_sent += 1
         if exchange.naks_sent >= self._limits.naks:
-            self._fail(FailureReason.BAD_CRC)
-        elif not exchange.may_repeat:
-            self._fail(FailureReason.OUTCOME_UNKNOWN)
-        else:
-            self._ask_again()
+            return self._fail(FailureReason.BAD_CRC)
+        if not exchange.may_repeat:
+            return self._fail(FailureReason.OUTCOME_UNKNOWN)
+        return self._ask_again()
 
-    def _block_arrived(self, content: bytes) -> None:
-        match self._deliver(content):
-            case Verdict.LAST:
-                if self._profile.hand_shake is HandShake.ACK:
-                    self._send_signal(ACK)
-                self._complete()
-            case Verdict.TAKEN | Verdict.DUPLICATE:
-                self._ask_next()
+    def _take_block(self) -> Outcome:
+        kind = self._deliver(self._content())
+        if kind is BlockKind.UNFIT:
+            return Outcome.FAILED
+        if kind is BlockKind.LAST:
+            if self._profile.hand_shake is HandShake.ACK:
+                self._send_signal(ACK)
+            self._complete()
+            return Outcome.LAST
+        self._ask_next()
+        return Outcome.NEXT
+
+
+# Of the class, not of each link: a collector has thousands of them.
+_ACTIONS: dict[ReaderAction, Callable[[AddressedReader], Outcome]] = {
+    ReaderAction.BEGIN: AddressedReader._send_first,
+    ReaderAction.RESUME: AddressedReader._send_again,
+    ReaderAction.STOP: AddressedReader._fail_stopped,
+    ReaderAction.COLLECT: AddressedReader._collect,
+    ReaderAction.WAIT: AddressedReader._wait,
+    ReaderAction.REST: AddressedReader._go_idle,
+    ReaderAction.DROP: AddressedReader._drop,
+    ReaderAction.SET_ASIDE: AddressedReader._set_aside,
+    ReaderAction.PASS_OVER: AddressedReader._pass_over,
+    ReaderAction.TAKE_BLOCK: AddressedReader._take_block,
+    ReaderAction.REFUSE_BLOCK: AddressedReader._refuse_block,
+    ReaderAction.TAKE_OR_SET_ASIDE: AddressedReader._take_or_set_aside,
+    ReaderAction.REFUSE_OR_PASS_OVER: AddressedReader._refuse_or_pass_over,
+    ReaderAction.NO_ANSWER: AddressedReader._no_answer,
+}

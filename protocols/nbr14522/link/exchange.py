@@ -21,13 +21,13 @@ MAX_JUNK_OCTETS = 65_536
 """Octets of one exchange that belong to nothing; h11 bounds a header at 16 KiB for the same reason."""
 
 
-class Verdict(Enum):
+class BlockKind(Enum):
     """What a block with a good CRC is to the exchange."""
 
-    TAKEN = auto()
+    NEXT = auto()
     LAST = auto()
     DUPLICATE = auto()
-    FAILED = auto()
+    UNFIT = auto()
 
 
 @dataclass(slots=True)
@@ -83,35 +83,35 @@ class Exchange:
     def zero_counters(self) -> None:
         self.naks_received = self.naks_sent = self.silences = self.waits = 0
 
-    def judge(self, content: bytes) -> Verdict:
-        """Say what a block is, and remember it. `failure` tells why where it is FAILED."""
+    def judge(self, content: bytes) -> BlockKind:
+        """Say what a block is, and remember it. `failure` tells why it is UNFIT."""
         self.seen += 1
         self.code = content[0]
         if self.code in EXCEPTION_CODES or not self.composite:
             self._take(None)
-            return Verdict.LAST
+            return BlockKind.LAST
         if self.seen > MAX_BLOCKS:
             self.failure = FailureReason.TOO_LONG
-            return Verdict.FAILED
+            return BlockKind.UNFIT
         mark = block_mark(content)
         if mark is None:
             self.failure = FailureReason.MALFORMED_BLOCK
-            return Verdict.FAILED
+            return BlockKind.UNFIT
         number, is_last = mark
         digest = zlib.crc32(content)
         if number == self.expected_number:
             self._hold(number, digest)
             self._take(number)
-            return Verdict.LAST if is_last else Verdict.TAKEN
+            return BlockKind.LAST if is_last else BlockKind.NEXT
         if number >= len(self._held) or self._held[number] < 0:
             self.failure = FailureReason.BLOCK_OUT_OF_ORDER
-            return Verdict.FAILED
+            return BlockKind.UNFIT
         # The command was sent again and the answer starts over. If the memory moved on meanwhile, the rest
         # would not fit what is held.
         if self._held[number] != digest:
             self.failure = FailureReason.ANSWER_CHANGED
-            return Verdict.FAILED
-        return Verdict.DUPLICATE
+            return BlockKind.UNFIT
+        return BlockKind.DUPLICATE
 
     def _hold(self, number: int, digest: int) -> None:
         while len(self._held) <= number:

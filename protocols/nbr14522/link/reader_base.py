@@ -13,8 +13,9 @@ from protocols.nbr14522.link.events import (
     LinkFailed,
     SkipReason,
 )
-from protocols.nbr14522.link.exchange import COMPOSITE_CODES, MAX_JUNK_OCTETS, Exchange, Verdict
+from protocols.nbr14522.link.exchange import COMPOSITE_CODES, MAX_JUNK_OCTETS, BlockKind, Exchange
 from protocols.nbr14522.link.machine import Machine
+from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import MeterProfile
 
 
@@ -27,6 +28,7 @@ class Reader(Machine):
         self._timing = profile.timing
         self._limits = profile.limits
         self._exchange: Exchange | None = None
+        self._stop_reason = FailureReason.ABORTED
         self._buffer = bytearray()
 
     @property
@@ -56,14 +58,19 @@ class Reader(Machine):
         """End the running exchange from outside: the caller gives up, or the connection closed."""
         self.advance(now_s)
         if self._exchange is not None:
-            self._fail(reason)
+            self._stop_reason = reason
+            self._stop()
 
     @abstractmethod
-    def _begin(self) -> None: ...
+    def _begin(self) -> None:
+        """Act on the input BEGIN."""
 
     @abstractmethod
-    def _rest(self) -> None:
-        """Go to rest after an exchange."""
+    def _stop(self) -> None:
+        """Act on the input STOP, with `_stop_reason`."""
+
+    def _fail_stopped(self) -> Outcome:
+        return self._fail(self._stop_reason)
 
     @property
     def _running(self) -> Exchange:
@@ -73,28 +80,28 @@ class Reader(Machine):
     def _stage(self) -> str:
         return self._running.stage
 
-    def _deliver(self, content: bytes) -> Verdict:
+    def _deliver(self, content: bytes) -> BlockKind:
         """Judge a block with a good CRC and hand it on; ends the exchange where it does not fit."""
         exchange = self._running
-        verdict = exchange.judge(content)
-        if verdict is Verdict.DUPLICATE:
+        kind = exchange.judge(content)
+        if kind is BlockKind.DUPLICATE:
             self._skip(content, SkipReason.DUPLICATE_BLOCK)
-        elif verdict is Verdict.FAILED:
+        elif kind is BlockKind.UNFIT:
             self._fail(exchange.failure)
         else:
             number = exchange.last_number if exchange.code == exchange.command else None
-            is_last = verdict is Verdict.LAST
+            is_last = kind is BlockKind.LAST
             self._events.append(
                 BlockReceived(content, number if exchange.composite else None, is_last, self._now)
             )
-        return verdict
+        return kind
 
     def _complete(self) -> None:
         exchange = self._running
         self._events.append(AnswerComplete(exchange.command, exchange.code, exchange.blocks, self._now))
         self._end()
 
-    def _fail(self, reason: FailureReason) -> None:
+    def _fail(self, reason: FailureReason) -> Outcome:
         exchange = self._running
         if self._buffer:
             self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
@@ -104,17 +111,18 @@ class Reader(Machine):
             )
         )
         self._end()
+        return Outcome.FAILED
 
     def _end(self) -> None:
         self._buffer.clear()
         self._exchange = None
         self._deadline = None
-        self._rest()
 
     def _junk(self, count: int) -> bool:
         """Count octets that belong to nothing; False when there were too many and the exchange has ended."""
         self._running.junk += count
         if self._running.junk <= MAX_JUNK_OCTETS:
             return True
-        self._fail(FailureReason.FLOOD)
+        self._stop_reason = FailureReason.FLOOD
+        self._stop()
         return False

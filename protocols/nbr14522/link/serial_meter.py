@@ -9,7 +9,8 @@ from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.frames import ACK, COMMAND_SIZE, ENQ, NAK, WAIT
 from protocols.nbr14522.link.events import CommandReceived, FailureReason, FrameReceived, SkipReason
 from protocols.nbr14522.link.meter_base import Meter
-from protocols.nbr14522.link.tables import METER_TABLE, MeterAction, MeterInput, MeterState
+from protocols.nbr14522.link.serial_tables import METER_TABLE, MeterAction, MeterInput, MeterState
+from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import MeterProfile
 
 _SIGNALS = {
@@ -36,54 +37,43 @@ class SerialMeter(Meter):
         self._recalls = 0
         self._waits = 0
         self._expects_repeat = False
-        self._actions: dict[MeterAction, Callable[[], None]] = {
-            MeterAction.SEND_ENQ: self._send_enq,
-            MeterAction.DROP_COMMAND: self._drop_command,
-            MeterAction.FORGET_REFUSED: self._idle,
-            MeterAction.SEND_WAIT: self._wait_again,
-            MeterAction.NEXT_BLOCK: self._next_block,
-            MeterAction.SAME_BLOCK: self._same_block,
-            MeterAction.BREAK_ANSWER: self._break_answer,
-            MeterAction.RECALL: self._recall,
-            MeterAction.RESUME: self._idle,
-        }
 
     def send(self, blocks: Sequence[bytes], now_s: float) -> None:
         """Answer the command in work with plain blocks of 258 octets."""
         self._need_work("answer")
         self._take_answer(blocks, now_s)
-        self._refusals = 0
-        self._transmit()
+        self._act(MeterInput.ANSWER)
 
     def delay(self, now_s: float) -> None:
         """Send WAIT, and again in time, until `ready`."""
         self._need_work("delay")
         self.advance(now_s)
         self._waits = 0
-        self._state = MeterState.DELAYING
-        self._wait_again()
+        self._act(MeterInput.DELAY)
 
     def ready(self, now_s: float) -> None:
         """End a delay: call ENQ and expect the command again."""
         if self._state is not MeterState.DELAYING:
             raise LocalProtocolError("nothing is delayed", where="link")
         self.advance(now_s)
-        self._expects_repeat = True
-        self._state = MeterState.IDLE
-        self._send_enq()
+        self._act(MeterInput.READY)
 
     def forget(self, now_s: float) -> None:
         """Leave the command in work without an answer and go back to ENQ."""
         self._need_work("forget")
         self.advance(now_s)
-        self._idle()
+        self._act(MeterInput.FORGET)
 
     def _need_work(self, verb: str) -> None:
         if self._state is not MeterState.WORKING:
             raise LocalProtocolError(f"no command to {verb}", where="link")
 
+    def _act(self, event: MeterInput) -> None:
+        row = METER_TABLE[self._state, event]
+        self._state = row.next[_ACTIONS[row.action](self)]
+
     def _on_timeout(self) -> None:
-        self._actions[METER_TABLE[self._state, MeterInput.TIMEOUT]]()
+        self._act(MeterInput.TIMEOUT)
 
     def _consume(self, data: bytes, position: int) -> int:
         match self._state:
@@ -100,39 +90,53 @@ class SerialMeter(Meter):
 
     def _single_octet(self, octet: int) -> None:
         event = _SIGNALS.get(octet, MeterInput.OTHER)
-        action = METER_TABLE[self._state, event]
-        match action:
-            case MeterAction.OPEN_COMMAND if self._is_late():
-                self._skip(bytes([octet]), SkipReason.LATE)
+        match METER_TABLE[self._state, event].action:
             case MeterAction.OPEN_COMMAND | MeterAction.OPEN_REPEAT:
-                self._open_command(octet)
+                self._buffer.append(octet)
             case MeterAction.PASS_OVER:
                 self._skip(bytes([octet]), SkipReason.STRAY_SIGNAL)
+            case _ if event is MeterInput.OTHER:
+                self._skip(bytes([octet]), SkipReason.BROKEN)
             case _:
-                if event is MeterInput.OTHER:
-                    self._skip(bytes([octet]), SkipReason.BROKEN)
-                else:
-                    self._note_signal(octet)
-                self._actions[action]()
+                self._note_signal(octet)
+        self._act(event)
 
     def _is_late(self) -> bool:
         if self._profile.enq_required == 0:
             return False
         return self._enq_at is None or self._now - self._enq_at > self._timing.max_sync_s
 
-    def _idle(self) -> None:
-        self._state = MeterState.IDLE
+    def _idle(self) -> Outcome:
         self._deadline = self._now + self._timing.min_enq_s
+        return Outcome.DONE
 
-    def _send_enq(self) -> None:
+    def _give_up(self) -> Outcome:
+        self._idle()
+        return Outcome.GIVEN_UP
+
+    def _stay(self) -> Outcome:
+        return Outcome.DONE
+
+    def _send_enq(self) -> Outcome:
         self._send_signal(ENQ)
         self._enq_at = self._now
         self._deadline = self._now + self._timing.meter_enq_period_s
+        return Outcome.DONE
 
-    def _open_command(self, octet: int) -> None:
-        self._buffer.append(octet)
-        self._state = MeterState.COLLECTING
+    def _call_back(self) -> Outcome:
+        self._expects_repeat = True
+        return self._send_enq()
+
+    def _open_command(self) -> Outcome:
+        if self._is_late():
+            self._skip(bytes(self._buffer), SkipReason.LATE)
+            self._buffer.clear()
+            return Outcome.LATE
+        return self._open_repeat()
+
+    def _open_repeat(self) -> Outcome:
         self._deadline = self._now + self._timing.max_char_gap_s
+        return Outcome.DONE
 
     def _collect(self, data: bytes, position: int) -> int:
         taken = data[position : position + COMMAND_SIZE - len(self._buffer)]
@@ -143,75 +147,103 @@ class SerialMeter(Meter):
         return len(taken)
 
     def _command_arrived(self, frame: bytes) -> None:
-        self._buffer.clear()
         is_good = crc16_arc(frame) == 0
         self._events.append(FrameReceived(frame, is_good, self._now))
-        if is_good:
-            self._refusals = 0
-            self._state = MeterState.WORKING
-            self._deadline = None
-            self._events.append(CommandReceived(frame, self._expects_repeat, self._now))
-            self._expects_repeat = False
-            return
+        self._act(MeterInput.COMMAND if is_good else MeterInput.DAMAGED)
+
+    def _take_command(self) -> Outcome:
+        self._refusals = 0
+        self._deadline = None
+        self._events.append(CommandReceived(bytes(self._buffer), self._expects_repeat, self._now))
+        self._buffer.clear()
+        self._expects_repeat = False
+        return Outcome.DONE
+
+    def _refuse_command(self) -> Outcome:
+        self._buffer.clear()
         self._refusals += 1
         self._send_signal(NAK)
         if self._refusals >= self._limits.naks:
             self._refusals = 0
-            self._idle()
-        else:
-            self._state = MeterState.REFUSED
-            self._deadline = self._now + self._timing.max_response_s
+            return self._give_up()
+        self._deadline = self._now + self._timing.max_response_s
+        return Outcome.REFUSED
 
-    def _drop_command(self) -> None:
+    def _drop_command(self) -> Outcome:
         self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
         self._buffer.clear()
-        self._pause()
+        return self._pause()
 
-    def _pause(self) -> None:
-        self._state = MeterState.PAUSED
+    def _pause(self) -> Outcome:
         self._deadline = self._now + self._timing.meter_pause_s
+        return Outcome.DONE
 
-    def _wait_again(self) -> None:
+    def _send_wait(self) -> Outcome:
         if self._waits >= self._limits.waits:
-            self._idle()
-            return
+            return self._give_up()
         self._waits += 1
         self._send_signal(WAIT)
         self._deadline = self._now + _WAIT_SHARE * self._timing.max_wait_s
+        return Outcome.SENT
+
+    def _send_answer(self) -> Outcome:
+        self._refusals = 0
+        self._transmit()
+        return Outcome.DONE
 
     def _transmit(self) -> None:
         self._send_block()
         self._recalls = 0
-        self._state = MeterState.WAIT_ACK
         self._deadline = self._now + self._timing.max_response_s
 
-    def _next_block(self) -> None:
+    def _next_block(self) -> Outcome:
         self._index += 1
         self._refusals = 0
         if self._index < len(self._blocks):
             self._transmit()
-        else:
-            self._delivered()
-            self._idle()
+            return Outcome.NEXT
+        self._delivered()
+        self._idle()
+        return Outcome.LAST
 
-    def _same_block(self) -> None:
+    def _same_block(self) -> Outcome:
         self._refusals += 1
         if self._refusals >= self._limits.naks:
             self._refusals = 0
             self._abandoned(FailureReason.BAD_CRC)
-            self._idle()
-        else:
-            self._transmit()
+            return self._give_up()
+        self._transmit()
+        return Outcome.SENT
 
-    def _break_answer(self) -> None:
+    def _break_answer(self) -> Outcome:
         self._abandoned(FailureReason.SEQUENCE_BROKEN)
-        self._pause()
+        return self._pause()
 
-    def _recall(self) -> None:
+    def _recall(self) -> Outcome:
         if self._recalls >= self._limits.sends:
             self._abandoned(FailureReason.NO_ANSWER)
-            self._idle()
-            return
+            return self._give_up()
         self._recalls += 1
-        self._state = MeterState.RECALLING
         self._send_enq()
+        return Outcome.SENT
+
+
+# Of the class, not of each link: a simulated fleet has thousands of them.
+_ACTIONS: dict[MeterAction, Callable[[SerialMeter], Outcome]] = {
+    MeterAction.SEND_ENQ: SerialMeter._send_enq,
+    MeterAction.OPEN_COMMAND: SerialMeter._open_command,
+    MeterAction.OPEN_REPEAT: SerialMeter._open_repeat,
+    MeterAction.PASS_OVER: SerialMeter._stay,
+    MeterAction.DROP_COMMAND: SerialMeter._drop_command,
+    MeterAction.TAKE_COMMAND: SerialMeter._take_command,
+    MeterAction.REFUSE_COMMAND: SerialMeter._refuse_command,
+    MeterAction.FORGET_REFUSED: SerialMeter._idle,
+    MeterAction.SEND_ANSWER: SerialMeter._send_answer,
+    MeterAction.SEND_WAIT: SerialMeter._send_wait,
+    MeterAction.CALL_BACK: SerialMeter._call_back,
+    MeterAction.NEXT_BLOCK: SerialMeter._next_block,
+    MeterAction.SAME_BLOCK: SerialMeter._same_block,
+    MeterAction.BREAK_ANSWER: SerialMeter._break_answer,
+    MeterAction.RECALL: SerialMeter._recall,
+    MeterAction.RESUME: SerialMeter._idle,
+}

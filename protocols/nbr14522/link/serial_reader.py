@@ -7,9 +7,10 @@ from collections.abc import Callable
 from protocols.nbr14522.crc import crc16_arc
 from protocols.nbr14522.frames import ACK, COMMAND_SIZE, ENQ, NAK, RESPONSE_SIZE, WAIT
 from protocols.nbr14522.link.events import FailureReason, FrameReceived, SkipReason, Synchronised
-from protocols.nbr14522.link.exchange import Verdict
+from protocols.nbr14522.link.exchange import BlockKind
 from protocols.nbr14522.link.reader_base import Reader
-from protocols.nbr14522.link.tables import READER_TABLE, ReaderAction, ReaderInput, ReaderState
+from protocols.nbr14522.link.serial_tables import READER_TABLE, ReaderAction, ReaderInput, ReaderState
+from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import GapRecovery, MeterProfile
 
 _SIGNALS = {ENQ: ReaderInput.ENQ, NAK: ReaderInput.NAK, WAIT: ReaderInput.WAIT}
@@ -34,20 +35,13 @@ class SerialReader(Reader):
         self._echo_checked = False
 
     def _begin(self) -> None:
-        self._ever_sent = False
-        self._echo_expected = None
-        self._sync_until = self._now + self._timing.synchronise_s
-        if self._profile.enq_required == 0:
-            self._send_synchronised()
-            return
-        self._listen()
-        recent = self._idle_enq_at is not None and self._now - self._idle_enq_at <= self._timing.max_sync_s
-        self._idle_enq_at = None
-        if recent:
-            self._act(ReaderInput.ENQ)
+        self._act(ReaderInput.BEGIN)
 
-    def _rest(self) -> None:
-        self._state = ReaderState.IDLE
+    def _stop(self) -> None:
+        self._act(ReaderInput.STOP)
+
+    def _end(self) -> None:
+        super()._end()
         if self._telnet:
             self._skip(bytes(self._telnet), SkipReason.TELNET)
             self._telnet.clear()
@@ -56,7 +50,8 @@ class SerialReader(Reader):
         return super()._stage() if self._ever_sent else "synchronise"
 
     def _act(self, event: ReaderInput) -> None:
-        _ACTIONS[READER_TABLE[self._state, event]](self)
+        row = READER_TABLE[self._state, event]
+        self._state = row.next[_ACTIONS[row.action](self)]
 
     def _on_timeout(self) -> None:
         self._act(ReaderInput.TIMEOUT)
@@ -94,7 +89,7 @@ class SerialReader(Reader):
             return
         self._skip(bytes([octet]), SkipReason.NOISE_BEFORE_ENQ)
         if self._junk(1) and self._state is ReaderState.SYNCHRONISED:
-            self._listen()
+            self._act(ReaderInput.OTHER)
 
     def _in_telnet_option(self, octet: int) -> bool:
         """Take `FF FB..FE option` as a whole: option 05 is no ENQ."""
@@ -114,42 +109,51 @@ class SerialReader(Reader):
         self._junk(1)
         return self._exchange is None or self._in_telnet_option(octet)
 
-    def _listen(self) -> None:
+    def _begin_exchange(self) -> Outcome:
+        self._ever_sent = False
+        self._echo_expected = None
+        self._sync_until = self._now + self._timing.synchronise_s
+        if self._profile.enq_required == 0:
+            return self._send_synchronised()
+        recent = self._idle_enq_at is not None and self._now - self._idle_enq_at <= self._timing.max_sync_s
+        self._idle_enq_at = None
+        outcome = self._listen()
+        return self._count_enq() if recent and outcome is Outcome.NO_ENQ_YET else outcome
+
+    def _listen(self) -> Outcome:
         if self._now >= self._sync_until:
-            self._give_up_sync()
-        elif self._profile.enq_required == 0:
-            self._send_synchronised()
-        else:
-            self._state = ReaderState.DESYNCHRONISED
-            self._deadline = self._sync_until
+            return self._give_up_sync()
+        if self._profile.enq_required == 0:
+            return self._send_synchronised()
+        self._deadline = self._sync_until
+        return Outcome.NO_ENQ_YET
 
-    def _first_enq(self) -> None:
+    def _count_enq(self) -> Outcome:
         if self._profile.enq_required == 1:
-            self._send_synchronised()
-            return
-        self._state = ReaderState.SYNCHRONISED
+            return self._send_synchronised()
         self._deadline = min(self._now + self._timing.max_enq_s, self._sync_until)
+        return Outcome.ONE_ENQ
 
-    def _give_up_sync(self) -> None:
-        self._fail(FailureReason.NO_ENQ)
+    def _give_up_sync(self) -> Outcome:
+        return self._fail(FailureReason.NO_ENQ)
 
-    def _send_synchronised(self) -> None:
+    def _send_synchronised(self) -> Outcome:
         self._running.zero_counters()
         self._events.append(Synchronised(self._now))
-        self._transmit()
+        return self._transmit()
 
     # The command is out.
 
-    def _transmit(self) -> None:
+    def _transmit(self) -> Outcome:
         self._send_frame(self._running.frame)
         self._ever_sent = True
         self._sent_at = self._now
         self._echo_checked = False
         self._await_answer()
+        return Outcome.SENT
 
     def _await_answer(self) -> None:
         self._buffer.clear()
-        self._state = ReaderState.SENT
         self._deadline = self._now + self._timing.max_response_s
         if self._running.blocks:
             # A meter that missed our ACK calls ENQ only after its own TMAXRSP, which began before ours.
@@ -178,74 +182,70 @@ class SerialReader(Reader):
             if self._junk(1):
                 self._act(ReaderInput.OTHER)
 
-    def _send_refused(self) -> None:
+    def _send_refused(self) -> Outcome:
         exchange = self._running
         exchange.naks_received += 1
         if exchange.naks_received >= self._limits.naks or exchange.blocks:
-            self._fail(FailureReason.REFUSED)
-        else:
-            self._transmit()
+            return self._fail(FailureReason.REFUSED)
+        return self._transmit()
 
-    def _begin_wait(self) -> None:
-        self._state = ReaderState.DELAYED
+    def _begin_wait(self) -> Outcome:
         self._deadline = self._now + self._timing.max_wait_s
+        return Outcome.DONE
 
-    def _wait_more(self) -> None:
+    def _wait_more(self) -> Outcome:
         self._running.waits += 1
         if self._running.waits >= self._limits.waits:
-            self._fail(FailureReason.WAITED_TOO_LONG)
-        else:
-            self._begin_wait()
+            return self._fail(FailureReason.WAITED_TOO_LONG)
+        return self._begin_wait()
 
-    def _give_up_wait(self) -> None:
-        self._fail(FailureReason.NO_ANSWER)
+    def _give_up_wait(self) -> Outcome:
+        return self._fail(FailureReason.NO_ANSWER)
 
-    def _enq_after_send(self) -> None:
+    def _enq_after_send(self) -> Outcome:
         exchange = self._running
         if exchange.blocks:
             exchange.acks_repeated += 1
             # A meter that fell back to idle sends ENQ for ever; without a bound the ACK would never end.
             if exchange.acks_repeated >= self._limits.naks:
-                self._fail(FailureReason.BROKEN_OFF)
-            else:
-                self._signal(ACK)
-                self._await_answer()
+                return self._fail(FailureReason.BROKEN_OFF)
+            self._signal(ACK)
+            self._await_answer()
         elif self._now - self._sent_at >= self._timing.enq_in_flight_s:
-            self._break()
+            return self._break()
+        return Outcome.DONE
 
-    def _break(self) -> None:
+    def _break(self) -> Outcome:
         exchange = self._running
         if self._buffer:
             self._skip(bytes(self._buffer), SkipReason.BROKEN)
             self._buffer.clear()
         exchange.breaks += 1
         if not exchange.may_repeat:
-            self._fail(FailureReason.OUTCOME_UNKNOWN)
-        elif exchange.breaks >= self._limits.sends:
-            self._fail(FailureReason.SEQUENCE_BROKEN)
-        else:
-            self._state = ReaderState.DRAINING
-            self._sync_until = self._now + self._timing.synchronise_s
-            self._deadline = self._now + self._timing.drain_quiet_s
+            return self._fail(FailureReason.OUTCOME_UNKNOWN)
+        if exchange.breaks >= self._limits.sends:
+            return self._fail(FailureReason.SEQUENCE_BROKEN)
+        self._sync_until = self._now + self._timing.synchronise_s
+        self._deadline = self._now + self._timing.drain_quiet_s
+        return Outcome.DRAINS
 
-    def _no_answer(self) -> None:
+    def _no_answer(self) -> Outcome:
         exchange = self._running
         exchange.silences += 1
         if exchange.blocks:
-            self._fail(FailureReason.BROKEN_OFF)
-        elif exchange.silences >= self._limits.sends:
-            self._fail(FailureReason.NO_ANSWER)
-        elif not exchange.may_repeat:
-            self._fail(FailureReason.OUTCOME_UNKNOWN)
-        else:
-            self._transmit()
+            return self._fail(FailureReason.BROKEN_OFF)
+        if exchange.silences >= self._limits.sends:
+            return self._fail(FailureReason.NO_ANSWER)
+        if not exchange.may_repeat:
+            return self._fail(FailureReason.OUTCOME_UNKNOWN)
+        return self._transmit()
 
     # A block is coming in.
 
-    def _open_block(self) -> None:
+    def _open_block(self) -> Outcome:
         self._echo_expected = None
-        self._state = ReaderState.RECEIVING
         self._deadline = self._now + self._timing.max_char_gap_s
+        return Outcome.DONE
 
     def _collect(self, data: bytes, position: int) -> int:
         limit = RESPONSE_SIZE
@@ -266,48 +266,61 @@ class SerialReader(Reader):
             self._line_echoes = True
             self._skip(bytes(self._buffer), SkipReason.ECHO)
             if self._junk(COMMAND_SIZE):
-                self._await_answer()
+                self._act(ReaderInput.ECHO)
 
     def _block_arrived(self, block: bytes) -> None:
         is_good = crc16_arc(block) == 0
-        self._buffer.clear()
         self._events.append(FrameReceived(block, is_good, self._now))
-        if not is_good:
-            self._refuse_block(FailureReason.BAD_CRC)
-            return
-        match self._deliver(block[:-2]):
-            case Verdict.LAST:
-                self._signal(ACK)
-                self._complete()
-            case Verdict.TAKEN | Verdict.DUPLICATE:
-                self._signal(ACK)
-                self._await_answer()
+        self._act(ReaderInput.BLOCK if is_good else ReaderInput.DAMAGED)
 
-    def _refuse_block(self, reason: FailureReason) -> None:
+    def _pass_echo(self) -> Outcome:
+        self._await_answer()
+        return Outcome.DONE
+
+    def _take_block(self) -> Outcome:
+        content = bytes(self._buffer[:-2])
+        self._buffer.clear()
+        kind = self._deliver(content)
+        if kind is BlockKind.UNFIT:
+            return Outcome.FAILED
+        self._signal(ACK)
+        if kind is BlockKind.LAST:
+            self._complete()
+            return Outcome.LAST
+        self._await_answer()
+        return Outcome.NEXT
+
+    def _refuse_damaged(self) -> Outcome:
+        self._buffer.clear()
+        return self._refuse_block(FailureReason.BAD_CRC)
+
+    def _refuse_block(self, reason: FailureReason) -> Outcome:
         self._running.naks_sent += 1
         if self._running.naks_sent >= self._limits.naks:
-            self._fail(reason)
-        else:
-            self._signal(NAK)
-            self._await_answer()
+            return self._fail(reason)
+        self._signal(NAK)
+        self._await_answer()
+        return Outcome.ASKED
 
-    def _close_gap(self) -> None:
+    def _close_gap(self) -> Outcome:
         exchange = self._running
         self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
         self._buffer.clear()
         exchange.silences += 1
         if exchange.silences >= self._limits.sends:
-            self._fail(FailureReason.BROKEN_OFF if exchange.blocks else FailureReason.NO_ANSWER)
-        elif not exchange.may_repeat or (exchange.blocks and self._profile.gap_recovery is GapRecovery.NAK):
+            return self._fail(FailureReason.BROKEN_OFF if exchange.blocks else FailureReason.NO_ANSWER)
+        if not exchange.may_repeat or (exchange.blocks and self._profile.gap_recovery is GapRecovery.NAK):
             # The block is there: only its passage failed.
-            self._refuse_block(FailureReason.BROKEN_OFF)
-        else:
-            self._transmit()
+            return self._refuse_block(FailureReason.BROKEN_OFF)
+        self._transmit()
+        return Outcome.ASKED
 
 
 # Of the class, not of each link: a collector has thousands of them.
-_ACTIONS: dict[ReaderAction, Callable[[SerialReader], None]] = {
-    ReaderAction.FIRST_ENQ: SerialReader._first_enq,
+_ACTIONS: dict[ReaderAction, Callable[[SerialReader], Outcome]] = {
+    ReaderAction.BEGIN: SerialReader._begin_exchange,
+    ReaderAction.STOP: SerialReader._fail_stopped,
+    ReaderAction.COUNT_ENQ: SerialReader._count_enq,
     ReaderAction.SEND: SerialReader._send_synchronised,
     ReaderAction.LISTEN: SerialReader._listen,
     ReaderAction.GIVE_UP_SYNC: SerialReader._give_up_sync,
@@ -319,6 +332,9 @@ _ACTIONS: dict[ReaderAction, Callable[[SerialReader], None]] = {
     ReaderAction.NO_ANSWER: SerialReader._no_answer,
     ReaderAction.WAIT_MORE: SerialReader._wait_more,
     ReaderAction.SEND_AFTER_WAIT: SerialReader._transmit,
+    ReaderAction.PASS_ECHO: SerialReader._pass_echo,
+    ReaderAction.TAKE_BLOCK: SerialReader._take_block,
+    ReaderAction.REFUSE_BLOCK: SerialReader._refuse_damaged,
     ReaderAction.GIVE_UP_WAIT: SerialReader._give_up_wait,
     ReaderAction.CLOSE_GAP: SerialReader._close_gap,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 
 from protocols.nbr14522 import frames
@@ -18,8 +20,9 @@ from protocols.nbr14522.link import (
     SignalSent,
     SkipReason,
     UnaskedOccurrence,
+    addressed_tables,
+    serial_tables,
 )
-from protocols.nbr14522.link.tables import METER_TABLE, READER_TABLE, MeterAction, ReaderAction
 from protocols.nbr14522.messages import (
     NotImplementedAnswer,
     OccurrenceAnswer,
@@ -242,7 +245,16 @@ def test_exceptions_end_a_composite_answer() -> None:
 # The tables themselves.
 
 
-def test_every_action_of_the_tables_is_reachable_from_the_table() -> None:
-    """Rows of 1.6 and 1.7: nothing is acted on that no row names, and no row names what nothing acts on."""
-    assert set(READER_TABLE.values()) == set(ReaderAction)
-    assert set(METER_TABLE.values()) == set(MeterAction)
+@pytest.mark.parametrize("tables", [serial_tables, addressed_tables], ids=["P0", "P8-P2"])
+def test_every_action_of_the_tables_is_reachable_from_the_table(tables: ModuleType) -> None:
+    """Nothing is acted on that no row names, and no row names what nothing acts on."""
+    assert {row.action for row in tables.READER_TABLE.values()} == set(tables.ReaderAction)
+    assert {row.action for row in tables.METER_TABLE.values()} == set(tables.MeterAction)
+
+
+@pytest.mark.parametrize("tables", [serial_tables, addressed_tables], ids=["P0", "P8-P2"])
+def test_every_state_is_entered_and_left_by_a_row(tables: ModuleType) -> None:
+    for table, states in ((tables.READER_TABLE, tables.ReaderState), (tables.METER_TABLE, tables.MeterState)):
+        entered = {state for row in table.values() for state in row.next.values()}
+        assert entered == set(states)
+        assert {state for state, _ in table} == set(states)
