@@ -6,14 +6,16 @@ of it (`vee`), writing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
 
+from derivation.judging import RuleFacts
 from derivation.layers import Facts
+from derivation.rule_facts import read_rule_facts
 from storage.bulk import array_literal, read_frame
 from storage.database import Database
 from storage.registry import RegistrySnapshot, snapshot
@@ -142,18 +144,23 @@ _BEFORE_MIGRATION = """
 
 
 class FactReader:
-    """Reads through one Arrow connection; use `open_reader`. `interval_s`: of the market."""
+    """Reads through one Arrow connection; use `open_reader`. `interval_s`, `zone`: of the market."""
 
-    def __init__(self, connection: Any, interval_s: int) -> None:
+    def __init__(self, connection: Any, interval_s: int, zone: str) -> None:
         self._connection = connection
         self._interval_s = interval_s
+        self._zone = zone
 
     def uc_ids(self, shard: int, shards: int) -> list[int]:
         """All UCs of a shard, in order."""
         return self._read(_UCS, shards, shard)["uc_id"].to_list()
 
-    def facts(self, uc_ids: list[int], days: list[date]) -> Facts:
-        """What is known of these UCs on these days; `registry` names the UC-days to be derived."""
+    def facts(self, uc_ids: list[int], days: list[date], shape_days: Collection[date] | None = None) -> Facts:
+        """What is known of these UCs on these days; `registry` names the UC-days to be derived.
+
+        Args:
+            shape_days: earlier days that rules compare these with; None: no rule will judge them.
+        """
         ucs, dates, first, last = array_literal(uc_ids), _dates(days), min(days), max(days)
         registered = snapshot(self._connection, first, last, uc_ids=uc_ids)
         readings = self._read(_READINGS, dates, first, last, ucs).sort("meter_id", "channel", "day")
@@ -161,7 +168,7 @@ class FactReader:
         moved = self._read(_CLOCK_FLAGS, dates, ucs).with_columns(kind=pl.lit(CLOCK_TOUCHED))
         incidents = _in_market_slots(pl.concat([conflicts, moved]), readings, self._interval_s)
         uc_days = _expected(registered, readings, days)
-        with_gaps = array_literal(_not_whole(uc_ids, registered.installations, readings, days))
+        with_gaps = _not_whole(uc_ids, registered.installations, readings, days)
         return Facts(
             registry=uc_days.select(list(REGISTRY_SCHEMA)),
             readings=readings,
@@ -171,8 +178,20 @@ class FactReader:
             incidents=incidents.cast(INCIDENT_SCHEMA),  # type: ignore[arg-type]  # as above
             strategies=uc_days.filter(pl.col("strategy").is_not_null()).select(*_KEY, "strategy"),
             approvals=self._read(_APPROVALS, dates, ucs),
-            collection_causes=self._read(_CAUSES, dates, with_gaps),
+            collection_causes=self._read(_CAUSES, dates, array_literal(with_gaps)),
             recovery_sessions=self._recoveries(readings),
+            rules=RuleFacts()
+            if shape_days is None
+            else read_rule_facts(
+                self._connection,
+                uc_ids,
+                days,
+                registered.uc_days,
+                with_gaps,
+                shape_days,
+                self._zone,
+                self._interval_s,
+            ),
         )
 
     def history(self, needs: pl.DataFrame) -> pl.DataFrame:
@@ -205,9 +224,9 @@ class FactReader:
 
 
 @contextmanager
-def open_reader(db: Database, interval_s: int) -> Iterator[FactReader]:
+def open_reader(db: Database, interval_s: int, zone: str) -> Iterator[FactReader]:
     with db.connect_arrow() as connection:
-        yield FactReader(connection, interval_s)
+        yield FactReader(connection, interval_s, zone)
 
 
 def _in_market_slots(found: pl.DataFrame, readings: pl.DataFrame, interval_s: int) -> pl.DataFrame:

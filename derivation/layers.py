@@ -13,10 +13,17 @@ from typing import Protocol
 
 import polars as pl
 
+from derivation import judging
+from derivation.judging import RuleFacts
 from vee import estimation, losses, musd, outcome, primary, rounding, validation
 from vee.calendars import ONE_DAY, Calendars
 from vee.filling import EstimationParams
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
+from vee.rules.base import RuleParams
+from vee.rules.engine import Judged, RuleSet
+from vee.rules.meters import BackupParams
+from vee.rules.table import default_rules
+from vee.shapes import SimilarDays
 
 _KEY = ["uc_id", "day"]
 # Missing intervals, and dead phases: what estimation acts on.
@@ -25,13 +32,25 @@ _ASKS_FOR_ESTIMATION = ("V01", "V22")
 
 @dataclass(frozen=True)
 class Parameters:
-    """All settings of the rules, as they are kept with what they made."""
+    """All settings of the rules, as they are kept with what they made.
+
+    Attributes:
+        rules: of each rule that judges, by id (`vee.rules.table`).
+        similar_days: which earlier days a day is compared with.
+    """
 
     primary: primary.PrimaryParams = field(default_factory=primary.PrimaryParams)
     validation: validation.ValidationParams = field(default_factory=validation.ValidationParams)
+    rules: dict[str, RuleParams] = field(default_factory=default_rules)
+    similar_days: SimilarDays = field(default_factory=SimilarDays)
     estimation: EstimationParams = field(default_factory=EstimationParams)
     loss_mode: str = "product"
     musd: musd.MusdParams = field(default_factory=musd.MusdParams)
+
+    @property
+    def rule_set(self) -> RuleSet:
+        """What the rules are run with."""
+        return RuleSet(self.rules, self.similar_days, self.primary.zone, self.primary.interval_s)
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,7 @@ class Facts:
         strategies, approvals: see `estimation.EstimationInput`.
         collection_causes: see `outcome.outcomes`.
         recovery_sessions: sessions that recovered mass memory late.
+        rules: what the rules that judge look at besides.
     """
 
     registry: pl.DataFrame
@@ -58,6 +78,7 @@ class Facts:
     approvals: pl.DataFrame
     collection_causes: pl.DataFrame
     recovery_sessions: Collection[int] = ()
+    rules: RuleFacts = field(default_factory=RuleFacts)
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,9 @@ class Layers:
     musd_hours: pl.DataFrame
     outcomes: pl.DataFrame
     quarantined: pl.DataFrame
+    suspects: pl.DataFrame
+    shapes: pl.DataFrame
+    skipped: pl.DataFrame
 
     @property
     def in_order(self) -> tuple[pl.DataFrame, ...]:
@@ -125,14 +149,32 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
         facts.recovery_sessions,
     )
     valid = _validate(first.main, facts.registry, facts, settings)
-    filled = _estimate(first, valid, facts, days, settings, reader)
+    pairs = _pairs(first, facts, days, settings, reader)
+    judged = judging.measured(
+        valid.validated,
+        facts.registry,
+        facts.installations,
+        facts.rules,
+        {"pairs": pairs},
+        settings.calendars,
+        chosen.rule_set,
+    )
+    filled = _estimate(first, judged, valid.verdicts, facts, pairs, days, settings, reader)
     adjusted = losses.adjust(filled.estimated, facts.losses, chosen.loss_mode)
     checked = musd.check(rounding.to_ccee(adjusted.adjusted), facts.registry, chosen.musd)
-    verdicts = pl.concat([valid.verdicts, filled.verdicts])
+    final = judging.sent(
+        checked.series,
+        facts.registry,
+        facts.rules,
+        {"musd_hours": checked.hours},
+        settings.calendars,
+        chosen.rule_set,
+    )
+    verdicts = _verdicts(valid.verdicts, judged.verdicts, filled.verdicts, final.verdicts)
     quarantined = pl.concat([first.quarantined, filled.quarantined, adjusted.quarantined])
     return Layers(
         primary=first.main.drop("input_version"),
-        validated=valid.validated,
+        validated=judged.series,
         estimated=filled.estimated,
         adjusted=adjusted.adjusted,
         ccee=checked.series,
@@ -141,10 +183,46 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
         estimates=filled.estimates,
         musd_hours=checked.hours,
         outcomes=outcome.outcomes(
-            checked.series, verdicts, filled.unresolved, quarantined, checked.held, facts.collection_causes
+            checked.series,
+            verdicts,
+            filled.unresolved,
+            quarantined,
+            checked.held,
+            facts.collection_causes,
+            pl.concat([judged.waiting, final.waiting]),
         ),
         quarantined=quarantined,
+        suspects=pl.concat([judged.suspects, final.suspects]),
+        shapes=judged.shapes,
+        skipped=pl.concat([judged.skipped, final.skipped]),
     )
+
+
+def _verdicts(*parts: pl.DataFrame) -> pl.DataFrame:
+    """All of them; where two say the same of the same slots, the first said stands."""
+    every = pl.concat(parts)
+    return every.unique(["uc_id", "day", "rule", "first_slot"], keep="first", maintain_order=True)
+
+
+def _pairs(
+    first: primary.PrimaryResult, facts: Facts, days: list[date], settings: Settings, reader: Reader
+) -> pl.DataFrame:
+    """Main against backup meter (V12), for the few UCs that have one."""
+    params = settings.parameters.rules["V12"]
+    if first.backup.is_empty() or not isinstance(params, BackupParams):
+        return pl.DataFrame(schema=judging.PAIRS_SCHEMA)
+    uc_ids = first.backup["uc_id"].unique().sort().to_list()
+    main, backup = first.main.drop("input_version"), first.backup.drop("input_version")
+    before = [days[0] - ONE_DAY * n for n in range(params.days - 1, 0, -1)]
+    if before:
+        earlier = reader.facts(uc_ids, before)
+        uc_days = earlier.registry.select(_KEY)
+        made = primary.from_pulses(
+            earlier.readings, earlier.installations, uc_days, settings.parameters.primary
+        )
+        main = pl.concat([made.main.drop("input_version"), main.filter(pl.col("uc_id").is_in(uc_ids))])
+        backup = pl.concat([made.backup.drop("input_version"), backup])
+    return judging.pairs(main, backup, days, params.days)
 
 
 def _validate(
@@ -161,16 +239,18 @@ def _validate(
 
 def _estimate(
     first: primary.PrimaryResult,
-    valid: validation.ValidationResult,
+    judged: Judged,
+    validation_verdicts: pl.DataFrame,
     facts: Facts,
+    pairs: pl.DataFrame,
     days: list[date],
     settings: Settings,
     reader: Reader,
 ) -> estimation.EstimationResult:
     """Fill gaps. UC-days without one are passed by: their rows are the validated ones, untouched."""
-    validated, chosen = valid.validated, settings.parameters.estimation
-    asking = valid.verdicts.filter(pl.col("rule").is_in(_ASKS_FOR_ESTIMATION))
-    gapped = asking["uc_id"].unique().sort().to_list()
+    validated, chosen = judged.series, settings.parameters.estimation
+    asking = validation_verdicts.filter(pl.col("rule").is_in(_ASKS_FOR_ESTIMATION))
+    gapped = pl.concat([asking["uc_id"], judged.rejected["uc_id"]]).unique().sort().to_list()
     if not gapped:
         return _nothing_to_estimate(validated)
     is_gapped = pl.col("uc_id").is_in(gapped)
@@ -191,6 +271,7 @@ def _estimate(
             registry=facts.registry.filter(is_gapped),
             strategies=facts.strategies,
             approvals=facts.approvals,
+            backup_pairs=pairs,
         ),
         days,
         settings.calendars,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from fractions import Fraction
@@ -32,11 +33,13 @@ from storage import series
 from storage.database import Database
 from storage.locks import lock_ucs
 from storage.series import Layer, Prepared, UcDays, write_uc_days
+from storage.suspects import write_suspects
 from vee import calendars
 from vee.quality import Cause
+from vee.shapes import similar_days
 
 # Raised by hand when a change of rules changes what is made; part of what each row refers to.
-CODE_VERSION = "vee-1"
+CODE_VERSION = "vee-2"
 # UC-days of a chunk: five layers of them in memory are about 50 MB.
 CHUNK_UCS = 2000
 # Chunks being stored at once.
@@ -65,7 +68,8 @@ class DeriveSummary:
     Args:
         layers: in order, primary to CCEE.
         outcomes, causes: by state, and by cause where not ready. not_ready: `UC code day` of those.
-        verdicts: by rule. methods: estimated runs of slots by method. estimated: intervals.
+        verdicts: by rule. suspects: those that wait, by rule. skipped: by rule and reason.
+        methods: estimated runs of slots by method. estimated: intervals.
         musd_hours: hours that CCEE will count as zero.
         quarantined: UC-days set aside.
     """
@@ -75,6 +79,8 @@ class DeriveSummary:
     causes: dict[str, int] = field(default_factory=dict)
     not_ready: list[str] = field(default_factory=list)
     verdicts: dict[str, int] = field(default_factory=dict)
+    suspects: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     methods: dict[str, int] = field(default_factory=dict)
     estimated: int = 0
     musd_hours: int = 0
@@ -102,6 +108,8 @@ class DeriveSummary:
             (self.outcomes, other.outcomes),
             (self.causes, other.causes),
             (self.verdicts, other.verdicts),
+            (self.suspects, other.suspects),
+            (self.skipped, other.skipped),
             (self.methods, other.methods),
         ):
             for key, count in their_counts.items():
@@ -161,8 +169,8 @@ def recompute(
     """
     work = _Derivation(db, as_of, "", parameters or Parameters())
     chunk = _Chunk([uc_id], [day], history_as_of(day, work.today, work.calendars))
-    with open_reader(db, work.parameters.primary.interval_s) as reader:
-        return work._compute(reader, reader.facts(chunk.uc_ids, chunk.days), chunk)
+    with work.reader() as reader:
+        return work._compute(reader, work._facts(reader, chunk.uc_ids, chunk.days), chunk)
 
 
 @dataclass(frozen=True)
@@ -198,9 +206,9 @@ class _Derivation:
         summary = DeriveSummary()
         groups = self._day_groups(first_day, last_day)
         with (
-            open_reader(self.db, self.parameters.primary.interval_s) as reader,
+            self.reader() as reader,
             # Read one chunk ahead, on a connection of its own.
-            open_reader(self.db, self.parameters.primary.interval_s) as ahead,
+            self.reader() as ahead,
             self.db.connect(autocommit=True) as conn,
             self.db.connect(autocommit=True) as other,
             ThreadPoolExecutor(1, "derive-read") as early,
@@ -214,10 +222,11 @@ class _Derivation:
                 ]
                 pending: deque[Future[DeriveSummary]] = deque()
                 done = number * len(ucs)
-                facts = [early.submit(ahead.facts, chunk.uc_ids, days) for chunk in chunks[:1]]
+                facts = [early.submit(self._facts, ahead, chunk.uc_ids, days) for chunk in chunks[:1]]
                 for at, chunk in enumerate(chunks):
                     facts += [
-                        early.submit(ahead.facts, later.uc_ids, days) for later in chunks[at + 1 : at + 2]
+                        early.submit(self._facts, ahead, later.uc_ids, days)
+                        for later in chunks[at + 1 : at + 2]
                     ]
                     made = self._compute_or_split(reader, chunk, facts.pop(0))
                     if len(pending) == WRITERS:
@@ -231,6 +240,17 @@ class _Derivation:
                 for written in pending:
                     summary.add(written.result())
         return summary
+
+    def reader(self) -> AbstractContextManager[FactReader]:
+        """A reader of facts on a connection of its own."""
+        market = self.parameters.primary
+        return open_reader(self.db, market.interval_s, market.zone)
+
+    def _facts(self, reader: FactReader, uc_ids: list[int], days: list[date]) -> Facts:
+        """Facts of a chunk, with the shapes of the days before that its days are compared with."""
+        similar = self.parameters.similar_days
+        earlier = {one for day in days for one in similar_days(day, self.calendars, similar)}
+        return reader.facts(uc_ids, days, sorted(earlier - set(days)))
 
     def _day_groups(self, first_day: date, last_day: date) -> list[tuple[date, list[date]]]:
         """Days in order, together where they share one date of closed history: the days of a closed month."""
@@ -250,7 +270,7 @@ class _Derivation:
             uc_ids = waiting.pop()
             try:
                 is_whole = uc_ids == chunk.uc_ids
-                facts = known.result() if is_whole else reader.facts(uc_ids, chunk.days)
+                facts = known.result() if is_whole else self._facts(reader, uc_ids, chunk.days)
                 part = self._compute(reader, facts, chunk)
                 made.parts.append((part, series.prepare(self._rows(part))))
             except (Fault, ArithmeticError, ValueError, pl.exceptions.PolarsError) as error:
@@ -282,6 +302,13 @@ class _Derivation:
             for part, rows in made.parts:
                 result = write_uc_days(conn, rows, run_id=self.run_id, at=self.as_of)
                 _quarantine(conn, part.quarantined, self.as_of)
+                write_suspects(
+                    conn,
+                    part.outcomes.select("uc_id", "day"),
+                    part.suspects,
+                    run_id=self.run_id,
+                    at=self.as_of,
+                )
                 summary.add(summarise(part, result.written))
             if made.failed:
                 self._set_aside(conn, made, summary)
@@ -295,7 +322,7 @@ class _Derivation:
                 derivation_id=pl.lit(self.derivations[layer], pl.Int64),
             )
         frames[Layer.PRIMARY] = frames[Layer.PRIMARY].with_columns(input_version=part.input_version)
-        return UcDays(frames, part.outcomes, part.estimates, part.verdicts, part.musd_hours)
+        return UcDays(frames, part.outcomes, part.estimates, part.verdicts, part.musd_hours, part.shapes)
 
     def _set_aside(self, conn: psycopg.Connection[Any], made: _Made, summary: DeriveSummary) -> None:
         """UCs that could not be computed: held, with the reason in quarantine; no series of theirs stays."""
@@ -343,7 +370,11 @@ def _register(conn: psycopg.Connection[Any], parameters: Parameters) -> dict[Lay
     """Ids under which this code and these settings are kept, by layer."""
     settings: dict[Layer, dict[str, Any]] = {
         Layer.PRIMARY: asdict(parameters.primary),
-        Layer.VALIDATED: asdict(parameters.validation),
+        Layer.VALIDATED: {
+            **asdict(parameters.validation),
+            "rules": {rule: asdict(params) for rule, params in parameters.rules.items()},
+            "similar_days": asdict(parameters.similar_days),
+        },
         Layer.ESTIMATED: asdict(parameters.estimation),
         Layer.ADJUSTED: {"mode": parameters.loss_mode},
         Layer.CCEE: asdict(parameters.musd),
@@ -381,6 +412,10 @@ def summarise(part: Layers, written: int) -> DeriveSummary:
         layer.energy_kwh = energy_kwh(frame)
     count_outcomes(part.outcomes, summary)
     summary.verdicts = dict(part.verdicts["rule"].value_counts().iter_rows())
+    summary.suspects = dict(part.suspects["rule"].value_counts().iter_rows())
+    for rule, reason, uc_days in part.skipped.iter_rows():
+        key = f"{rule} {reason}"
+        summary.skipped[key] = summary.skipped.get(key, 0) + uc_days
     summary.methods = dict(part.estimates["method"].value_counts().iter_rows())
     summary.estimated = int((part.estimates["last_slot"] - part.estimates["first_slot"] + 1).sum())
     summary.musd_hours = int(part.musd_hours["is_rejected"].sum())

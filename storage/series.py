@@ -58,6 +58,7 @@ _LATEST_TABLES = {
         "uc_id", "day", "state", "cause", "measured", "backup", "estimated", "edited", "missing",
         "energy_kwh", "detail",
     ),
+    "uc_day_shape": ("uc_id", "day", "hours_wh", "peak_wh"),
 }  # fmt: skip
 _ESTIMATE = ("first_slot", "last_slot", "strategy", "method", "detail", "approved_by")
 
@@ -71,8 +72,8 @@ class UcDays:
     Attributes:
         layers: frames of `WRITE_SCHEMA`.
         estimates: uc_id, day, first_slot, last_slot, strategy, method, detail, approved_by.
-        verdicts, musd_hours, outcomes: columns of tables verdict, musd_hour, uc_day_outcome, without run
-        and time.
+        verdicts, musd_hours, outcomes, shapes: columns of tables verdict, musd_hour, uc_day_outcome,
+            uc_day_shape, without run and time.
     """
 
     layers: Mapping[Layer, pl.DataFrame]
@@ -80,6 +81,7 @@ class UcDays:
     estimates: pl.DataFrame = field(default_factory=pl.DataFrame)
     verdicts: pl.DataFrame = field(default_factory=pl.DataFrame)
     musd_hours: pl.DataFrame = field(default_factory=pl.DataFrame)
+    shapes: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,11 @@ def write_uc_days(
     if not batch.estimates.is_empty():
         estimates = batch.estimates.select("uc_id", "day", *_ESTIMATE).join(fresh, on=["uc_id", "day"])
         copy_frame(conn, "estimate", estimates)
-    for table, frame in zip(_LATEST_TABLES, (batch.verdicts, batch.musd_hours, batch.outcomes), strict=True):
-        extra = {"run_id": pl.lit(run_id), **({"updated_at": stamp} if table == "uc_day_outcome" else {})}
+    latest = (batch.verdicts, batch.musd_hours, batch.outcomes, batch.shapes)
+    for table, frame in zip(_LATEST_TABLES, latest, strict=True):
+        extra = {} if table == "uc_day_shape" else {"run_id": pl.lit(run_id)}
+        if table == "uc_day_outcome":
+            extra["updated_at"] = stamp
         _replace_where_different(conn, table, frame, keys, extra)
     return WriteResult(plan, removed.height)
 

@@ -89,6 +89,8 @@ class EstimationInput:
         phase_loss: `validation.PHASE_LOSS_SCHEMA`; only proven ones act.
         registers: `uc_id, first_day, first_slot, last_day, last_slot, energy_kwh, step_kwh` (exact: Decimal,
             int or text): what the register says of these slots, and the value of its last digit.
+        backup_pairs: `uc_id, day, difference` (exact, as text): |main - backup| / main of the days that V12
+            compares; a UC-day not listed is compared in the days at hand.
         cycle_means: `uc_id, day, first_slot, last_slot, slot_kwh` (exact), resolved by tariff post, for E5.
     """
 
@@ -102,6 +104,7 @@ class EstimationInput:
     phase_loss: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PHASE_LOSS_SCHEMA))
     registers: pl.DataFrame = field(default_factory=_none)
     cycle_means: pl.DataFrame = field(default_factory=_none)
+    backup_pairs: pl.DataFrame = field(default_factory=_none)
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,10 @@ class _Estimator:
         for uc, day in inputs.prior.select("uc_id", "day").sort("uc_id", "day").iter_rows():
             self.prior_days.setdefault(uc, []).append(day)
         self.registers = periods_by_uc(inputs.registers)
+        self.pairs = {
+            (uc, day): as_fraction(difference)
+            for uc, day, difference in _rows(inputs.backup_pairs, "uc_id", "day", "difference")
+        }
         self.estimates: list[tuple[object, ...]] = []
         self.unresolved: list[tuple[object, ...]] = []
         self.verdicts: list[tuple[object, ...]] = []
@@ -318,7 +325,7 @@ class _Estimator:
         """E2: the backup meter's value in the same interval, where it agrees with the main meter."""
         if backup is None:
             return
-        agrees: dict[int, Fraction | None] = {}
+        agrees: dict[tuple[int, date], Fraction | None] = dict(self.pairs)
         for row in _rows_with_gaps(matrix):
             uc_id, day = int(matrix.uc_id[row]), matrix.day_of(row)
             at = backup.row_of(uc_id, day)
@@ -329,11 +336,11 @@ class _Estimator:
             slots = np.flatnonzero(gap).tolist()
             if not slots:
                 continue
-            if uc_id not in agrees:
-                agrees[uc_id] = _difference(
+            if (uc_id, day) not in agrees:
+                agrees[uc_id, day] = _difference(
                     matrix, backup, uc_id, sorted({*self.days, day - ONE_DAY, day + ONE_DAY})
                 )
-            difference, tolerance = agrees[uc_id], self.params.backup_tolerance
+            difference, tolerance = agrees[uc_id, day], self.params.backup_tolerance
             if tolerance is not None and difference is not None and difference > tolerance:
                 self._verdict(matrix, row, slots, "V12", {"difference": difference, "tolerance": tolerance})
                 continue

@@ -48,6 +48,7 @@ def outcomes(
     quarantined: pl.DataFrame,
     held: pl.DataFrame | None = None,
     collection_causes: pl.DataFrame | None = None,
+    waiting: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """One row per UC-day of `series`, OUTCOME_SCHEMA (`uc_day_outcome` without `run_id`).
 
@@ -59,9 +60,10 @@ def outcomes(
         held: `uc_id, day` that the MUSD policy holds.
         collection_causes: `uc_id, day, cause`: what collection knows of a day without readings
             (`link_failed`), which is more than "no reading".
+        waiting: `uc_id, day` with a suspect that nobody has decided.
     """
     blocked = _blocked(verdicts)
-    holding = _holding(quarantined, unresolved, held)
+    holding = _holding(quarantined, unresolved, held, waiting)
     gaps = _first_cause(unresolved)
     known_causes = _first_cause(collection_causes) if collection_causes is not None else {}
     rows: list[tuple[object, ...]] = []
@@ -113,7 +115,10 @@ def _blocked(verdicts: pl.DataFrame) -> dict[_Key, tuple[str, str]]:
 
 
 def _holding(
-    quarantined: pl.DataFrame, unresolved: pl.DataFrame, held: pl.DataFrame | None
+    quarantined: pl.DataFrame,
+    unresolved: pl.DataFrame,
+    held: pl.DataFrame | None,
+    waiting: pl.DataFrame | None,
 ) -> dict[_Key, str]:
     mismatch = Cause.REGISTER_MISMATCH.value
     found = _first_cause(unresolved.filter(pl.col("cause") == mismatch))
@@ -122,6 +127,9 @@ def _holding(
             found[uc_id, day] = Cause.ARITHMETIC.value
         elif stage == "losses":
             found[uc_id, day] = reason
+    if waiting is not None:
+        for uc_id, day in waiting.select("uc_id", "day").iter_rows():
+            found.setdefault((uc_id, day), Cause.SUSPECT.value)
     if held is not None:
         for uc_id, day in held.select("uc_id", "day").iter_rows():
             found.setdefault((uc_id, day), Cause.MUSD_EXCEEDED.value)

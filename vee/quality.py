@@ -34,6 +34,7 @@ class Reason(IntEnum):
     WRONG_CHANNEL = 8
     OUTSIDE_ACTIVE_PERIOD = 9
     OMITTED_MUSD = 10
+    REJECTED_SUSPECT = 11
 
     MEASURED_OK = 30
     LATE_RECOVERED = 31
@@ -41,6 +42,8 @@ class Reason(IntEnum):
     ZERO_FROM_OUTAGE_LOG = 33
     PARTIAL_OUTAGE = 34
     DUPLICATE_DROPPED = 35
+    HELD_SUSPECT = 36
+    ACCEPTED_SUSPECT = 37
 
     BACKUP_METER = 60
     SPLIT_INTERVAL = 61
@@ -71,6 +74,7 @@ class Cause(StrEnum):
     NO_MUSD_FOR_ESTIMATE = "no_musd_for_estimate"
     NO_STRATEGY = "no_strategy"
     HELD_CONFLICT = "held_conflict"
+    SUSPECT = "suspect"
     MUSD_EXCEEDED = "musd_exceeded"
     NO_AGENT = "no_agent"
     WRONG_CHANNEL = "wrong_channel"
@@ -127,6 +131,7 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(Reason.WRONG_CHANNEL, _MISSING, "O canal lido não é de energia ativa direta"),
     ReasonInfo(Reason.OUTSIDE_ACTIVE_PERIOD, _MISSING, "Fora do período ativo da UC (V15)"),
     ReasonInfo(Reason.OMITTED_MUSD, _MISSING, "Hora omitida por superar 125% do MUSD (omit_hours)"),
+    ReasonInfo(Reason.REJECTED_SUSPECT, _MISSING, "Medido e rejeitado por decisão sobre um suspeito"),
     ReasonInfo(Reason.MEASURED_OK, _MEASURED, "Medido"),
     ReasonInfo(Reason.LATE_RECOVERED, _MEASURED, "Medido, recuperado depois da memória de massa (E1)"),
     ReasonInfo(Reason.ZERO_IN_OUTAGE, _MEASURED, "Zero medido durante falta de energia registrada (V20)"),
@@ -139,6 +144,8 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(
         Reason.DUPLICATE_DROPPED, _MEASURED, "Medido; registro repetido de mesmo valor descartado (V03)"
     ),
+    ReasonInfo(Reason.HELD_SUSPECT, _MEASURED, "Medido e suspeito: retido, não se envia até uma decisão"),
+    ReasonInfo(Reason.ACCEPTED_SUSPECT, _MEASURED, "Medido; suspeito que uma decisão aceitou"),
     ReasonInfo(Reason.BACKUP_METER, Origin.BACKUP, "Medidor de retaguarda (E2)"),
     ReasonInfo(Reason.SPLIT_INTERVAL, _ESTIMATED, "Intervalo maior do medidor dividido em partes iguais"),
     ReasonInfo(Reason.PHASE_LOSS_C, _ESTIMATED, "Perda de fase: valor coletado vezes o fator da regra C"),
@@ -202,6 +209,11 @@ CAUSES: tuple[CauseInfo, ...] = (
         Cause.HELD_CONFLICT,
         "Leituras diferentes para o mesmo intervalo",
         "Comparar as leituras na quarentena e decidir qual vale",
+    ),
+    CauseInfo(
+        Cause.SUSPECT,
+        "Uma regra desconfia do que foi medido: o dia está retido",
+        "Ver a evidência na fila de suspeitos e aceitar, rejeitar ou corrigir",
     ),
     CauseInfo(
         Cause.MUSD_EXCEEDED,

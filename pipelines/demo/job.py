@@ -62,6 +62,7 @@ WHO_ACTS: Mapping[Cause, str] = {
     Cause.NO_READING: "operator",
     Cause.LINK_FAILED: "operator, then field crew",
     Cause.MEMORY_GAP: "analyst",
+    Cause.SUSPECT: "analyst",
     Cause.NO_HISTORY_NEEDS_APPROVAL: "analyst",
     Cause.SUSPENDED: "nobody",
     Cause.OUTSIDE_ACTIVE_PERIOD: "nobody",

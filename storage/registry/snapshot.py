@@ -20,7 +20,8 @@ class RegistrySnapshot:
     Attributes:
         uc_days: uc_id, day, uc_code, agent_id, agent_code (Int64), status, musd_kw (Decimal),
         musd_confirmed_on,
-            strategy, tariff_subgroup, contracted_demand_kw; one row per UC and day, null where the registry
+            strategy, tariff_subgroup, contracted_demand_kw, supply_voltage_kv (Decimal); one row per UC and
+            day, null where the registry
             is silent.
         installations: uc_id, meter_id, meter_serial, profile, role, valid_from, valid_to (UTC, null = open),
             active_channel, pulse_energy_num, pulse_energy_den, tp_ratio, tc_ratio (exact, as text),
@@ -61,7 +62,7 @@ def snapshot(
     return RegistrySnapshot(
         uc_days=uc_days.with_columns(
             pl.col("agent_code").cast(pl.Int64),
-            pl.col("musd_kw", "contracted_demand_kw").cast(pl.Decimal(38, 9)),
+            pl.col("musd_kw", "contracted_demand_kw", "supply_voltage_kv").cast(pl.Decimal(38, 9)),
         ),
         installations=read_frame(source, _INSTALLATIONS.format(wanted=by_point), parameters),
         losses=read_frame(source, _LOSSES.format(wanted=by_point), parameters),
@@ -71,7 +72,7 @@ def snapshot(
 _UC_DAYS = """
 SELECT u.id AS uc_id, d.day, u.code AS uc_code, u.agent_id, a.code AS agent_code, s.status,
     m.musd_kw::text AS musd_kw, m.confirmed_on AS musd_confirmed_on, e.strategy, c.tariff_subgroup,
-    c.contracted_demand_kw::text AS contracted_demand_kw
+    c.contracted_demand_kw::text AS contracted_demand_kw, c.supply_voltage_kv::text AS supply_voltage_kv
 FROM uc u
 JOIN agent a ON a.id = u.agent_id
 CROSS JOIN (SELECT generate_series($1::date, $2::date, interval '1 day')::date AS day) d

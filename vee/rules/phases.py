@@ -1,0 +1,106 @@
+"""Phases: V13, one that carries too little; V22, one that is dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vee.frames import Mask
+from vee.parameters import bounded
+from vee.rules.base import DayRows, Found, RuleParams, Skipped
+from vee.validation import PHASE_LOSS_FACTORS
+
+
+@dataclass(frozen=True)
+class WeakPhaseParams(RuleParams):
+    """Parameters of V13.
+
+    Attributes:
+        voltage_share: a phase below this share of the highest voltage is weak.
+        current_share: a phase below this share of the highest current, with all voltages there, is weak.
+        min_samples: so many samples of the day must say so: one alone may be a machine that just started.
+    """
+
+    voltage_share: float = bounded(0.8, low=0, high=1)
+    current_share: float = bounded(0.05, low=0, high=1)
+    min_samples: int = bounded(3, low=1)
+
+
+def v13_weak_phase(rows: DayRows, params: WeakPhaseParams) -> Iterator[Found | Skipped]:
+    """Table `engineering`: see `inputs.ENGINEERING_SCHEMA`; one row a sample of the meter's phases."""
+    has = rows.has_rows("engineering")
+    if not has.all():
+        yield Skipped(~has, "no_phases")
+    weak: dict[int, list[tuple[int, str]]] = {}
+    for row, entry in rows.table("engineering"):
+        word = _weak_word(entry, params)
+        if word:
+            weak.setdefault(row, []).append((entry["slot"], word))
+    weak = {row: samples for row, samples in weak.items() if len(samples) >= params.min_samples}
+    if not weak:
+        return
+    mask = rows.none()
+    for row, samples in weak.items():
+        slots = [slot for slot, _ in samples if 0 <= slot < rows.slots]
+        mask[row, min(slots) : max(slots) + 1] = True
+    mask &= rows.measured
+    yield Found(
+        mask,
+        lambda row, first, last: {
+            "samples": len(weak[row]),
+            "phases": sorted({word for _, word in weak[row]}),
+        },
+        # A third of what a three-element meter sees is one phase: what is missing is about half of the rest.
+        lambda row, first, last: rows.energy(row, first, last) / 2,
+    )
+
+
+def _weak_word(entry: dict[str, float | None], params: WeakPhaseParams) -> str:
+    """`voltage 2` or `current 3`; empty where all phases are as they should be, or not known."""
+    for quantity, share in (("voltage", params.voltage_share), ("current", params.current_share)):
+        unit = "v" if quantity == "voltage" else "a"
+        values = {k: entry[f"{quantity}_{k}_{unit}"] for k in (1, 2, 3)}
+        known = {k: value for k, value in values.items() if value is not None}
+        highest = max(known.values(), default=0.0)
+        low = [k for k, value in known.items() if value < share * highest]
+        # Several phases without current are a load on one phase; a single one is a lost TC.
+        if len(known) >= 2 and len(low) == 1:
+            return f"{quantity} {low[0]}"
+    return ""
+
+
+@dataclass(frozen=True)
+class DeadPhaseParams(RuleParams):
+    """Parameters of V22: none but what follows. A proven loss that rule C covers is no suspect."""
+
+
+def v22_dead_phase(rows: DayRows, params: DeadPhaseParams) -> Iterator[Found | Skipped]:
+    """Table `phase_loss`: `validation.PHASE_LOSS_SCHEMA`.
+
+    A proven loss with a factor of rule C is corrected and sent as adjusted (estimation); one that is not
+    proven, or for which the annex has no factor, is in the measured values as it stands.
+    """
+    losses: dict[int, dict[str, object]] = {}
+    mask = rows.none()
+    slots = np.arange(rows.slots)
+    for row, entry in rows.table("phase_loss"):
+        factor = PHASE_LOSS_FACTORS.get((entry["element_count"], entry["phases_lost"]))
+        if entry["is_proven"] and factor is not None:
+            continue
+        span: Mask = (slots >= entry["first_slot"]) & (slots <= entry["last_slot"])
+        mask[row] |= span & rows.measured[row]
+        losses[row] = {
+            "elements": entry["element_count"],
+            "phases_lost": entry["phases_lost"],
+            "is_proven": entry["is_proven"],
+            "proof": entry["proof"],
+            "factor": None if factor is None else str(factor),
+        }
+    if mask.any():
+        yield Found(
+            mask,
+            lambda row, first, last: losses[row],
+            lambda row, first, last: rows.energy(row, first, last) / 2,
+        )

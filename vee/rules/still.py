@@ -1,0 +1,131 @@
+"""Values that stand still: V08, a frozen value; V14, zeros that no outage explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vee.frames import Mask, runs
+from vee.parameters import bounded
+from vee.quality import Reason
+from vee.rules.base import DayRows, Found, RuleParams, Skipped, rounded
+
+
+@dataclass(frozen=True)
+class FrozenParams(RuleParams):
+    """Parameters of V08: how long a count may stay the same, by its size.
+
+    A steady load counts the same small number for hours: the fewer pulses, the longer it may.
+
+    Attributes:
+        slots, pulses: so many slots with the same count of at least so many pulses.
+        low_slots, low_pulses: the same for smaller counts; still smaller ones are not judged.
+    """
+
+    slots: int = bounded(36, low=2)
+    pulses: int = bounded(100, low=1)
+    low_slots: int = bounded(72, low=2)
+    low_pulses: int = bounded(20, low=1)
+
+    def __post_init__(self) -> None:
+        if self.low_pulses > self.pulses:
+            raise ValueError(f"low_pulses {self.low_pulses} is above pulses {self.pulses}")
+
+
+def v08_frozen(rows: DayRows, params: FrozenParams) -> Iterator[Found | Skipped]:
+    unknown = np.isnan(rows.plant.pulse_kwh)
+    if unknown.any():
+        yield Skipped(unknown, "no_constant")
+    numbers = rows.matrix.numerators
+    same = numbers[:, 1:] == numbers[:, :-1]
+    same &= rows.measured[:, 1:] & rows.measured[:, :-1]
+    same &= (rows.kwh > np.nan_to_num(rows.plant.pulse_kwh * params.low_pulses, nan=np.inf)[:, None] * 0.999)[
+        :, 1:
+    ]
+    shortest = min(params.slots, params.low_slots)
+    mask = rows.none()
+    for row in np.flatnonzero(same.sum(axis=1) >= shortest - 1).tolist():
+        for first, last in runs(same[row]):
+            pulses = rows.kwh[row, first] / rows.plant.pulse_kwh[row]
+            needed = params.slots if pulses > params.pulses - 0.5 else params.low_slots
+            # A run of n equal neighbours is n + 1 slots.
+            if last - first + 2 >= needed:
+                mask[row, first : last + 2] = True
+    if mask.any():
+        yield Found(
+            mask,
+            lambda row, first, last: {
+                "kwh": rounded(float(rows.kwh[row, first])),
+                "pulses": round(float(rows.kwh[row, first] / rows.plant.pulse_kwh[row])),
+                "slots": last - first + 1,
+            },
+            lambda row, first, last: abs(rows.energy(row, first, last) - rows.usual(row, first, last)),
+        )
+
+
+@dataclass(frozen=True)
+class ZeroParams(RuleParams):
+    """Parameters of V14.
+
+    Attributes:
+        hours: so many hours of zeros where similar days are loaded.
+        sure_hours: fewer suffice where no similar day was ever below `sure_share` of its mean in these hours.
+        loaded_share: an hour is loaded above this share of the similar days' mean hour.
+        sure_share: see `sure_hours`.
+        min_days: similar days wanted.
+    """
+
+    hours: float = bounded(6.0, low=0.25)
+    sure_hours: float = bounded(2.0, low=0.25)
+    loaded_share: float = bounded(0.2, low=0)
+    sure_share: float = bounded(0.5, low=0)
+    min_days: int = bounded(2, low=1)
+
+    def __post_init__(self) -> None:
+        if self.sure_hours > self.hours:
+            raise ValueError(f"sure_hours {self.sure_hours} is above hours {self.hours}")
+
+
+_IN_OUTAGE = (Reason.ZERO_IN_OUTAGE, Reason.ZERO_FROM_OUTAGE_LOG, Reason.PARTIAL_OUTAGE)
+
+
+def v14_zeros(rows: DayRows, params: ZeroParams) -> Iterator[Found | Skipped]:
+    unknown = rows.reference.days < params.min_days
+    if unknown.any():
+        yield Skipped(unknown, "no_history")
+    zeros = rows.measured & (rows.matrix.numerators == 0)
+    shortest = int(params.sure_hours * rows.per_hour)
+    candidates = np.flatnonzero((zeros.sum(axis=1) >= shortest) & ~unknown)
+    if not len(candidates):
+        return
+    zeros &= ~np.isin(rows.matrix.reason, np.array(_IN_OUTAGE, np.uint8))
+    mask = rows.none()
+    for row in candidates.tolist():
+        for first, last in runs(zeros[row]):
+            mask[row, first : last + 1] = _is_suspect(rows, row, first, last, params)
+    if mask.any():
+        yield Found(
+            mask,
+            lambda row, first, last: {
+                "slots": last - first + 1,
+                "expected_kwh": rounded(rows.usual(row, first, last)),
+                "similar_days": int(rows.reference.days[row]),
+            },
+            rows.usual,
+        )
+
+
+def _is_suspect(rows: DayRows, row: int, first: int, last: int, params: ZeroParams) -> bool:
+    length = last - first + 1
+    if length < params.sure_hours * rows.per_hour:
+        return False
+    touched = slice(first // rows.per_hour, last // rows.per_hour + 1)
+    reference = rows.reference
+    mean = reference.day_kwh[row] / (rows.slots // rows.per_hour)
+    loaded: Mask = reference.hours[row, touched] > params.loaded_share * mean
+    never_low: Mask = reference.lowest[row, touched] > params.sure_share * mean
+    if never_low.all():
+        return True
+    return length >= params.hours * rows.per_hour and 2 * int(loaded.sum()) > len(loaded)
