@@ -1,19 +1,20 @@
 """Which octets of which frames of a DLMS session carry one interval.
 
 What belongs here: walking a session's record to the cells of a load profile, and to what says what they
-count. What does not: the value itself, which `collector.dlms_decode` makes from the same record; both are
+count. What does not: the value itself, which `collector.dlms.decode` makes from the same record; both are
 shown, and must agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import Any
 
-from collector.decoded import Frame
+from audit.evidence import FramePart, Locator
+from collector.decoded import Frame, MeterContext
 from collector.dlms.decode import (
     column_of,
     is_running_total,
@@ -26,7 +27,7 @@ from collector.dlms.script import PROFILE
 from protocols.dlms.axdr import NULL, Data, Reader, decode
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.framing import FLAG
-from protocols.dlms.models import DlmsModel
+from protocols.dlms.models import DlmsModel, model_named
 from protocols.dlms.profile import (
     BUFFER,
     COLUMNS,
@@ -41,47 +42,6 @@ from protocols.dlms.profile import (
     row_step_s,
 )
 from protocols.dlms.transcript import Exchange, Recorded, cut, exchanges
-
-
-@dataclass(frozen=True)
-class FramePart:
-    """Octets that one stored frame carries; a value that blocks or segments cut has several parts.
-
-    Attributes:
-        first_octet: 1-based in the stored frame.
-        payload: the whole stored frame.
-        is_plain: the stored frame is the plain text of the ciphered ones before it; keys are never stored.
-    """
-
-    frame_seq: int
-    frame_at: datetime
-    first_octet: int
-    octets: bytes
-    payload: bytes
-    is_plain: bool
-
-
-_PART = frozenset(one.name for one in fields(FramePart))
-_TOLD_BY_FRAME = {"frame_seq": "seq", "frame_at": "at", "is_plain": "is_plain", "payload": "payload"}
-_REFERENCE = ("frame_seq", "first_octet", "octets")
-
-
-def with_frames_once(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """A reading of a trace as a document: each frame once under `frames`, and parts that name it."""
-    frames: dict[int, dict[str, Any]] = {}
-
-    def referred(value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [referred(one) for one in value]
-        if not isinstance(value, dict):
-            return value
-        if value.keys() != _PART:
-            return {key: referred(one) for key, one in value.items()}
-        frames[value["frame_seq"]] = {name: value[key] for key, name in _TOLD_BY_FRAME.items()}
-        return {key: value[key] for key in _REFERENCE}
-
-    told = {key: referred(value) for key, value in reading.items()}
-    return told | {"frames": [frames[number] for number in sorted(frames)]}
 
 
 @dataclass(frozen=True)
@@ -292,3 +252,22 @@ class _Record:
             payload=frame.payload,
             is_plain=frame.payload[:1] != bytes([FLAG]) and frame.payload[:2] != b"\0\1",
         )
+
+
+class RowLocator:
+    """See `audit.evidence.Locator`."""
+
+    key, holder, whole = "dlms", "frame", "session's frames"
+
+    def locate(
+        self,
+        session: Mapping[str, Any],
+        frames: Sequence[Frame],
+        profile: str,
+        context: MeterContext,
+        interval_end: datetime,
+    ) -> DlmsPlace | None:
+        return locate_row(frames, model_named(profile), context.zone, interval_end, context.active_channel)
+
+
+LOCATOR: Locator = RowLocator()

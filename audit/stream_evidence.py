@@ -7,11 +7,12 @@ not: finding and believing a record, which `collector.stream_decode` does from t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from audit.dlms_evidence import FramePart
+from audit.evidence import FramePart, Locator
 from collector.decoded import Frame, MeterContext
 from collector.streams.decode import Record, listen
 from collector.streams.frames import is_head, portions, unpack_frames
@@ -127,3 +128,26 @@ class _Rows:
             found.append(FramePart(frame.seq, frame.at, place + skipped + 1, taken, frame.payload, False))
             offset, count, number = offset + len(taken), count - len(taken), number + 1
         return found
+
+
+class RecordLocator:
+    """See `audit.evidence.Locator`."""
+
+    key, holder, whole = "stream", "frame", "session's frames"
+
+    def __init__(self, protocol: str) -> None:
+        self._protocol = protocol
+
+    def locate(
+        self,
+        session: Mapping[str, Any],
+        frames: Sequence[Frame],
+        profile: str,
+        context: MeterContext,
+        interval_end: datetime,
+    ) -> StreamPlace | None:
+        return locate_record(self._protocol, frames, profile, context, interval_end)
+
+
+SSU: Locator = RecordLocator("ssu")
+CELESC: Locator = RecordLocator("celesc")

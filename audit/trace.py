@@ -19,25 +19,18 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
-from audit.dlms_evidence import DlmsPlace, locate_row
-from audit.memory_evidence import Evidence, FilePlace, Word, locate_in_file, locate_word
-from audit.stream_evidence import StreamPlace, locate_record
+from audit.evidence import Evidence, Place, locator_of
 from ccee.body import day_stamps, render
 from ccee.ledger import NAME_THE_CONTRACT, not_in_force
 from ccee.profile import Profile
 from collector.decoded import MeterContext
-from collector.drivers import NBR14522
-from collector.files.decode import FILE_DECODERS, file_of, file_profile
-from collector.streams.decode import STREAM_DECODERS
 from derivation.run import recompute
 from faults import OperatorFault
 from faults.market_time import fixed_offset
-from protocols.dlms.models import model_named
-from protocols.nbr14522.profiles import profile_named
 from storage.database import Database
+from storage.sessions import session_row
 from vee.quality import Origin, Reason, describe_cause, describe_reason
 
-_DLMS = "dlms"
 LAYERS = {1: "primary", 2: "validated", 3: "estimated", 4: "adjusted", 5: "ccee"}
 
 Row = dict[str, Any]
@@ -89,16 +82,11 @@ class Reading:
     meter: Row
     version: int
     pulses: int | None
-    session: Row | None
-    word: Word | None
-    decoded_pulses: int | None
+    session: Row | None = None
+    place: Place | None = None
+    """Where in the session's octets the count stands, as its protocol has places."""
+    decoded_pulses: int | None = None
     """The same slot, decoded anew from all frames of the session."""
-    file: FilePlace | None = None
-    """Instead of `word` where the session is an imported file."""
-    dlms: DlmsPlace | None = None
-    """Instead of `word` where the meter was read by DLMS."""
-    stream: StreamPlace | None = None
-    """Instead of `word` where the meter speaks by itself."""
 
 
 @dataclass(frozen=True)
@@ -312,15 +300,11 @@ def _checks(
     """The value computed anew, step by step, beside what is stored."""
     checks = []
     if reading is not None and reading.session is not None:
-        is_file = reading.session["protocol"] in FILE_DECODERS
-        place = reading.file or reading.word or reading.dlms or reading.stream
-        word = "no word found" if place is None else str(place.pulses)
-        source = "file" if is_file else "frame"
-        if is_file or reading.session["protocol"] in (NBR14522.name, _DLMS, *STREAM_DECODERS):
-            checks.append(Check(f"count in the {source}'s octets", str(reading.pulses), word))
+        locator, place = locator_of(reading.session["protocol"]), reading.place
+        there = "no word found" if place is None else str(place.pulses)
+        checks.append(Check(f"count in the {locator.holder}'s octets", str(reading.pulses), there))
         decoded = str(reading.decoded_pulses)
-        source = "file" if is_file else "session's frames"
-        checks.append(Check(f"count decoded from the {source}", str(reading.pulses), decoded))
+        checks.append(Check(f"count decoded from the {locator.whole}", str(reading.pulses), decoded))
     made = recompute(db, uc_id, day, as_of=layers[-1].recorded_at)
     for stored, frame in zip(layers, made.in_order, strict=True):
         row = frame.row(0, named=True)
@@ -531,13 +515,13 @@ def _reading(
         [meter["meter_id"], meter["active_channel"], day, max(primary.input_version, 1)],
     )
     if stored is None:
-        return Reading(meter, 0, None, None, None, None)
+        return Reading(meter, 0, None)
     index = slot * primary.interval_s // stored["interval_s"]
     session_id = stored["source_sessions"][bisect_right(stored["source_starts"], index) - 1]
-    reading = Reading(meter, stored["version"], stored["pulses"][index], None, None, None)
+    reading = Reading(meter, stored["version"], stored["pulses"][index])
     if not session_id:
         return reading
-    session = _one(conn, "SELECT * FROM session WHERE id = %s", [session_id])
+    session = session_row(conn, session_id)
     if session is None:
         return reading
     end = datetime.combine(day, time()) + timedelta(seconds=(index + 1) * stored["interval_s"])
@@ -545,23 +529,11 @@ def _reading(
     context = MeterContext(
         meter["meter_id"], meter["serial"], channel, timezone(at.utcoffset() or timedelta())
     )
-    frames = evidence.frames(session_id)
-    word = file = dlms = stream = None
-    if session["protocol"] in FILE_DECODERS:
-        profile = file_profile(meter["profile"])
-        file = locate_in_file(session["protocol"], session["url"], file_of(frames), profile, end, channel)
-    elif session["protocol"] == NBR14522.name:
-        word = locate_word(frames, profile_named(meter["profile"]), end, channel)
-    elif session["protocol"] == _DLMS:
-        dlms = locate_row(frames, model_named(meter["profile"]), context.zone, end, channel)
-    elif session["protocol"] in STREAM_DECODERS:
-        stream = locate_record(session["protocol"], frames, meter["profile"], context, end)
     return replace(
         reading,
         session=session,
-        word=word,
-        file=file,
-        dlms=dlms,
-        stream=stream,
+        place=locator_of(session["protocol"]).locate(
+            session, evidence.frames(session_id), meter["profile"], context, end
+        ),
         decoded_pulses=evidence.pulses(session, meter["profile"], context, day, index),
     )

@@ -16,17 +16,7 @@ from numpy.typing import NDArray
 
 from protocols.acquisition import Period, Statement
 from protocols.nbr14522.checks import CrossCheck
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One stored frame: a command as it left ('>'), or a block as it came, prefix and CRC included."""
-
-    seq: int
-    at: datetime
-    is_sent: bool
-    crc_ok: bool
-    payload: bytes
+from storage.sessions import Frame as Frame
 
 
 @dataclass(frozen=True, slots=True)

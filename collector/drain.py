@@ -92,7 +92,7 @@ async def drain(
     until_s = None if deadline_s is None else loop.time() + deadline_s
     try:
         while not work.done():
-            seen = await look.call(_progress, ids, collector.stats.frames)
+            seen = await look.call(_progress, ids, collector.frames)
             if progress is not None:
                 progress(seen)
             if seen.done + seen.failed == seen.total or (until_s is not None and loop.time() >= until_s):

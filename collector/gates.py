@@ -7,7 +7,6 @@ from collections.abc import Container
 
 from collector.drivers import driver_of
 from collector.lines.transports import Endpoint, Timeouts, parse_url
-from collector.streams.profiles import STREAM_PROFILES
 from collector.worklist import Assignment, Target
 from faults import OperatorFault
 from storage.settings import CollectorSettings
@@ -105,15 +104,9 @@ def line_fault(target: Target | None, settings: CollectorSettings) -> OperatorFa
     """Why no session can be begun with what the registry says, or nothing."""
     if target is None:
         return None
-    if target.profile in STREAM_PROFILES:
-        return OperatorFault(
-            "this meter speaks by itself and cannot be asked",
-            where=f"meter {target.serial}",
-            remedy="the collector's service listens to it; smf read ssu|celesc URL shows the line live",
-        )
     try:
         endpoint = parse_url(target.url or "")
-        driver_of(target.profile).check(target.profile)
+        driver_of(target.profile)
     except OperatorFault as fault:
         return fault
     if endpoint.unit and settings.listen_port is None:

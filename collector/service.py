@@ -1,7 +1,8 @@
 """The collector: works through the queue of read requests, many sessions at once, in one event loop.
 
-Claiming, limits, back-off and shutdown live here; what a session does is `session`, what it means is
-`decode`, what is written is `store`. Two worker threads with a connection each do all database work, in
+Claiming, limits, back-off and shutdown live here. The way of a session from its line to the readings is in
+`conversing` (opened, had), `evidence` (its frames stored), `merging` (decoded, merged, closed) and
+`finishing` (its request answered). Two worker threads with a connection each do all database work, in
 batches.
 
 It is made to be killed: everything it needs to go on is in the database, so an unexpected failure of the
@@ -18,8 +19,7 @@ import resource
 import secrets
 import socket
 import time
-import traceback
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,37 +29,29 @@ from typing import Any
 import psycopg
 import structlog
 
-from collector import store, worklist
-from collector.batching import Batcher, Connection, Worker
+from collector import worklist
+from collector.batching import Connection, Worker
 from collector.commands import store as command_store
 from collector.commands.policy import load_policy
-from collector.commands.steps import Writing
-from collector.drivers import Visit, driver_of
-from collector.gates import Gates, line_fault, usual_timeouts
+from collector.conversing import FINISH_BATCH, Busy, Conversations
+from collector.finishing import Finisher
+from collector.gates import Gates, line_fault
 from collector.lines.callers import Callers
-from collector.lines.transports import parse_url
 from collector.meter_models import use_meter_models
 from collector.monitoring import raised
-from collector.nbr14522.passwords import permit_attempt
 from collector.planning import Priority, Windows, due_reads, plan_reads
-from collector.settling import Settler, closing_of
-from collector.store import Closing, Settled
+from collector.session import EndedSession, MergedSession
 from collector.streams.reader import StreamReaders
 from collector.urgency import raise_waiting
-from collector.worklist import Assignment, Target
-from faults import DeveloperFault, OperatorFault, RetryFault
+from collector.worklist import Assignment
+from faults import OperatorFault, RetryFault
 from faults.market_time import to_local
-from storage import queue
+from storage import queue, sessions
 from storage.database import Database
 
 log = structlog.get_logger(__name__)
 
 _CLAIM_BATCH = 500
-# Sessions decoded and merged in one transaction: more would save little time and cost memory.
-_SETTLE_BATCH = 10
-# Frames wait at most so long, or so many, before they are stored: one COPY for all sessions.
-_FLUSH_S = 0.25
-_FLUSH_FRAMES = 2000
 # A request given back because its cell, host or meter is busy comes again after about so long.
 _BUSY_S = 2.0
 _SCHEDULE_S = 20.0
@@ -83,7 +75,6 @@ class Stats:
 
     active: int = 0
     waiting: int = 0
-    frames: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     sessions: Counter[str] = field(default_factory=Counter)
@@ -96,7 +87,7 @@ class Collector:
         now: reference time: what meters' clocks are compared with, and what is expected of a day. The queue
             itself goes by the database's clock.
         only: nothing but these requests, and no schedules: for a run that ends.
-        on_settled: told of each session's end.
+        on_session: told of each session's end.
         rng: of the jitter.
     """
 
@@ -106,7 +97,7 @@ class Collector:
         *,
         now: Callable[[], datetime] = utc_now,
         only: Sequence[int] | None = None,
-        on_settled: Callable[[Settled], None] | None = None,
+        on_session: Callable[[MergedSession], None] | None = None,
         rng: random.Random | None = None,
         windows: Windows | None = None,
     ) -> None:
@@ -114,7 +105,7 @@ class Collector:
         self._settings = db.settings.collector
         self._now: Callable[[], datetime] = lambda: now().astimezone(UTC)
         self._only = only
-        self._on_settled = on_settled
+        self._on_session = on_session
         self._rng = rng or random.Random()
         self._windows = windows or Windows()
         use_meter_models(
@@ -126,21 +117,24 @@ class Collector:
         self._policy = load_policy(self._settings.command_policy_path)
         self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stats = Stats()
-        self._settler = Settler(db.settings, self._policy, self.name, self._now, self._rng)
         self._gates = Gates(self._settings)
         self._waiting: list[Assignment] = []
         self._active: dict[int, asyncio.Task[None]] = {}
-        self._frames: deque[bytes] = deque()
-        self._flush_timer: asyncio.TimerHandle | None = None
-        self._flush_due = asyncio.Event()
         self._wake = asyncio.Event()
         self._is_stopping = False
         self._claims = Worker(db, "collector-claims")
         self._writes = Worker(db, "collector-writes")
         self._callers = Callers(self._settings, self._claims, self.name, self._now, self._units_called)
-        self._opening: Batcher[Assignment, int | None] = Batcher(self._open, self._claims, _CLAIM_BATCH)
-        self._settling: Batcher[tuple[Closing, Assignment], Settled | None] = Batcher(
-            self._settle, self._writes, _SETTLE_BATCH
+        self._finisher = Finisher(db.settings, self._policy, self.name, self._now, self._rng)
+        self._conversations = Conversations(
+            db.settings,
+            name=self.name,
+            claims=self._claims,
+            writes=self._writes,
+            callers=self._callers,
+            finisher=self._finisher,
+            now=self._now,
+            is_cut=lambda one: self._is_stopping or one.request_id not in self._active,
         )
         self.streams = StreamReaders(
             db.settings,
@@ -160,7 +154,7 @@ class Collector:
         """
         _allow_many_sockets()
         try:
-            await self._claims.call(store.proclaim, self.name)
+            await self._claims.call(sessions.proclaim, self.name)
             await self._recover()
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -177,8 +171,7 @@ class Collector:
             raise _as_fault(error) from error
         finally:
             await self._callers.stop()
-            if self._flush_timer is not None:
-                self._flush_timer.cancel()
+            self._conversations.evidence.close()
             self._claims.close()
             self._writes.close()
 
@@ -186,7 +179,7 @@ class Collector:
 
     def _helpers(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
         helpers = [self._heed(stop), self._listen(), self._renew(), self._watch(), self._callers.give_up()]
-        helpers.append(self._keep_flushing())
+        helpers.append(self._conversations.evidence.keep_storing())
         if self._only is None:
             helpers += [self._schedule(), self.streams.run()]
         return helpers
@@ -283,6 +276,11 @@ class Collector:
             await self._give_back([assignment.request_id for assignment in surplus], _BUSY_S)
 
     @property
+    def frames(self) -> int:
+        """Frames recorded since the start."""
+        return self._conversations.evidence.count
+
+    @property
     def callers(self) -> Callers:
         """Units that call."""
         return self._callers
@@ -301,131 +299,34 @@ class Collector:
         target = assignment.target
         assert target is not None
         try:
-            session_id = await self._opening.submit(assignment)
-            if session_id is None:
-                await self._give_back([assignment.request_id], _BUSY_S)
-                return
-            visit = self._visit(assignment, target, session_id)
-            is_sound = False
-            try:
-                result = await driver_of(target.profile).read(visit)
-                is_sound = not isinstance(result.fault, RetryFault)
-                closing = closing_of(session_id, result)
-                if isinstance(result.fault, DeveloperFault):
-                    told = "".join(traceback.format_exception(result.fault))
-                    log.error("session.bug", session=session_id, traceback=told)
-            except asyncio.CancelledError:
-                if not self._is_stopping and assignment.request_id in self._active:
-                    raise
-                closing = Closing(session_id)
-            finally:
-                self._callers.settle(visit.endpoint, is_sound=is_sound)
-            settled = await self._settling.submit((closing, assignment))
-            if settled is not None:
-                self._note(settled)
+            merged = await self._conversations.have(assignment, target)
+            if merged is not None:
+                self._note(merged)
+        except Busy:
+            await self._give_back([assignment.request_id], _BUSY_S)
         finally:
             self._gates.leave(target)
             self._active.pop(assignment.request_id, None)
             self._count()
             self._wake.set()
 
-    def _visit(self, assignment: Assignment, target: Target, session_id: int) -> Visit:
-        async def commit(writing: Writing) -> None:
-            await self._writes.run(partial(self._record_writing, assignment.request_id, session_id, writing))
-
-        async def permit(since: datetime) -> None:
-            await self._writes.call(permit_attempt, target.meter_id, since, self._now())
-
-        endpoint = parse_url(target.url or "")
-        return Visit(
-            assignment=assignment,
-            target=target,
-            endpoint=endpoint,
-            timeouts=endpoint.timeouts(usual_timeouts(endpoint, self._settings)),
-            settings=self._db.settings,
-            now=self._now,
-            record=self._recorder(session_id),
-            way=self._callers.open,
-            commit=commit,
-            permit_password=permit,
-            writes=self._writes,
-        )
-
-    def _recorder(self, session_id: int) -> Callable[[datetime, bool, int, bool | None, bytes], None]:
-        seq = 0
-
-        def record(at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes) -> None:
-            nonlocal seq
-            seq += 1
-            self._frames.append(store.encode_frame(session_id, seq, at, is_sent, command, crc_ok, payload))
-            self.stats.frames += 1
-            if self._flush_timer is None:
-                loop = asyncio.get_running_loop()
-                self._flush_timer = loop.call_later(_FLUSH_S, self._flush_soon)
-            elif len(self._frames) == _FLUSH_FRAMES:
-                self._flush_timer.cancel()
-                self._flush_soon()
-
-        return record
-
-    def _flush_soon(self) -> None:
-        self._flush_timer = None
-        self._flush_due.set()
-
-    async def _keep_flushing(self) -> None:
-        """Store frames as they come. One task: a group that is ending takes no new ones from a callback."""
-        while True:
-            await self._flush_due.wait()
-            self._flush_due.clear()
-            await self._writes.run(self._flush)
-
-    # --- in the workers' threads ---------------------------------------------------------------------------
-
-    def _flush(self) -> None:
-        """Store the frames that wait. In one thread only: they are stored before what is settled later."""
-        rows = []
-        while self._frames:
-            rows.append(self._frames.popleft())
-        if rows:
-            self._writes.transact(store.write_frames, rows)
-
-    def _record_writing(self, request_id: int, session_id: int, writing: Writing) -> None:
-        """Commit what is about to be written, the frames read before it included."""
-        self._flush()
-        self._writes.transact(command_store.record_writing, request_id, session_id, writing)
-
-    def _open(self, assignments: Sequence[Assignment]) -> list[int | None]:
-        opened = [
-            (a.request_id, a.target, a.goal.sequence.value if a.goal is not None else "command")
-            for a in assignments
-            if a.target is not None
-        ]
-        return self._claims.transact(store.open_sessions, self.name, opened, self._now())
-
-    def _settle(self, items: Sequence[tuple[Closing, Assignment]]) -> list[Settled | None]:
-        self._flush()
-        closings = [closing for closing, _ in items]
-        assignments = {closing.session_id: assignment for closing, assignment in items}
-        settled = self._settler.settle(self._writes, closings, assignments)
-        return [settled.get(closing.session_id) for closing in closings]
-
     # --- housekeeping --------------------------------------------------------------------------------------
 
     async def _recover(self) -> None:
         """Close what collectors that are gone left open: their frames are decoded, their claims freed."""
         gone, open_ids = await self._claims.call(self._find_gone)
-        for start in range(0, len(open_ids), _SETTLE_BATCH):
-            closings = [Closing(session_id) for session_id in open_ids[start : start + _SETTLE_BATCH]]
-            await self._claims.run(partial(self._settler.settle, self._claims, closings, {}))
-        deadly = await self._claims.call(store.deadly_requests, open_ids) if open_ids else []
+        for start in range(0, len(open_ids), FINISH_BATCH):
+            ended = [EndedSession(session_id) for session_id in open_ids[start : start + FINISH_BATCH]]
+            await self._claims.run(partial(self._finisher.finish, self._claims, ended, {}))
+        deadly = await self._claims.call(sessions.deadly_requests, open_ids) if open_ids else []
         freed = await self._claims.call(queue.release_expired, gone, deadly)
         if gone or freed:
             log.info("collector.recovered", collectors=len(gone), sessions=len(open_ids), requests=freed)
             self._wake.set()
 
     def _find_gone(self, conn: Connection) -> tuple[list[str], list[int]]:
-        gone = store.gone_collectors(conn, self.name)
-        return gone, store.open_sessions_of(conn, gone)
+        gone = sessions.gone_collectors(conn, self.name)
+        return gone, sessions.open_sessions_of(conn, gone)
 
     async def _watch(self) -> None:
         while True:
@@ -490,27 +391,27 @@ class Collector:
             task.cancel()
         if self._active:
             await asyncio.wait(list(self._active.values()))
-        await self._writes.run(self._flush)
+        await self._writes.run(self._conversations.evidence.store)
 
     def _count(self) -> None:
         self.stats.active = len(self._active)
         self.stats.waiting = len(self._waiting) + len(self._callers.waiting)
 
-    def _note(self, settled: Settled) -> None:
-        self.stats.sessions[settled.outcome] += 1
-        self.stats.bytes_sent += settled.bytes_sent
-        self.stats.bytes_received += settled.bytes_received
+    def _note(self, merged: MergedSession) -> None:
+        self.stats.sessions[merged.outcome] += 1
+        self.stats.bytes_sent += merged.bytes_sent
+        self.stats.bytes_received += merged.bytes_received
         log.debug(
-            "session.settled",
-            session=settled.session_id,
-            meter=settled.meter_id,
-            outcome=settled.outcome,
-            blocks=settled.decoded.blocks,
-            stage=settled.failed_stage,
-            fault=None if settled.fault is None else str(settled.fault),
+            "session.merged",
+            session=merged.session_id,
+            meter=merged.meter_id,
+            outcome=merged.outcome,
+            blocks=merged.decoded.blocks,
+            stage=merged.failed_stage,
+            fault=None if merged.fault is None else str(merged.fault),
         )
-        if self._on_settled is not None:
-            self._on_settled(settled)
+        if self._on_session is not None:
+            self._on_session(merged)
 
 
 def _as_fault(error: BaseException) -> BaseException:

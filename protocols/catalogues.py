@@ -6,7 +6,7 @@ What the keys of an entry mean, and what an entry takes of the one that it exten
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Generic, Protocol, TypeVar
@@ -68,6 +68,33 @@ class Catalogue(Generic[_C]):
     def _loaded(self, extra: Mapping[str, str]) -> _C:
         own = resources.files(self._package).joinpath(self._own_source).read_text(encoding="utf-8")
         return self._load((self._own_source, own), *extra.items())
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A meter model, for a person: the name that the registry writes as the model's profile."""
+
+    profile: str
+    maker: str
+    description: str
+    confidence: str
+
+
+class Models(Protocol):
+    """The catalogue of a protocol's meter models: the product's own, and what a utility lays over it."""
+
+    def names(self) -> Collection[str]:
+        """Profiles that a meter model of the registry may name; looked into for every session."""
+
+    def rows(self) -> Iterable[ModelRow]:
+        """All of them for a person."""
+
+    def add(self, source: str, text: str) -> None:
+        """Lay a utility's own catalogue (TOML) over the product's.
+
+        Raises:
+            OperatorFault: an entry is wrong.
+        """
 
 
 @dataclass(frozen=True, slots=True)

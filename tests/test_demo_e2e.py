@@ -280,8 +280,8 @@ class TestDemo:
             assert all(one.is_identical for one in found.inputs)
         else:
             assert found.reading is not None
-            assert found.reading.word is not None
-            assert found.reading.word.pulses == found.reading.pulses
+            assert found.reading.place is not None
+            assert found.reading.place.pulses == found.reading.pulses
 
     def test_nothing_of_the_surroundings_is_left_running(self, demo: Demo) -> None:
         running = []

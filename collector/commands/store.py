@@ -19,7 +19,7 @@ from collector.commands.preview import Preview
 from collector.commands.steps import CommandWork, Pending, Verdict, Writing
 from collector.drivers import Asking, check_offered, driver_of
 from collector.planning import Priority
-from collector.store import Settled
+from collector.session import MergedSession
 from collector.worklist import Assignment, Connection, Target, targets, unreachable
 from faults import Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
@@ -311,7 +311,7 @@ def record_writing(conn: Connection, request_id: int, session_id: int, writing: 
 def answer(
     conn: Connection,
     worker: str,
-    settled: Settled,
+    merged: MergedSession,
     assignment: Assignment,
     now: datetime,
     *,
@@ -321,23 +321,23 @@ def answer(
     work = assignment.command
     assert work is not None
     run = work.execution
-    if settled.outcome == "aborted":
+    if merged.outcome == "aborted":
         queue.release(conn, worker, [work.request_id], 0.0)
-    elif settled.decoded.is_held and settled.fault is not None:
+    elif merged.decoded.is_held and merged.fault is not None:
         # Another meter answered: what it said proves nothing about this one.
-        queue.fail(conn, worker, work.request_id, settled.fault, stage=settled.failed_stage or "")
+        queue.fail(conn, worker, work.request_id, merged.fault, stage=merged.failed_stage or "")
     elif run.verdict is not None:
-        _judge(conn, worker, settled, assignment, now)
-    elif run.postpone_s is not None and settled.fault is None:
+        _judge(conn, worker, merged, assignment, now)
+    elif run.postpone_s is not None and merged.fault is None:
         queue.release(conn, worker, [work.request_id], run.postpone_s)
-    elif settled.fault is not None:
-        _fail(conn, worker, settled, assignment, settled.fault, now, retry_after_s)
+    elif merged.fault is not None:
+        _fail(conn, worker, merged, assignment, merged.fault, now, retry_after_s)
 
 
 def _fail(
     conn: Connection,
     worker: str,
-    settled: Settled,
+    merged: MergedSession,
     assignment: Assignment,
     fault: Fault,
     now: datetime,
@@ -352,32 +352,34 @@ def _fail(
             reason = f"no reading tells the outcome: {fault.message}"
             work.execution.before = dict(pending.before)
             work.execution.end(Verdict.UNKNOWN, **dict(pending.detail) | {"reason": reason})
-            _record_outcome(conn, settled, work, now)
-        _audit_end(conn, settled, work, fault)
+            _record_outcome(conn, merged, work, now)
+        _audit_end(conn, merged, work, fault)
     queue.fail(
         conn,
         worker,
         work.request_id,
         fault,
-        stage=settled.failed_stage or "",
+        stage=merged.failed_stage or "",
         retry_after_s=retry_after_s if may_retry else None,
     )
 
 
-def _judge(conn: Connection, worker: str, settled: Settled, assignment: Assignment, now: datetime) -> None:
+def _judge(
+    conn: Connection, worker: str, merged: MergedSession, assignment: Assignment, now: datetime
+) -> None:
     work = assignment.command
     assert work is not None
     run = work.execution
-    _record_outcome(conn, settled, work, now)
-    _audit_end(conn, settled, work, None)
+    _record_outcome(conn, merged, work, now)
+    _audit_end(conn, merged, work, None)
     if run.verdict is Verdict.CONFIRMED:
-        result = {"verdict": run.verdict.value, "session_id": settled.session_id, "after": run.after}
+        result = {"verdict": run.verdict.value, "session_id": merged.session_id, "after": run.after}
         queue.finish(conn, worker, work.request_id, result | {"detail": run.detail})
     else:
         queue.fail(conn, worker, work.request_id, _verdict_fault(work), stage="verdict")
 
 
-def _record_outcome(conn: Connection, settled: Settled, work: CommandWork, now: datetime) -> None:
+def _record_outcome(conn: Connection, merged: MergedSession, work: CommandWork, now: datetime) -> None:
     """The verdict; and where a clock was moved, or may have been, the intervals that it touched."""
     run = work.execution
     assert run.verdict is not None
@@ -386,7 +388,7 @@ def _record_outcome(conn: Connection, settled: Settled, work: CommandWork, now: 
         "VALUES (%s, %s, 'verdict', %s, %s, %s, %s)",
         [
             work.request_id,
-            settled.session_id,
+            merged.session_id,
             Jsonb(run.before),
             Jsonb(run.after),
             run.verdict.value,
@@ -394,7 +396,7 @@ def _record_outcome(conn: Connection, settled: Settled, work: CommandWork, now: 
         ],
     )
     if "method" in run.detail:
-        record_correction(conn, settled, work, now)
+        record_correction(conn, merged, work, now)
 
 
 def _verdict_fault(work: CommandWork) -> OperatorFault:
@@ -425,7 +427,7 @@ def _verdict_fault(work: CommandWork) -> OperatorFault:
     )
 
 
-def _audit_end(conn: Connection, settled: Settled, work: CommandWork, fault: Fault | None) -> None:
+def _audit_end(conn: Connection, merged: MergedSession, work: CommandWork, fault: Fault | None) -> None:
     """The end of a command in the audit chain; the frames are those of the session named."""
     run = work.execution
     frames = conn.execute(
@@ -441,8 +443,8 @@ def _audit_end(conn: Connection, settled: Settled, work: CommandWork, fault: Fau
         before=run.before or None,
         after={
             "command": work.command,
-            "meter_id": settled.meter_id,
-            "session_id": settled.session_id,
+            "meter_id": merged.meter_id,
+            "session_id": merged.session_id,
             "frames_written": [] if frames is None else frames[0],
             "after": run.after,
             "detail": run.detail,

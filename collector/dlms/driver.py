@@ -1,4 +1,8 @@
-"""Sessions with DLMS meters, as `drivers` has them; imported when the first such meter is met."""
+"""Sessions with DLMS meters, as `collector.drivers` has them.
+
+Imported when the first such meter is met: with its cryptography it weighs 7 MB, as much as hundreds of
+sessions of a collector that needs none.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +13,20 @@ from functools import partial
 from collector.commands.clock.arithmetic import ClockWay
 from collector.commands.preview import Preview
 from collector.commands.steps import Tools
-from collector.decoded import Decoded, Frame, MeterContext
 from collector.dlms import counters as dlms_counters
 from collector.dlms import script as dlms_script
 from collector.dlms.clock import SET_CLOCK, Meter, clock_way, clock_work, preview_clock
-from collector.dlms.decode import decode_dlms
 from collector.dlms.secrets import secrets_for
 from collector.dlms.session import DlmsLine, Work, read_dlms, steps
-from collector.drivers import CLOCK_OFFERED, Asking, Offered, Visit
-from collector.nbr14522.session import SessionResult
+from collector.drivers import CLOCK_OFFERED, Asking, Driver, Offered, Visit
+from collector.session import SessionResult
 from faults import OperatorFault
 from faults.market_time import to_local
 from protocols.dlms.models import DlmsModel, model_named
 
 
 class DlmsDriver:
-    """See `dlms_session`, `dlms_script`, `dlms_clock` and `dlms_decode`."""
-
-    name = "dlms"
-
-    def check(self, profile: str) -> None:
-        model_named(profile)
+    """See `session`, `script` and `clock`."""
 
     async def read(self, visit: Visit) -> SessionResult:
         try:
@@ -52,9 +49,6 @@ class DlmsDriver:
         assert goal is not None
         expected = to_local(visit.now(), zone)
         return steps(partial(dlms_script.visit, model=model, goal=goal, now=expected, zone=zone))
-
-    def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
-        return decode_dlms(frames, model_named(profile), context)
 
     def offers(self, profile: str) -> Sequence[Offered]:
         confidence = _sender(profile).confidence
@@ -97,3 +91,6 @@ def _sender(profile: str) -> DlmsModel:
     """The model by which commands are sent to meters of a profile."""
     own = model_named(profile)
     return own if own.command_model is None else model_named(own.command_model)
+
+
+DRIVER: Driver = DlmsDriver()

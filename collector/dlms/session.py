@@ -18,7 +18,7 @@ import structlog
 
 from collector.dlms.secrets import Secrets
 from collector.lines.transports import Endpoint, SpeedStream, Stream, Timeouts
-from collector.nbr14522.session import Recorder, SessionResult, Way
+from collector.session import Recorder, SessionResult, Way
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from protocols.dlms.apdu import Attribute, Mechanism
 from protocols.dlms.client import AccessRefused, Credentials, DlmsClient, Steps

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
+import psycopg
 
 from collector.decoded import DayVector, Decoded, Frame, Issue, MeterContext, ParametersRow
+from collector.nbr14522.cross_checks import check_history
 from collector.nbr14522.decode import MEMORY_CODES, PARAMETERS_OF, decode_session
 from faults import DeveloperFault
 from protocols.nbr14522.crc import sealed
@@ -86,15 +89,20 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class FileDecoder:
-    """What `store` asks to decode a session that was a file: its one frame is the file."""
+    """Decodes a session that was a file: its one frame is the file."""
 
     name: str
 
     def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
         return decode_file(self.name, file_of(frames), file_profile(profile), context)
 
+    def check_history(
+        self, conn: psycopg.Connection[Any], sessions: Sequence[tuple[int, MeterContext, Decoded]]
+    ) -> Mapping[int, Sequence[Issue]]:
+        return check_history(conn, sessions)
 
-FILE_DECODERS: Mapping[str, FileDecoder] = {name: FileDecoder(name) for name in (FK7, TEXT)}
+
+FK7_DECODER, TEXT_DECODER = FileDecoder(FK7), FileDecoder(TEXT)
 
 
 def file_profile(name: str) -> MeterProfile:

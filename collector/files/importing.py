@@ -14,16 +14,17 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from collector import store
 from collector.files.decode import TEXT, format_of, lay_out
 from collector.files.sources import Source, read_file
-from collector.store import Closing, Settled
+from collector.merging import merge_sessions
+from collector.session import EndedSession, MergedSession
 from collector.worklist import Connection
 from faults import OperatorFault, RetryFault
 from protocols.nbr14522.messages import Parameters, decode_response
 from protocols.nbr14522.profiles import DEFAULT, PROFILES
 from protocols.public_format import FileKind, parse_name
 from protocols.public_format.errors import FileRefused
+from storage import sessions
 from storage.database import Database
 
 PURPOSE = "import"
@@ -39,7 +40,7 @@ class Imported:
     meter_serial: str
     session_id: int
     known_session: bool
-    settled: Settled | None
+    merged: MergedSession | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,36 +102,31 @@ def import_source(
             serial,
             latest.astimezone(db.settings.market.tzinfo).replace(tzinfo=None),
         )
-        known = conn.execute(
-            "SELECT id FROM session WHERE meter_id = %s AND purpose = %s "
-            "AND outcome IN ('complete', 'partial') AND split_part(url, '?sha256=', 2) = %s "
-            "ORDER BY id LIMIT 1",
-            [meter_id, PURPOSE, file.digest],
-        ).fetchone()
+        known = sessions.finished_import(conn, meter_id, PURPOSE, file.digest)
         if known is not None:
-            return _imported(file, int(known[0]), None)
+            return _imported(file, known, None)
         name = f"import {actor} {os.getpid()}"
-        store.proclaim(conn, name)
+        sessions.proclaim(conn, name)
         with conn.transaction():
             session_id = _store(conn, file, meter_id, name, at)
         with conn.transaction():
             outcome = "partial" if file.damage else "complete"
-            closing = Closing(session_id, outcome=outcome, bytes_sent=0, bytes_received=0)
-            settled = store.settle(conn, [closing], db.settings, at)
-    if not settled:
+            ended = EndedSession(session_id, outcome=outcome, bytes_sent=0, bytes_received=0)
+            merged = merge_sessions(conn, [ended], db.settings, at)
+    if not merged:
         raise RetryFault("a collector is finishing this import", where=file.name)
-    return _imported(file, session_id, settled[0])
+    return _imported(file, session_id, merged[0])
 
 
-def _imported(file: _File, session_id: int, settled: Settled | None) -> Imported:
+def _imported(file: _File, session_id: int, merged: MergedSession | None) -> Imported:
     return Imported(
         name=file.name,
         format_name=file.format_name,
         sha256=file.digest,
         meter_serial=file.meter_serial,
         session_id=session_id,
-        known_session=settled is None,
-        settled=settled,
+        known_session=merged is None,
+        merged=merged,
     )
 
 
@@ -213,19 +209,13 @@ def _check(file: _File, registered: str, wanted: str | None, latest: datetime) -
 
 
 def _store(conn: Connection, file: _File, meter_id: int, collector: str, at: datetime) -> int:
-    row = conn.execute(
-        "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at) "
-        "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id",
-        [meter_id, collector, PURPOSE, file.format_name, file.url, at],
-    ).fetchone()
-    if row is None:
+    wanted = sessions.NewSession(meter_id, None, PURPOSE, file.format_name, file.url)
+    (session_id,) = sessions.open_sessions(conn, collector, [wanted], at)
+    if session_id is None:
         raise RetryFault(
             f"meter {file.meter_serial} is being read, or a file of this name imported",
             where=file.name,
             remedy="import the file again when that is over",
         )
-    conn.execute(
-        "INSERT INTO frame (session_id, seq, at, direction, payload) VALUES (%s, 1, %s, '<', %s)",
-        [row[0], at, file.octets],
-    )
-    return int(row[0])
+    sessions.write_file(conn, session_id, at, file.octets)
+    return session_id

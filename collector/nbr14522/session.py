@@ -7,12 +7,13 @@ the callbacks of the event loop, without a task that waits for each frame.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from collector.lines.transports import Endpoint, Receiver, Stream, Timeouts, open_stream
+from collector.lines.transports import Endpoint, Stream, Timeouts, open_stream
 from collector.nbr14522.sequences import Answered, GuardedWrite, Script
+from collector.session import Recorder, SessionResult, Way
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from protocols.nbr14522.frames import NAK, Addressing
 from protocols.nbr14522.link import (
@@ -46,32 +47,6 @@ _ANSWER_OFFSET = {Addressing.P0: 0, Addressing.P8: 0, Addressing.P2: 2}
 _TAKE_UPS = 3
 _TAKE_UP_PAUSE_S = 2.0
 _HANG_UP_S = 5.0
-
-Way = Callable[[Endpoint, Receiver, float], Awaitable[Stream]]
-"""Opens a stream to an endpoint for a receiver within so many seconds; see `open_stream`."""
-
-Recorder = Callable[[datetime, bool, int, bool | None, bytes], None]
-"""Takes each frame before anybody decodes it: time, whether it was sent, command code, CRC good, octets."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionResult:
-    """How a session ended. What it brought is in its frames.
-
-    Attributes:
-        outcome: complete; partial (the link failed after answers had come); failed (nothing came).
-        failed_stage: connect, synchronise, command 26, command 26 block 3.
-        skipped: octets passed over, first ones of each kind, for a person who looks for the failing layer.
-    """
-
-    outcome: str
-    failed_stage: str | None
-    fault: Fault | None
-    bytes_sent: int
-    bytes_received: int
-    retries: int
-    answers: int
-    skipped: tuple[tuple[SkipReason, int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from collector.decoded import (
     ParametersRow,
     RegisterRow,
 )
+from collector.drivers import WithoutHistory
 from collector.streams.frames import unpack_frames
 from collector.streams.profiles import CELESC, SSU, StreamProfile, stream_profile
 from faults import DeveloperFault
@@ -450,7 +451,7 @@ def listen(capture: Capture, profile: str, context: MeterContext) -> tuple[Strea
 
 
 @dataclass(frozen=True)
-class StreamSessionDecoder:
+class StreamSessionDecoder(WithoutHistory):
     """Decodes stored sessions of one of the protocols, as the drivers do for theirs."""
 
     name: str
@@ -495,9 +496,7 @@ def _quality(decoder: StreamDecoder) -> dict[str, object]:
     }
 
 
-STREAM_DECODERS: Mapping[str, StreamSessionDecoder] = {
-    name: StreamSessionDecoder(name) for name in (SSU, CELESC)
-}
+SSU_DECODER, CELESC_DECODER = StreamSessionDecoder(SSU), StreamSessionDecoder(CELESC)
 
 
 def _disputed(slots: Iterable[Slot]) -> frozenset[float]:

@@ -19,12 +19,12 @@ from typing import Any
 
 import structlog
 
-from collector import store
 from collector.batching import Connection, Worker
 from collector.lines.callers import Callers
 from collector.lines.dial_in import NOT_CONNECTED_REMEDY
 from collector.lines.transports import Endpoint, open_stream, parse_url
-from collector.store import Closing
+from collector.merging import merge_sessions
+from collector.session import EndedSession
 from collector.streams.decode import Quality, StreamDecoder, new_decoder
 from collector.streams.frames import head_row, pack_rows
 from collector.streams.line import LineKeeper, LinePace, LineState
@@ -32,6 +32,7 @@ from collector.streams.profiles import STREAM_PROFILES
 from collector.worklist import Target
 from faults import Fault, OperatorFault, RetryFault
 from protocols.captures import Chunk
+from storage import sessions
 from storage.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -80,7 +81,7 @@ class StreamReaders:
     """All readers of one collector.
 
     Args:
-        worker: its thread stores rows before it settles their session.
+        worker: its thread stores rows before it closes their session.
         steady: seconds of a clock that nobody sets, by which `now` is seen to be set (NTP, a person). A
             session ends there: the interval in which that happens is of another length than it seems.
     """
@@ -112,7 +113,7 @@ class StreamReaders:
         return [reader.status() for reader, _ in self._readers.values()]
 
     async def run(self) -> None:
-        """Follow the registry until cancelled; then store what waits, and settle the sessions.
+        """Follow the registry until cancelled; then store what waits, and close the sessions.
 
         Raises:
             psycopg.Error: the database failed.
@@ -370,9 +371,9 @@ class _Reader:
         encoded = []
         for at, payload in rows:
             self._seq += 1
-            encoded.append(store.encode_frame(self._session, self._seq, at, False, command, None, payload))
+            encoded.append(sessions.encode_frame(self._session, self._seq, at, False, command, None, payload))
         if encoded:
-            await self._worker.call(store.write_frames, encoded)
+            await self._worker.call(sessions.write_frames, encoded)
 
     async def _close(self) -> None:
         assert self._session is not None
@@ -380,7 +381,7 @@ class _Reader:
         # A session cut right after its start has proved nothing against the line.
         is_young = (self._now() - self._session_began).total_seconds() < self._pace.line.silence_s
         is_sound = is_young or self._decoder.quality.good > self._good
-        closing = Closing(
+        ended = EndedSession(
             self._session,
             outcome="complete" if is_sound else "failed",
             failed_stage=None if is_sound else ("synchronise" if self._octets else "connect"),
@@ -390,10 +391,10 @@ class _Reader:
             retries=max(0, state.opened - self._opened - (self._opened == 0)),
         )
         self._session = None
-        settled = await self._worker.call(store.settle, [closing], self._settings, self._now())
-        for one in settled:
+        merged = await self._worker.call(merge_sessions, [ended], self._settings, self._now())
+        for one in merged:
             log.info(
-                "stream.settled",
+                "stream.merged",
                 meter=self._target.serial,
                 outcome=one.outcome,
                 days=list(map(str, one.touched)),
@@ -429,37 +430,11 @@ def stream_targets(conn: Connection, at: datetime) -> list[Target]:
 
 def open_session(conn: Connection, collector: str, target: Target, at: datetime) -> int | None:
     """A new session, or None where the meter or its line is in one."""
-    row = conn.execute(
-        "INSERT INTO session (meter_id, unit_id, collector, purpose, protocol, url, started_at) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id",
-        [
-            target.meter_id,
-            target.unit_id,
-            collector,
-            PURPOSE,
-            STREAM_PROFILES[target.profile].protocol,
-            target.url,
-            at,
-        ],
-    ).fetchone()
-    return None if row is None else int(row[0])
+    protocol = STREAM_PROFILES[target.profile].protocol
+    wanted = sessions.NewSession(target.meter_id, target.unit_id, PURPOSE, protocol, target.url)
+    return sessions.open_sessions(conn, collector, [wanted], at)[0]
 
 
 def stream_status(conn: Connection) -> list[dict[str, Any]]:
-    """The newest session of each meter that speaks by itself: when it was heard last, and the line's quality.
-
-    The quality is that of the newest session that is over.
-    """
-    cursor = conn.execute(
-        "SELECT DISTINCT ON (s.meter_id) m.serial, s.protocol, s.url, s.started_at, s.outcome, "
-        "f.at AS stored_until, s.retries AS reopened, s.drift_s, q.good, q.skipped_share "
-        "FROM session s JOIN meter m ON m.id = s.meter_id "
-        "LEFT JOIN LATERAL (SELECT max(at) AS at FROM frame WHERE session_id = s.id AND seq > 1) f ON true "
-        "LEFT JOIN LATERAL (SELECT (values ->> 'good')::bigint AS good, "
-        "round((values ->> 'skipped_share')::numeric, 4) AS skipped_share FROM meter_parameters p "
-        "WHERE p.meter_id = s.meter_id AND p.command = 0 ORDER BY p.at DESC LIMIT 1) q ON true "
-        "WHERE s.purpose = %s ORDER BY s.meter_id, s.id DESC",
-        [PURPOSE],
-    )
-    names = [column.name for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+    """The newest session of each meter that speaks by itself, see `storage.sessions.newest_streams`."""
+    return sessions.newest_streams(conn, PURPOSE)

@@ -88,7 +88,7 @@ class _Metrics:
         self._collector = collector
 
     def collect(self) -> Iterable[Metric]:
-        yield from self._sessions(self._collector.stats)
+        yield from self._sessions(self._collector.stats, self._collector.frames)
         yield from self._streams(self._collector.streams.status())
 
     @staticmethod
@@ -115,7 +115,7 @@ class _Metrics:
         yield from (is_open, opened, good, octets, skipped, last)
 
     @staticmethod
-    def _sessions(stats: Stats) -> Iterable[Metric]:
+    def _sessions(stats: Stats, frames: int) -> Iterable[Metric]:
         yield GaugeMetricFamily("smf_sessions_active", "Sessions open now", stats.active)
         yield GaugeMetricFamily(
             "smf_requests_waiting", "Claimed requests that wait for a gate", stats.waiting
@@ -124,7 +124,7 @@ class _Metrics:
         for outcome, count in sorted(stats.sessions.items()):
             ended.add_metric([outcome], count)
         yield ended
-        yield CounterMetricFamily("smf_frames", "Frames recorded", stats.frames)
+        yield CounterMetricFamily("smf_frames", "Frames recorded", frames)
         traffic = CounterMetricFamily("smf_bytes", "Octets exchanged", labels=["direction"])
         traffic.add_metric(["sent"], stats.bytes_sent)
         traffic.add_metric(["received"], stats.bytes_received)

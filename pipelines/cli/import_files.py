@@ -23,6 +23,7 @@ from pipelines.cli.output import (
     faults_to_exit,
     login_name,
 )
+from storage import quarantine
 from storage.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Files of other systems and technicians into the readings.")
@@ -89,14 +90,7 @@ def _sources(path: Path) -> Iterator[Source | Unreadable]:
 def _conflicts(db: Database, session_id: int) -> list[dict[str, Any]]:
     """What of a session is in quarantine."""
     with db.connect() as conn:
-        rows = conn.execute(
-            "SELECT stage, day, reason, detail FROM quarantine WHERE session_id = %s ORDER BY id",
-            [session_id],
-        )
-        return [
-            {"stage": stage, "day": day, "reason": reason, "detail": detail}
-            for stage, day, reason, detail in rows
-        ]
+        return quarantine.of_session(conn, session_id)
 
 
 def _refusal(name: str, fault: Fault) -> dict[str, Any]:
@@ -109,17 +103,17 @@ def _refusal(name: str, fault: Fault) -> dict[str, Any]:
 
 
 def _result(name: str, done: Imported, quarantined: list[dict[str, Any]]) -> dict[str, Any]:
-    settled = done.settled
-    fault = settled.fault if settled else None
+    merged = done.merged
+    fault = merged.fault if merged else None
     return {
         "file": name,
-        "state": "known" if settled is None else settled.outcome,
+        "state": "known" if merged is None else merged.outcome,
         "format": done.format_name,
         "sha256": done.sha256,
         "meter_serial": done.meter_serial,
         "session_id": done.session_id,
-        "days_read": sorted({vector.day for vector in settled.decoded.vectors}) if settled else [],
-        "days_changed": list(settled.touched) if settled else [],
+        "days_read": sorted({vector.day for vector in merged.decoded.vectors}) if merged else [],
+        "days_changed": list(merged.touched) if merged else [],
         "quarantined": quarantined,
         "error": None if fault is None else fault_document(fault),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,22 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 from rich.tree import Tree
 
+from pipelines.cli.explain import explanation_of
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 
 if TYPE_CHECKING:
-    from audit.dlms_evidence import Cell, DlmsPlace, FramePart
-    from audit.memory_evidence import FilePlace
-    from audit.stream_evidence import StreamPlace
     from audit.trace import Reading, Trace
 
 app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
-
-_OCTETS_A_LINE = 16
-# All of a block of NBR 14522 is shown.
-_SHOWN_WHOLE = 320
 
 
 @app.command()
@@ -60,13 +52,18 @@ def trace(
 
 
 def _document(found: Trace) -> dict[str, Any]:
-    from audit.dlms_evidence import with_frames_once
+    from audit.evidence import locator_of, with_frames_once
 
-    told = asdict(found) | {"is_identical": found.is_identical}
-    for one in (told, *told["inputs"]):
-        if one["reading"] is not None:
-            one["reading"] = with_frames_once(one["reading"])
-    return {key: _plain(value) for key, value in told.items()}
+    document = asdict(found) | {"is_identical": found.is_identical}
+    for one in (document, *document["inputs"]):
+        reading = one["reading"]
+        if reading is None:
+            continue
+        place = reading.pop("place")
+        if place is not None:
+            reading[locator_of(reading["session"]["protocol"]).key] = place
+        one["reading"] = with_frames_once(reading)
+    return {key: _plain(value) for key, value in document.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -183,26 +180,9 @@ def _estimate(root: Tree, found: Trace) -> None:
 
 def _where(reading: Reading | None) -> str:
     """The place of a count in one line."""
-    if reading is None or reading.session is None:
+    if reading is None or reading.session is None or reading.place is None:
         return "no frame"
-    session, word = f"session {reading.session['id']}", reading.word
-    if reading.file is not None:
-        return escape(f"file {reading.file.name}, {reading.file.where}")
-    if word is not None:
-        return f"{session}, frame {word.frame_seq}, block {word.block}, word {word.word}"
-    if reading.dlms is not None:
-        cells = [row.value for row in reading.dlms.rows]
-        rows = " and ".join(str(cell.row) for cell in cells)
-        frames = sorted({part.frame_seq for cell in cells for part in (*cell.octets, *cell.told_by)})
-        return f"{session}, {_frames(frames)}, row {rows}, column {cells[-1].column}"
-    if reading.stream is not None:
-        frames = sorted({part.frame_seq for one in reading.stream.records for part in one.parts})
-        return f"{session}, {_frames(frames)}" if frames else f"{session}, the register showed in no block"
-    return "no frame"
-
-
-def _frames(numbers: Sequence[int]) -> str:
-    return f"frame{'s' if len(numbers) > 1 else ''} {' and '.join(map(str, numbers))}"
+    return explanation_of(reading.session["protocol"]).in_one_line(reading.session["id"], reading.place)
 
 
 def _registry(root: Tree, found: Trace) -> None:
@@ -252,121 +232,8 @@ def _reading(root: Tree, found: Trace) -> None:
             f"{session['retries']} retries{drift}"
         )
     )
-    if reading.file is not None:
-        _file(node, reading.file)
-    if reading.dlms is not None:
-        _dlms(node, reading.dlms)
-    if reading.stream is not None:
-        _stream(node, reading.stream)
-    word = reading.word
-    if word is None:
-        return
-    crc = word.payload[-2:].hex(" ").upper()
-    frame = node.add(
-        f"frame {word.frame_seq} at {word.frame_at:%H:%M:%S}: command {word.command}, block {word.block}, "
-        f"word {word.word}, octets {word.first_octet} to {word.first_octet + 2} "
-        f"[bold]{word.octets.hex(' ').upper()}[/] = {word.pulses} pulses; CRC {crc} good"
-    )
-    frame.add(_hex(word.payload, (word.first_octet - 1, len(word.octets))))
-
-
-def _file(node: Tree, place: FilePlace) -> None:
-    last = place.first_octet + len(place.octets) - 1
-    found = node.add(
-        escape(
-            f"file {place.name}, {place.size:,} octets, SHA-256 {place.sha256}: {place.where}, "
-            f"octets {place.first_octet} to {last} "
-        )
-        + f"[bold]{place.octets.hex(' ').upper()}[/] = {place.pulses} pulses"
-    )
-    first = place.first_octet - place.around_first_octet
-    found.add(_hex(place.around, (first, len(place.octets)), number=place.around_first_octet))
-
-
-def _dlms(node: Tree, place: DlmsPlace) -> None:
-    energy = " - ".join(str(row.raw) for row in reversed(place.rows))
-    energy = f"({energy})" if len(place.rows) > 1 else energy
-    found = node.add(
-        escape(
-            f"load profile {place.profile}, column {place.rows[-1].value.column} {place.column}: {energy} "
-            f"x 10^{place.scaler} {place.unit}, {place.pulse_wh} Wh a pulse "
-        )
-        + f"= [bold]{place.pulses} pulses[/]"
-    )
-    for row in place.rows:
-        value = _cell(found, f"row {row.value.row} of its answer, to {row.end:%Y-%m-%d %H:%M}", row.value)
-        behind = row.clock.row - row.clock.told_by_row
-        side = "before" if place.is_newest_first else "after"
-        since = f", null: {behind} periods {side} row {row.clock.told_by_row}" if behind else ""
-        _cell(value, f"clock{since}", row.clock)
-    for part in place.column_octets:
-        found.add(f"the list of columns names it: {_octets(part)}")
-    for part in place.scaler_octets:
-        found.add(f"scaler and unit: {_octets(part)}")
-    shown = [part for row in place.rows for part in (*row.value.octets, *row.value.told_by)]
-    for number in sorted({part.frame_seq for part in shown}):
-        parts = [part for part in shown if part.frame_seq == number]
-        plain = (
-            ", plain text of the ciphered frames before it; keys are not kept" if parts[0].is_plain else ""
-        )
-        frame = found.add(f"frame {number} at {parts[0].frame_at:%H:%M:%S}{plain}")
-        marks = [(part.first_octet - 1, len(part.octets)) for part in parts]
-        frame.add(_hex(parts[0].payload, *marks))
-
-
-def _stream(node: Tree, place: StreamPlace) -> None:
-    values = " - ".join(str(one.value) for one in reversed(place.records)) or "showed in no block"
-    found = node.add(f"{place.what}: {values} = [bold]{place.pulses} pulses[/]")
-    for one in place.records:
-        last = one.first_octet + len(one.value_octets) - 1
-        record = found.add(
-            f"heard at {one.at:%Y-%m-%d %H:%M:%S.%f}, octets {one.first_octet} to {last} "
-            f"[bold]{one.value_octets.hex(' ').upper()}[/] = {one.value}; its check is good"
-        )
-        record.add(_hex(one.octets, (one.first_octet - 1, len(one.value_octets))))
-        for part in one.parts:
-            record.add(_octets(part))
-
-
-def _cell(node: Tree, what: str, cell: Cell) -> Tree:
-    shown = node.add(what)
-    for part in cell.octets:
-        shown.add(_octets(part))
-    for part in cell.told_by:
-        shown.add(f"row {cell.told_by_row}: {_octets(part)}")
-    return shown
-
-
-def _octets(part: FramePart) -> str:
-    last = part.first_octet + len(part.octets) - 1
-    return (
-        f"frame {part.frame_seq}, octets {part.first_octet} to {last} [bold]{part.octets.hex(' ').upper()}[/]"
-    )
-
-
-def _hex(payload: bytes, *marks: tuple[int, int], number: int = 1) -> Text:
-    """The frame's octets; of a long frame those near the marked ones.
-
-    Args:
-        marks: first octet, from 0, and count of each stretch to be marked.
-        number: that the first octet is shown with.
-    """
-    marked = {place for first, count in marks for place in range(first, first + count)}
-    near = {place // _OCTETS_A_LINE + beside for place in marked for beside in (-1, 0, 1)}
-    text, is_left_out = Text(), False
-    for start in range(0, len(payload), _OCTETS_A_LINE):
-        if len(payload) > _SHOWN_WHOLE and start // _OCTETS_A_LINE not in near:
-            text.append("" if is_left_out else "   …\n", style="dim")
-            is_left_out = True
-            continue
-        is_left_out = False
-        text.append(f"{start + number:>4}  ", style="dim")
-        for place in range(start, min(start + _OCTETS_A_LINE, len(payload))):
-            text.append(f"{payload[place]:02X}", style="bold black on yellow" if place in marked else "")
-            text.append(" ")
-        text.append("\n")
-    text.right_crop(1)
-    return text
+    if reading.place is not None:
+        explanation_of(session["protocol"]).show(node, reading.place)
 
 
 def _replay(root: Tree, found: Trace) -> None:

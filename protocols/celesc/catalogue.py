@@ -6,13 +6,13 @@ A model is added by data alone: an entry here, or in a file of the utility's own
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 from faults import OperatorFault
-from protocols.catalogues import Catalogue, Entry, layered, wrong
+from protocols.catalogues import Catalogue, Entry, ModelRow, Models, layered, wrong
 from protocols.celesc.timing import RATES_BIT_S
 
 OWN_SOURCE = "meters.toml"
@@ -190,3 +190,20 @@ def _check(meter: CelescMeter, where: str) -> None:
 
 def _bad(where: str, message: str) -> OperatorFault:
     return wrong(where, message, _MANUAL)
+
+
+class _CelescModels:
+    """See `protocols.table.Models`."""
+
+    def names(self) -> Collection[str]:
+        return {meter.profile for meter in meters().values()}
+
+    def rows(self) -> Iterator[ModelRow]:
+        for meter in meters().values():
+            yield ModelRow(meter.profile, "", meter.description, "")
+
+    def add(self, source: str, text: str) -> None:
+        add_catalogue(source, text)
+
+
+MODELS: Models = _CelescModels()

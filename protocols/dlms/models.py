@@ -6,14 +6,24 @@ entry takes all of the one that it `extends`. Keys and passwords are not here: a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
 from faults import OperatorFault
-from protocols.catalogues import Catalogue, Entry, laid_over, lineage, refuse_unknown, typed, wrong
+from protocols.catalogues import (
+    Catalogue,
+    Entry,
+    ModelRow,
+    Models,
+    laid_over,
+    lineage,
+    refuse_unknown,
+    typed,
+    wrong,
+)
 from protocols.dlms.apdu import Mechanism, obis_octets, obis_text
 from protocols.dlms.clock import SHIFT_MOST_S
 from protocols.dlms.framing import Framing, HdlcAddress, HdlcFraming, WrapperFraming
@@ -344,3 +354,20 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "clock_closes_period": _truth,
     "command_model": _text,
 }
+
+
+class _DlmsModels:
+    """See `protocols.table.Models`."""
+
+    def names(self) -> Collection[str]:
+        return models()
+
+    def rows(self) -> Iterator[ModelRow]:
+        for model in models().values():
+            yield ModelRow(model.name, model.maker, model.description, model.confidence)
+
+    def add(self, source: str, text: str) -> None:
+        add_catalogue(source, text)
+
+
+MODELS: Models = _DlmsModels()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from faults import OperatorFault
-from protocols.nbr14522.models import models
+from protocols.catalogues import ModelRow, Models
+from protocols.nbr14522.models import add_catalogue, models
 from protocols.nbr14522.profile import DEFAULT, GENERIC, OLD_3CH, P2_GENERIC, P8_GENERIC, MeterProfile
 
-__all__ = ["DEFAULT", "OLD_3CH", "P2_GENERIC", "P8_GENERIC", "PROFILES", "profile_named"]
+__all__ = ["DEFAULT", "MODELS", "OLD_3CH", "P2_GENERIC", "P8_GENERIC", "PROFILES", "profile_named"]
 
 
 class _Profiles(Mapping[str, MeterProfile]):
@@ -38,3 +39,22 @@ def profile_named(name: str) -> MeterProfile:
         known = ", ".join(sorted(PROFILES))
         raise OperatorFault(f"no meter profile {name!r}", where="profile", remedy=f"use one of: {known}")
     return PROFILES[name]
+
+
+class _ProfileModels:
+    """See `protocols.table.Models`."""
+
+    def names(self) -> Collection[str]:
+        return PROFILES
+
+    def rows(self) -> Iterator[ModelRow]:
+        for general in GENERIC.values():
+            yield ModelRow(general.name, "", general.description, "")
+        for model in models().values():
+            yield ModelRow(model.name, model.maker, model.description, model.confidence)
+
+    def add(self, source: str, text: str) -> None:
+        add_catalogue(source, text)
+
+
+MODELS: Models = _ProfileModels()

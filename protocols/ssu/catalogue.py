@@ -6,12 +6,12 @@ entry takes all of the one that it `extends`. The demand interval is the registr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from faults import OperatorFault
-from protocols.catalogues import Catalogue, Entry, layered, wrong
+from protocols.catalogues import Catalogue, Entry, ModelRow, Models, layered, wrong
 from protocols.ssu.blocks import Format
 from protocols.ssu.settings import HOUR_POSTS, SsuSettings
 
@@ -148,3 +148,20 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "unnoticed_s": _number(0, 60),
     "mixed_hour_post": _hour_post,
 }
+
+
+class _SsuModels:
+    """See `protocols.table.Models`."""
+
+    def names(self) -> Collection[str]:
+        return models()
+
+    def rows(self) -> Iterator[ModelRow]:
+        for model in models().values():
+            yield ModelRow(model.name, "", model.description, "")
+
+    def add(self, source: str, text: str) -> None:
+        add_catalogue(source, text)
+
+
+MODELS: Models = _SsuModels()

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from audit.dlms_evidence import locate_row
-from audit.memory_evidence import Evidence
+from audit.evidence import Evidence
 from audit.trace import Trace, trace
 from ccee.profile import load_profile
 from collector.decoded import MeterContext
@@ -45,7 +45,7 @@ def number_in(parts) -> int:
 def assert_points_to_the_value(found: Trace, pulses: int, rows: int) -> None:
     assert found.is_identical, [check for check in found.checks if not check.is_identical]
     assert found.reading is not None
-    place = found.reading.dlms
+    place = found.reading.place
     assert place is not None
     assert (place.pulses, found.reading.pulses, len(place.rows)) == (pulses, pulses, rows)
     raw = [number_in(row.value.told_by or row.value.octets) for row in place.rows]
@@ -71,7 +71,7 @@ def test_a_value_is_traced_to_its_octets(embedded_db, secrets, model, spec, rows
     assert_points_to_the_value(found, int(truth(way.meter)[slot, 0]), rows)
     checks = {check.what for check in found.checks}
     assert {"count in the frame's octets", "count decoded from the session's frames"} <= checks
-    place = found.reading.dlms
+    place = found.reading.place
     # The clock is null in all rows but the first of an answer.
     assert place.rows[-1].clock.is_null
     assert b"".join(part.octets for part in place.rows[-1].clock.octets) == b"\0"
@@ -87,7 +87,7 @@ def test_a_value_is_traced_where_the_newest_row_comes_first(embedded_db, secrets
     ready, way, _, _ = scenario(embedded_db, secrets, spec=spec)
     found = traced(ready, 123)
     assert_points_to_the_value(found, int(truth(way.meter)[123, 0]), 2)
-    older, newer = found.reading.dlms.rows
+    older, newer = found.reading.place.rows
     assert older.value.row == newer.value.row + 1
     console = Console(width=200)
     with console.capture() as shown:
@@ -117,7 +117,7 @@ def test_a_value_cut_by_a_block_has_two_parts(embedded_db, secrets):
     assert cut is not None
     found = traced(ready, cut)
     assert_points_to_the_value(found, int(truth(way.meter)[cut, 0]), 1)
-    first, second = found.reading.dlms.rows[0].value.octets
+    first, second = found.reading.place.rows[0].value.octets
     assert first.frame_seq < second.frame_seq
 
 
@@ -168,7 +168,7 @@ def test_it_is_shown_to_people_and_to_programs(embedded_db, secrets, model):
     with console.capture() as shown:
         console.print(tree(found))
     text = " ".join(shown.get().split())
-    place = found.reading.dlms
+    place = found.reading.place
     assert f"= {place.pulses} pulses" in text
     assert "x 10^-3 Wh, 36/5 Wh a pulse" in text
     for row in place.rows:
@@ -182,7 +182,7 @@ def test_it_is_shown_to_people_and_to_programs(embedded_db, secrets, model):
     assert "…" in text
     for row in place.rows:
         assert row.value.octets[0].octets.hex(" ").upper() in text
-    told = json.loads(json.dumps(_plain(asdict(found)), default=str))["reading"]["dlms"]
+    told = json.loads(json.dumps(_plain(asdict(found)), default=str))["reading"]["place"]
     assert told["rows"][1]["value"]["octets"][0]["octets"].startswith("15 ")
     for secret in (dlms.PASSWORD.encode().hex(" "), dlms.KEYS.encryption.hex(" ")):
         assert secret not in json.dumps(_plain(asdict(found)), default=str)
@@ -193,7 +193,7 @@ def test_a_program_is_told_each_frame_once(embedded_db, secrets, model):
     ready, _, _, _ = scenario(embedded_db, secrets, model=model, spec=TOTALS)
     found = traced(ready, 40)
     told = json.loads(json.dumps(_document(found), default=str))["reading"]
-    place = found.reading.dlms
+    place = found.reading.place
     for row, shown in zip(place.rows, told["dlms"]["rows"], strict=True):
         for part, reference in zip(row.value.octets, shown["value"]["octets"], strict=True):
             assert reference.keys() == {"frame_seq", "first_octet", "octets"}

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from audit.trace import Trace, trace
 from ccee.profile import load_profile
-from collector import store
+from collector.merging import merge_sessions
+from collector.session import EndedSession
 from collector.streams.reader import open_session, stream_targets
 from derivation.run import derive
 from pipelines.cli.trace import _plain, tree
@@ -20,6 +21,7 @@ from protocols.celesc.catalogue import meter_named
 from protocols.ssu import Format, decode_block
 from simulator.load.grid import local_seconds
 from simulator.streams.output import BadLine, CelescOutput, SsuOutput, StreamOutput
+from storage import sessions
 from storage.database import Database
 from tests.collector.streams.test_decode import SOURCE, frames_of, heard
 from tests.collector.world import DAY, MARKET, NOW, add_meter, quick
@@ -67,11 +69,11 @@ def bring(
         number = open_session(conn, "c", target, NOW)
         assert number is not None
         rows = [
-            store.encode_frame(number, row.seq, row.at, False, 1, None, row.payload)
+            sessions.encode_frame(number, row.seq, row.at, False, 1, None, row.payload)
             for row in frames_of(chunks, profile)
         ]
-        store.write_frames(conn, rows)
-        store.settle(conn, [store.Closing(number, outcome="complete")], ready.settings, NOW)
+        sessions.write_frames(conn, rows)
+        merge_sessions(conn, [EndedSession(number, outcome="complete")], ready.settings, NOW)
     derive(ready, DAY, DAY, run_id="t", as_of=NOW)
     return ready
 
@@ -86,10 +88,10 @@ def assert_parts_are_the_record(found: Trace) -> None:
         check.what for check in found.checks
     }
     assert found.reading is not None
-    assert found.reading.stream is not None
+    assert found.reading.place is not None
     assert found.reading.session is not None
     assert found.reading.session["url"] == "dialin://u1"
-    for record in found.reading.stream.records:
+    for record in found.reading.place.records:
         assert b"".join(part.octets for part in record.parts) == record.octets
         first = record.first_octet - 1
         assert record.octets[first : first + len(record.value_octets)] == record.value_octets
@@ -106,9 +108,9 @@ def test_a_value_of_ssu_is_traced_to_its_closing_block(
     for slot in range(FIRST_SLOT, FIRST_SLOT + SLOTS):
         found = traced(db, slot)
         assert_parts_are_the_record(found)
-        (record,) = found.reading.stream.records
+        (record,) = found.reading.place.records
         counted = int(SOURCE.pulses(FIRST_S // 300 + slot - FIRST_SLOT, 1)[0, 0])
-        assert found.reading.stream.pulses == found.reading.pulses == counted
+        assert found.reading.place.pulses == found.reading.pulses == counted
         assert int.from_bytes(record.value_octets, "little") == record.value == counted
         block = decode_block(record.octets)
         assert (block.format, block.seconds_left) == (FORMATS[profile], 0)
@@ -120,7 +122,7 @@ def test_a_value_through_noise_is_traced_past_it(embedded_db: Database) -> None:
     """Places count the octets of the noise, too."""
     db = bring(embedded_db, "ssu-extended", ssu("ssu-extended"), line=BadLine(0.01, 0.01, seed=5))
     found = [traced(db, slot) for slot in range(FIRST_SLOT, FIRST_SLOT + SLOTS)]
-    measured = [one for one in found if one.reading is not None and one.reading.stream is not None]
+    measured = [one for one in found if one.reading is not None and one.reading.place is not None]
     assert len(measured) >= 3
     for one in measured:
         assert_parts_are_the_record(one)
@@ -137,10 +139,10 @@ def test_a_value_of_celesc_is_traced_to_both_packets(embedded_db: Database, is_t
     for slot in range(FIRST_SLOT + 1, FIRST_SLOT + SLOTS):
         found = traced(db, slot)
         assert_parts_are_the_record(found)
-        start, end = found.reading.stream.records
+        start, end = found.reading.place.records
         assert [int(one.value_octets.hex()) for one in (start, end)] == [start.value, end.value]
         assert [one.octets[8:10] for one in (start, end)] == [b"\x0a\x02"] * 2
-        assert (end.value - start.value) % 10**5 == found.reading.pulses == found.reading.stream.pulses
+        assert (end.value - start.value) % 10**5 == found.reading.pulses == found.reading.place.pulses
         turned += end.value < start.value
         for one, at in ((start, found.interval_start), (end, found.interval_end)):
             assert timedelta(0) < at - one.at <= timedelta(seconds=15)
@@ -154,14 +156,14 @@ def test_a_trace_is_shown_and_given_as_json(embedded_db: Database) -> None:
     with console.capture() as capture:
         console.print(tree(found), highlight=False)
     shown = capture.get()
-    start, end = found.reading.stream.records
+    start, end = found.reading.place.records
     assert f"CELESC packet: {end.value} - {start.value} = {found.reading.pulses} pulses" in shown
     assert f"frame {end.parts[0].frame_seq}, octets {end.parts[0].first_octet} to" in shown
     assert "AA 55 00 10 00 00 01 05 0A 02" in shown
     assert "celesc over dialin://u1" in shown
     assert "recomputed identical" in shown
     document = json.loads(json.dumps(_plain(asdict(found)), default=str))
-    assert document["reading"]["stream"]["records"][1]["octets"] == end.octets.hex(" ")
+    assert document["reading"]["place"]["records"][1]["octets"] == end.octets.hex(" ")
 
 
 def test_octets_that_do_not_tell_the_value_are_told(embedded_db: Database) -> None:

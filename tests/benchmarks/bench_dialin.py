@@ -203,7 +203,7 @@ async def collect(
         if settled >= sessions:
             stop.set()
 
-    collector = Collector(db, now=lambda: base.NOW, only=ids, on_settled=note)
+    collector = Collector(db, now=lambda: base.NOW, only=ids, on_session=note)
     work = asyncio.create_task(collector.run(stop))
     while collector.callers.listening_port is None:  # noqa: ASYNC110 -- nothing tells of it; before the clock
         await asyncio.sleep(0.02)

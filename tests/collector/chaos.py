@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from collector import drivers, service
+from collector import evidence, service
 from collector.commands.policy import parse_policy
 from collector.commands.store import Person, approve, ask
 from collector.monitoring import monitor
+from collector.nbr14522 import driver
 from collector.planning import Priority, SequenceName
 from collector.service import Collector
 from collector.streams import reader as streams
@@ -206,7 +207,7 @@ class Witness:
 
     @contextmanager
     def watching(self, monkeypatch):
-        read, take_over = drivers.read_meter, MeterServer.take_over
+        read, take_over = driver.read_meter, MeterServer.take_over
 
         async def watched(line, *rest, **ways):
             self.talking[line.meter_serial] += 1
@@ -222,7 +223,7 @@ class Witness:
             take_over(server, end)
 
         with monkeypatch.context() as patch:
-            patch.setattr(drivers, "read_meter", watched)
+            patch.setattr(driver, "read_meter", watched)
             patch.setattr(MeterServer, "take_over", arrived)
             yield self
 
@@ -265,7 +266,7 @@ def live(db, meters, days, seed, monkeypatch, folder):
     simulate_server_clock(db)
     monkeypatch.setattr(service, "_SCHEDULE_S", 300.0)
     # Time is free here and the database is not: frames are stored before they are settled all the same.
-    monkeypatch.setattr(service, "_FLUSH_S", 30.0)
+    monkeypatch.setattr(evidence, "_WAIT_S", 30.0)
     monkeypatch.setattr(streams, "StreamPace", partial(streams.StreamPace, look_s=3600.0))
     # Loading the catalogue is the collector's own setting; the fleet names its models, too.
     add_catalogue(CATALOGUE.name, CATALOGUE.read_text(encoding="utf-8"))

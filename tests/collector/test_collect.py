@@ -11,11 +11,11 @@ import pytest
 from collector.decoded import MeterContext, readings_frame
 from collector.drain import drain, summaries
 from collector.nbr14522.decode import decode_session
-from collector.store import read_frames
 from collector.worklist import request_missing
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC, profile_named
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from storage import queue
+from storage.sessions import read_frames
 from tests.collector.world import (
     DAY,
     MARKET,

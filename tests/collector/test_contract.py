@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collector import store
 from collector.files.importing import import_file
+from collector.merging import merge_sessions
+from collector.session import EndedSession
 from collector.streams.reader import open_session, stream_targets
 from exchange.export import Request, export_public
 from protocols.celesc.catalogue import meter_named
@@ -25,6 +26,7 @@ from protocols.public_format import FileKind
 from protocols.ssu import Format
 from simulator.load.grid import local_seconds
 from simulator.streams.output import CelescOutput, SsuOutput, StreamOutput
+from storage import sessions
 from storage.database import Database
 from tests.collector.dlms import test_dlms as dlms
 from tests.collector.streams.test_decode import frames_of, heard
@@ -82,10 +84,10 @@ def over_a_stream(profile: str, output: StreamOutput) -> Callable[[Database, Pat
             number = open_session(conn, "heard", target, NOW)
             assert number is not None
             octets = [
-                store.encode_frame(number, row.seq, row.at, False, 1, None, row.payload) for row in rows
+                sessions.encode_frame(number, row.seq, row.at, False, 1, None, row.payload) for row in rows
             ]
-            store.write_frames(conn, octets)
-            store.settle(conn, [store.Closing(number, outcome="complete")], db.settings, NOW)
+            sessions.write_frames(conn, octets)
+            merge_sessions(conn, [EndedSession(number, outcome="complete")], db.settings, NOW)
 
     return bring
 
@@ -103,7 +105,7 @@ def from_a_file(kind: FileKind) -> Callable[[Database, Path], None]:
             path for path in (folder / "out").rglob("*.*") if ("&" in path.name) == (kind is FileKind.TEXT)
         )
         done = import_file(db, path, "rui", NOW + timedelta(minutes=5))
-        assert done.settled is not None
+        assert done.merged is not None
 
     return bring
 
@@ -190,11 +192,11 @@ def test_the_same_load_gives_the_same_intervals_and_so_does_the_evidence_alone(
     with db.connect() as conn:
         conn.execute("DELETE FROM reading_day")
         conn.execute("UPDATE session SET outcome = NULL, ended_at = NULL WHERE id = %s", [last])
-        store.settle(conn, [store.Closing(last)], db.settings, NOW + timedelta(minutes=10))
+        merge_sessions(conn, [EndedSession(last)], db.settings, NOW + timedelta(minutes=10))
     again = rows(db)
     assert [row for row in again if row[1] == DAY] == [row for row in before if row[1] == DAY]
     with db.connect() as conn:
         conn.execute("UPDATE session SET outcome = NULL, ended_at = NULL WHERE id = %s", [last])
-        store.settle(conn, [store.Closing(last)], db.settings, NOW + timedelta(minutes=10))
+        merge_sessions(conn, [EndedSession(last)], db.settings, NOW + timedelta(minutes=10))
     assert rows(db) == again
     assert query(db, "SELECT reason FROM quarantine") == []

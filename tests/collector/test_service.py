@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from collector import store
 from collector.drain import drain
 from collector.lines.callers import Callers
 from collector.planning import Priority, Windows
@@ -28,6 +27,7 @@ from simulator.nbr14522.server import TcpMeterServer
 from simulator.wires.faultplan import FaultPlan
 from simulator.wires.virtual_time import run_virtual
 from storage import queue
+from storage import sessions as session_rows
 from tests.collector.world import (
     DAY,
     NOW,
@@ -145,7 +145,7 @@ def test_two_collectors_share_the_queue_and_no_meter_is_in_two_sessions(db, watc
     )
 
     async def make_due():
-        await until(lambda: len(query(ready, alive, store._ALIVE)) == 2)
+        await until(lambda: len(query(ready, alive, session_rows.ALIVE_LOCK)) == 2)
         query(ready, "UPDATE job_request SET not_before = now() RETURNING id")
 
     async def work():
@@ -190,10 +190,11 @@ def test_the_database_refuses_a_second_session_with_a_meter(embedded_db):
     meter_id = asyncio.run(work())
     with ready.connect() as conn:
         target = targets(conn, [meter_id])[meter_id]
-        wanted = [(None, target, "missing"), (None, target, "missing")]
-        first = store.open_sessions(conn, "a", wanted, NOW)
+        new = session_rows.NewSession(meter_id, target.unit_id, "missing", "nbr14522", target.url)
+        wanted = [new, new]
+        first = session_rows.open_sessions(conn, "a", wanted, NOW)
         assert [number is None for number in first] == [False, True]
-        assert store.open_sessions(conn, "b", wanted[:1], NOW) == [None]
+        assert session_rows.open_sessions(conn, "b", wanted[:1], NOW) == [None]
 
 
 def test_a_person_is_served_first(embedded_db):
@@ -310,7 +311,8 @@ def test_frames_that_come_at_the_end_begin_no_task_that_nobody_awaits(embedded_d
 
     async def with_a_frame_at_the_end(self):
         await wind_down(self)
-        self._flush_timer = asyncio.get_running_loop().call_later(0.3, self._flush_soon)
+        evidence = self._conversations.evidence
+        evidence._timer = asyncio.get_running_loop().call_later(0.3, evidence._come_due)
 
     monkeypatch.setattr(Callers, "stop", slowly)
     monkeypatch.setattr(Collector, "_wind_down", with_a_frame_at_the_end)

@@ -16,12 +16,15 @@ from polars.testing import assert_frame_equal
 from rich.console import Console
 from typer.testing import CliRunner
 
+from audit.file_evidence import FilePlace
+from audit.nbr14522_evidence import Word
 from audit.trace import trace
 from ccee.profile import load_profile
-from collector import store
 from collector.decoded import MeterContext
 from collector.files.decode import FK7, decode_file
 from collector.files.importing import import_file
+from collector.merging import merge_sessions
+from collector.session import EndedSession
 from derivation.run import derive
 from exchange.export import Request, export_public
 from faults import OperatorFault, RetryFault
@@ -30,6 +33,7 @@ from pipelines.cli.trace import tree
 from protocols.nbr14522.messages import Parameters, memory_blocks
 from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import FileKind, TextFile, read_text, write_text
+from storage import sessions
 from storage.database import Database
 from storage.readings import read_reading_days
 from tests.collector.world import (
@@ -87,8 +91,8 @@ def test_an_exported_file_gives_the_same_readings_in_an_empty_database(embedded_
     files, station = read_and_export(embedded_db, tmp_path)
     meter_id = with_meter(db)
     done = import_file(db, files[kind], "rui", NOW)
-    assert done.settled is not None
-    assert (done.settled.outcome, done.settled.fault, done.settled.decoded.issues) == ("complete", None, ())
+    assert done.merged is not None
+    assert (done.merged.outcome, done.merged.fault, done.merged.decoded.issues) == ("complete", None, ())
     assert_frame_equal(readings(db), readings(embedded_db))
     for day in DAYS:
         assert_day_is_exact(db, meter_id, station, day)
@@ -131,7 +135,7 @@ def test_what_contradicts_stored_readings_is_quarantined_with_both_versions(embe
     forged = tmp_path / files[FileKind.TEXT].name
     forged.write_bytes(write_text(type(file)(**{**vars(file), "current_words": tuple(words)})))
     done = import_file(embedded_db, forged, "rui", NOW)
-    assert done.settled.touched == ()
+    assert done.merged.touched == ()
     ((stage, session_id, detail),) = query(
         embedded_db, "SELECT stage, session_id, detail FROM quarantine WHERE day = %s", DAY
     )
@@ -155,7 +159,7 @@ def test_a_file_of_what_was_read_already_changes_nothing_and_alarms_nobody(embed
     files, _ = read_and_export(embedded_db, tmp_path)
     capacity = query(embedded_db, "SELECT capacity_words FROM meter_memory")
     done = import_file(embedded_db, files[kind], "rui", NOW)
-    assert (done.settled.outcome, done.settled.touched) == ("complete", ())
+    assert (done.merged.outcome, done.merged.touched) == ("complete", ())
     assert query(embedded_db, "SELECT stage, reason, detail FROM quarantine") == []
     assert query(embedded_db, "SELECT capacity_words FROM meter_memory") == capacity
 
@@ -167,7 +171,7 @@ def test_the_good_part_of_a_damaged_text_file_is_kept(embedded_db, tmp_path, db)
     path.write_bytes(path.read_bytes().replace(b"CONT003", b"XONT003"))
     meter_id = with_meter(db)
     done = import_file(db, path, "rui", NOW)
-    assert done.settled.outcome == "partial"
+    assert done.merged.outcome == "partial"
     got = stored(db, meter_id, DAYS[0])
     expected = truth(station, DAYS[0])[:, 0].tolist()
     assert got == [*expected[:48], *[None] * 24, *expected[72:]]
@@ -185,7 +189,7 @@ def test_the_good_part_of_a_damaged_fk7_file_is_kept(embedded_db, tmp_path, db):
     first = next(place for place in range(0, len(octets), 256) if octets[place] == 0x52)
     path.write_bytes(octets[: first + 256] + octets[first + 512 : -300])
     meter_id = with_meter(db)
-    assert import_file(db, path, "rui", NOW).settled.outcome == "partial"
+    assert import_file(db, path, "rui", NOW).merged.outcome == "partial"
     # Words 167 to 332 are gone: intervals 56 to 111, of which the first and last hold some word.
     expected = truth(station, DAYS[0])[:, 0].tolist()
     assert stored(db, meter_id, DAYS[0]) == [*expected[:55], *[None] * 56, *expected[111:]]
@@ -205,7 +209,7 @@ def test_a_file_cut_off_where_nothing_else_shows_it_is_told(embedded_db, tmp_pat
         (FileKind.TEXT, 2416, "no memory follows, and the parameters announce 1728 words"),
     ):
         path = _written(tmp_path / "cut.txt", files[kind].read_bytes()[:kept])
-        settled = import_file(embedded_db, path, "rui", NOW).settled
+        settled = import_file(embedded_db, path, "rui", NOW).merged
         (issue,) = settled.decoded.issues
         assert reason in issue.reason
         assert (settled.outcome, issue.detail["offset"]) == ("partial", kept)
@@ -287,7 +291,7 @@ def test_how_far_ahead_a_meters_clock_may_be_is_a_setting(embedded_db, tmp_path)
     path = _written(tmp_path / "renamed.txt", _text_file(datetime(2027, 3, 1)))
     files = replace(embedded_db.settings.public_files, clock_ahead_s=200 * 86_400)
     patient = Database(embedded_db.url, replace(embedded_db.settings, public_files=files))
-    assert import_file(patient, path, "rui", NOW).settled.outcome == "complete"
+    assert import_file(patient, path, "rui", NOW).merged.outcome == "complete"
 
 
 def test_a_meter_in_a_session_is_for_later_and_a_dead_import_is_finished_by_a_collector(
@@ -309,9 +313,9 @@ def test_a_meter_in_a_session_is_for_later_and_a_dead_import_is_finished_by_a_co
     with pytest.raises(RetryFault, match="being read"):
         import_file(embedded_db, path, "rui", NOW)
     with embedded_db.connect() as conn:
-        gone = store.gone_collectors(conn, "living")
-        ids = store.open_sessions_of(conn, gone)
-        (settled,) = store.settle(conn, [store.Closing(one) for one in ids], embedded_db.settings, NOW)
+        gone = sessions.gone_collectors(conn, "living")
+        ids = sessions.open_sessions_of(conn, gone)
+        (settled,) = merge_sessions(conn, [EndedSession(one) for one in ids], embedded_db.settings, NOW)
     assert (gone, settled.outcome) == (["import ana 1"], "aborted")
     assert stored(embedded_db, meter_id, DAY)[119] == 1
 
@@ -333,9 +337,10 @@ def test_a_value_from_a_file_is_traced_to_its_octets(embedded_db, db, tmp_path, 
         found = trace(db, load_profile(), "0000000000", end)
         assert found.reading is not None
         assert found.reading.session["id"] == session_id
-        place = found.reading.file
+        place = found.reading.place
         assert place is not None
-        assert (found.reading.word, place.name) == (None, files[kind].name)
+        assert isinstance(place, FilePlace)
+        assert place.name == files[kind].name
         assert place.pulses == found.reading.pulses == truth(station)[slot, 0]
         assert octets[place.first_octet - 1 :][: len(place.octets)] == place.octets
         if kind is FileKind.TEXT:
@@ -361,9 +366,8 @@ def test_a_value_read_over_tcp_is_still_traced_to_its_frame(embedded_db, tmp_pat
     end = datetime.combine(DAY, datetime.min.time(), MARKET) + timedelta(hours=8)
     found = trace(embedded_db, load_profile(), "0000000000", end)
     assert found.reading is not None
-    assert found.reading.file is None
-    assert found.reading.word is not None
-    assert found.reading.word.pulses == truth(station)[95, 0]
+    assert isinstance(found.reading.place, Word)
+    assert found.reading.place.pulses == truth(station)[95, 0]
     assert found.is_identical
 
 
@@ -424,7 +428,7 @@ def test_an_exported_archive_gives_the_same_readings_in_an_empty_database(
     derive(db, DAY, DAY, as_of=NOW, run_id="test")
     end = datetime.combine(DAY, datetime.min.time(), MARKET) + timedelta(hours=8)
     traced = trace(db, load_profile(), "0000000000", end)
-    assert traced.reading.file.name.startswith("maio.zip/00001")
+    assert traced.reading.place.name.startswith("maio.zip/00001")
     assert traced.is_identical
 
 

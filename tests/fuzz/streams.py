@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 from collector.decoded import Frame, MeterContext
-from collector.streams.decode import STREAM_DECODERS, listen
+from collector.drivers import decoder_of
+from collector.streams.decode import listen
 from collector.streams.frames import head_row, pack_rows, portions, unpack_frames
 from collector.streams.profiles import STREAM_PROFILES
 from protocols.captures import Capture, Chunk
@@ -116,7 +117,7 @@ def session(data: bytes) -> None:
     for name in ("ssu", "ssu-normal", "ssu-mixed", "celesc-35456"):
         head = head_row({"profile": name, "interval_s": 300})
         frames = [Frame(1, NOW, False, True, head), Frame(2, NOW, False, True, data)]
-        decoded = STREAM_DECODERS[STREAM_PROFILES[name].protocol].decode(frames, name, CONTEXT)
+        decoded = decoder_of(STREAM_PROFILES[name].protocol).decode(frames, name, CONTEXT)
         assert all((vector.pulses >= 0).all() for vector in decoded.vectors)
     place_slots(data)
 

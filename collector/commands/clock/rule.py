@@ -17,7 +17,7 @@ from collector.commands.policy import CLOCK_ROLE, Policy
 from collector.commands.steps import CLOCK, CommandWork, Verdict
 from collector.commands.store import Asked, Person, ask
 from collector.drivers import driver_of
-from collector.store import Settled
+from collector.session import MergedSession
 from collector.worklist import Connection, Target, targets, unreachable
 from faults import OperatorFault
 from storage.settings import Settings
@@ -27,7 +27,7 @@ def consider_clock(
     conn: Connection,
     settings: Settings,
     policy: Policy,
-    settled: Settled,
+    merged: MergedSession,
     target: Target,
     now: datetime,
     work: CommandWork | None = None,
@@ -38,55 +38,60 @@ def consider_clock(
         work: the session's own command: after a step that left a rest, the next one is queued; what the meter
             refused is a person's matter.
     """
-    clock = settled.decoded.clock
+    clock = merged.decoded.clock
     drift_s = None if clock is None else clock.drift_s
     if work is not None:
         run = work.execution
         if work.command == CLOCK and run.verdict is Verdict.REFUSED and "answer" in run.detail:
-            _tell_refusal(conn, settings, settled, work, drift_s or 0.0, now)
+            _tell_refusal(conn, settings, merged, work, drift_s or 0.0, now)
         if work.command != CLOCK or run.verdict is not Verdict.CONFIRMED or run.detail.get("is_last", True):
             return
         drift_s = run.detail["drift_after_s"]
-    if clock is None or drift_s is None or settled.decoded.is_held:
+    if clock is None or drift_s is None or merged.decoded.is_held:
         return
     way = driver_of(target.profile).clock_way(target.profile)
     zone = settings.market.tzinfo
     limits = policy.clock if work is None else replace(policy.clock, leave_below_s=policy.clock.tolerance_s)
     decision = decide(drift_s, clock.round_trip_s, limits, way)
     if way.method is Method.MICRO_ADJUST and decision.action is not Action.MANUAL:
-        pending = open_adjustment(conn, settled.meter_id)
+        pending = open_adjustment(conn, merged.meter_id)
         if pending is not None:
             if decision.action is Action.LEAVE:
-                settle_adjustment(conn, settled, pending, drift_s, target.interval_s, now, zone)
+                settle_adjustment(conn, merged, pending, drift_s, target.interval_s, now, zone)
             elif (now - pending.at).total_seconds() > limits.micro_adjust_patience_h * 3600:
                 refusal = "the micro adjustment did not bring the clock right in time"
-                put_before_person(conn, settled, drift_s, now, zone, refusal)
+                put_before_person(conn, merged, drift_s, now, zone, refusal)
             return
     if decision.action is Action.MANUAL:
-        put_before_person(conn, settled, drift_s, now, zone, f"never corrected by rule: {decision.reason}")
+        put_before_person(conn, merged, drift_s, now, zone, f"never corrected by rule: {decision.reason}")
     elif decision.action is Action.CORRECT and decision.method is not None:
-        _queue_correction(conn, settings, policy, settled, decision, decision.method, drift_s, now)
+        _queue_correction(conn, settings, policy, merged, decision, decision.method, drift_s, now)
 
 
 def _tell_refusal(
-    conn: Connection, settings: Settings, settled: Settled, work: CommandWork, drift_s: float, now: datetime
+    conn: Connection,
+    settings: Settings,
+    merged: MergedSession,
+    work: CommandWork,
+    drift_s: float,
+    now: datetime,
 ) -> None:
     told = work.execution.detail.get("reason") or f"answer {work.execution.detail['answer']}"
     refusal = f"the meter refuses to have its clock corrected: {told}"
-    put_before_person(conn, settled, drift_s, now, settings.market.tzinfo, refusal)
+    put_before_person(conn, merged, drift_s, now, settings.market.tzinfo, refusal)
 
 
 def _queue_correction(
     conn: Connection,
     settings: Settings,
     policy: Policy,
-    settled: Settled,
+    merged: MergedSession,
     decision: ClockDecision,
     method: Method,
     drift_s: float,
     now: datetime,
 ) -> None:
-    if was_refused(conn, settled.meter_id, now):
+    if was_refused(conn, merged.meter_id, now):
         return
     try:
         with conn.transaction():
@@ -95,17 +100,17 @@ def _queue_correction(
                 settings,
                 policy,
                 Person(CLOCK_RULE, frozenset({CLOCK_ROLE})),
-                settled.meter_id,
+                merged.meter_id,
                 CLOCK,
                 {"method": method.value, "drift_s": round(drift_s)},
                 f"drift of {drift_s:.0f} s: {decision.reason}",
                 now,
-                dedup_key=f"clock:{settled.meter_id}",
+                dedup_key=f"clock:{merged.meter_id}",
                 needs_approval=decision.needs_approval,
             )
     except OperatorFault as refusal:
         # A rule that may not act is a person's matter, and no reason to lose the session's readings.
-        put_before_person(conn, settled, drift_s, now, settings.market.tzinfo, str(refusal))
+        put_before_person(conn, merged, drift_s, now, settings.market.tzinfo, str(refusal))
 
 
 def request_correction(

@@ -19,7 +19,7 @@ from collector.commands.clock.arithmetic import (
 )
 from collector.commands.policy import ClockPolicy
 from collector.commands.steps import CLOCK, CommandWork, Verdict
-from collector.store import Settled
+from collector.session import MergedSession
 from collector.worklist import Connection
 from faults.market_time import to_local
 
@@ -27,7 +27,7 @@ CLOCK_RULE = "clock rule"
 """Who asks when the collector corrects a clock by itself."""
 
 
-def record_correction(conn: Connection, settled: Settled, work: CommandWork, now: datetime) -> None:
+def record_correction(conn: Connection, merged: MergedSession, work: CommandWork, now: datetime) -> None:
     """The correction and the intervals that it touched."""
     detail = work.execution.detail
     if work.execution.verdict is Verdict.REFUSED:
@@ -42,7 +42,7 @@ def record_correction(conn: Connection, settled: Settled, work: CommandWork, now
         "INSERT INTO clock_correction (meter_id, drift_s, method, step_s, drift_after_s, reason, decided_by, "
         "request_id, session_id, at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
         [
-            settled.meter_id,
+            merged.meter_id,
             detail["drift_s"],
             detail["method"],
             detail["step_s"],
@@ -50,18 +50,18 @@ def record_correction(conn: Connection, settled: Settled, work: CommandWork, now
             asked[0],
             asked[1],
             work.request_id,
-            settled.session_id,
+            merged.session_id,
             now,
         ],
     ).fetchone()
     assert row is not None
     flag = "clock_micro_adjust" if detail["method"] == Method.MICRO_ADJUST else "clock_set"
-    _flag(conn, settled, flag, detail.get("touched", {}), row[0], work.request_id)
+    _flag(conn, merged, flag, detail.get("touched", {}), row[0], work.request_id)
 
 
 def _flag(
     conn: Connection,
-    settled: Settled,
+    merged: MergedSession,
     flag: str,
     touched: Any,
     correction_id: int,
@@ -71,14 +71,14 @@ def _flag(
         conn.execute(
             "INSERT INTO interval_flag (meter_id, day, first_slot, last_slot, flag, correction_id, "
             "request_id, session_id) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [settled.meter_id, day, first, last, flag, correction_id, request_id, settled.session_id],
+            [merged.meter_id, day, first, last, flag, correction_id, request_id, merged.session_id],
         )
         # The day is derived anew with its flags, also where its readings had come before.
-        conn.execute("INSERT INTO touched_day (meter_id, day) VALUES (%s, %s)", [settled.meter_id, day])
+        conn.execute("INSERT INTO touched_day (meter_id, day) VALUES (%s, %s)", [merged.meter_id, day])
 
 
 def put_before_person(
-    conn: Connection, settled: Settled, drift_s: float, now: datetime, zone: Any, reason: str
+    conn: Connection, merged: MergedSession, drift_s: float, now: datetime, zone: Any, reason: str
 ) -> None:
     """Say that a clock needs a person: one row a meter and day, for the work list and the alarms."""
     day = to_local(now, zone).date()
@@ -88,11 +88,11 @@ def put_before_person(
         [
             now,
             reason,
-            settled.meter_id,
+            merged.meter_id,
             day,
-            settled.session_id,
+            merged.session_id,
             Jsonb({"drift_s": round(drift_s, 1), "severity": "alarm"}),
-            f"clock:{settled.meter_id}:{day}",
+            f"clock:{merged.meter_id}:{day}",
         ],
     )
     conn.execute(
@@ -100,13 +100,13 @@ def put_before_person(
         "SELECT %s, %s, %s, 'none', %s, %s, %s WHERE NOT EXISTS (SELECT FROM clock_correction "
         "WHERE meter_id = %s AND method = 'none' AND drift_after_s IS NULL AND at > %s - interval '1 day')",
         [
-            settled.meter_id,
+            merged.meter_id,
             now,
             round(drift_s, 3),
             reason,
             CLOCK_RULE,
-            settled.session_id,
-            settled.meter_id,
+            merged.session_id,
+            merged.meter_id,
             now,
         ],
     )
@@ -147,7 +147,7 @@ def open_adjustment(conn: Connection, meter_id: int) -> Adjustment | None:
 
 def settle_adjustment(
     conn: Connection,
-    settled: Settled,
+    merged: MergedSession,
     adjustment: Adjustment,
     drift_s: float,
     interval_s: int,
@@ -158,13 +158,13 @@ def settle_adjustment(
     row = conn.execute(
         "INSERT INTO clock_correction (meter_id, at, drift_s, method, drift_after_s, reason, decided_by, "
         "session_id) VALUES (%s, %s, %s, 'none', %s, 'micro adjustment made up', %s, %s) RETURNING id",
-        [settled.meter_id, now, round(drift_s, 3), round(drift_s, 3), CLOCK_RULE, settled.session_id],
+        [merged.meter_id, now, round(drift_s, 3), round(drift_s, 3), CLOCK_RULE, merged.session_id],
     ).fetchone()
     assert row is not None
     begun = to_local(adjustment.at, zone)
     while begun < (end := to_local(now, zone)):
         until = min(end, begun + timedelta(days=1))
-        _flag(conn, settled, "clock_micro_adjust", slots_between(begun, until, interval_s), row[0], None)
+        _flag(conn, merged, "clock_micro_adjust", slots_between(begun, until, interval_s), row[0], None)
         begun = until
 
 

@@ -25,7 +25,8 @@ from collector.nbr14522.decode import decode_session
 from collector.nbr14522.password_session import Desk, guarded
 from collector.nbr14522.passwords import find_passwords
 from collector.nbr14522.sequences import fixed
-from collector.nbr14522.session import Line, SessionResult, read_meter
+from collector.nbr14522.session import Line, read_meter
+from collector.session import SessionResult
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit
 from pipelines.cli.read import dlms as read_dlms

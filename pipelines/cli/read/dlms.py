@@ -21,8 +21,8 @@ from collector.dlms.decode import decode_dlms, text_of
 from collector.dlms.secrets import secrets_for
 from collector.dlms.session import DlmsLine, read_dlms, steps
 from collector.lines.transports import Timeouts, open_stream, parse_url
-from collector.nbr14522.session import SessionResult
 from collector.planning import Span
+from collector.session import SessionResult
 from faults import OperatorFault
 from faults.market_time import to_local
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit

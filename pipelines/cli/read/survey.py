@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from collector.nbr14522.sequences import fixed
-from collector.nbr14522.session import Line, SessionResult, read_meter
+from collector.nbr14522.session import Line, read_meter
+from collector.session import SessionResult
 from faults import Fault, OperatorFault, RetryFault
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import unwrap_response

@@ -17,8 +17,8 @@ import pytest
 
 from collector.commands.policy import parse_policy
 from collector.commands.store import Person, approve, ask
+from collector.conversing import Conversations
 from collector.drain import drain
-from collector.service import Collector
 from faults import OperatorFault
 from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.profile import GENERIC
@@ -323,7 +323,7 @@ def test_dropped_before_the_write_left_it_is_sent_once(ready, executed, monkeypa
 
     async def work():
         async with one_meter(ready) as (server, meter_id):
-            recorded = Collector._record_writing
+            recorded = Conversations._record_writing
             loop = asyncio.get_running_loop()
 
             def record_and_hang_up(self, *arguments):
@@ -331,7 +331,7 @@ def test_dropped_before_the_write_left_it_is_sent_once(ready, executed, monkeypa
                 if len(writings(ready, arguments[0])) == 1:
                     loop.call_soon_threadsafe(server.hang_up)
 
-            monkeypatch.setattr(Collector, "_record_writing", record_and_hang_up)
+            monkeypatch.setattr(Conversations, "_record_writing", record_and_hang_up)
             request_id = request(ready, meter_id, "20", {})
             await drain(ready, [request_id], lambda: NOW, deadline_s=60)
             return request_id

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from collector.service import Collector
+from collector.conversing import Conversations
 from protocols.dlms import models
 from protocols.dlms.apdu import AccessResult
 from simulator.dlms.end import Association, HdlcEnd
@@ -131,7 +131,7 @@ def test_a_lost_answer_is_resolved_by_the_clock_and_never_written_again(
 def test_hung_up_before_the_write_it_is_sent_once(embedded_db, tmp_path, monkeypatch):
     """The record is there, the line is not: the clock tells that nothing was done."""
     case = Case(embedded_db, tmp_path, seconds_into_interval=30)
-    recorded, lines = Collector._record_writing, []
+    recorded, lines = Conversations._record_writing, []
 
     async def work():
         async with case.served() as server:
@@ -147,7 +147,7 @@ def test_hung_up_before_the_write_it_is_sent_once(embedded_db, tmp_path, monkeyp
                 if len(lines) == 1:
                     loop.call_soon_threadsafe(hang_up)
 
-            monkeypatch.setattr(Collector, "_record_writing", record_and_hang_up)
+            monkeypatch.setattr(Conversations, "_record_writing", record_and_hang_up)
             await case.drain([case.correct()])
 
     asyncio.run(work())

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 
-from audit.memory_evidence import locate_in_file, locate_word
+from audit.file_evidence import locate_in_file
+from audit.nbr14522_evidence import locate_word
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.files.decode import FK7, decode_file
 from collector.nbr14522.decode import decode_session

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.decoded import Frame, MeterContext
-from collector.streams.decode import STREAM_DECODERS, Slot, new_decoder
+from collector.streams.decode import SSU_DECODER, Slot, new_decoder
 from collector.streams.frames import head_row, pack_rows, unpack_frames
 from collector.streams.profiles import STREAM_PROFILES
 from faults import DeveloperFault
@@ -355,7 +355,7 @@ def test_stored_rows_give_back_what_came(error_rate: float) -> None:
 def test_a_stored_session_is_decoded_alone() -> None:
     chunks = heard(SsuOutput(SOURCE), FIRST - 40, 1000)
     context = MeterContext(1, "1", 1, MARKET_ZONE)
-    decoded = STREAM_DECODERS["ssu"].decode(frames_of(chunks, "ssu"), "ssu", context)
+    decoded = SSU_DECODER.decode(frames_of(chunks, "ssu"), "ssu", context)
     vector = next(vector for vector in decoded.vectors if vector.channel == 1)
     assert (vector.day, vector.quantity_code, vector.interval_s) == (date(2026, 11, 20), 1, 300)
     assert len(vector.pulses) == len(vector.present) == 288
@@ -373,9 +373,7 @@ def test_an_interval_that_is_told_twice_and_differently_is_missing() -> None:
     """The host's clock was set back by an hour while nothing was heard, and the hour came once more."""
     chunks = heard(SsuOutput(SOURCE), FIRST - 40, 5400)
     back = [chunk if n < 3650 else Chunk(chunk.at_s - 3600, chunk.octets) for n, chunk in enumerate(chunks)]
-    decoded = STREAM_DECODERS["ssu"].decode(
-        frames_of(back, "ssu-extended"), "", MeterContext(1, "1", 1, MARKET_ZONE)
-    )
+    decoded = SSU_DECODER.decode(frames_of(back, "ssu-extended"), "", MeterContext(1, "1", 1, MARKET_ZONE))
     vector = next(vector for vector in decoded.vectors if vector.channel == 1)
     told = np.flatnonzero(vector.present).tolist()
     # Of 09:00 to 10:00, heard first, what is between 09:05 and 09:25 came again.
@@ -390,7 +388,7 @@ def test_a_mixed_block_tells_the_error_of_a_whole_clock_and_a_serial(error_s: in
     output = SsuOutput(SOURCE, Format.MIXED, serial=4711)
     fast = [Chunk(chunk.at_s - error_s, chunk.octets) for chunk in heard(output, FIRST - 40, 700)]
     context = MeterContext(1, "1", 1, MARKET_ZONE)
-    decoded = STREAM_DECODERS["ssu"].decode(frames_of(fast, "ssu-mixed"), "", context)
+    decoded = SSU_DECODER.decode(frames_of(fast, "ssu-mixed"), "", context)
     assert decoded.clock is not None
     assert abs(decoded.clock.drift_s - error_s) <= 1
     assert decoded.meter_serial == "4711"
@@ -417,9 +415,7 @@ def test_the_same_load_over_nbr14522_and_over_ssu(db: Database) -> None:
     source = station.meter.spec.source
     first = int(local_seconds(datetime(2026, 11, 20, 9, tzinfo=MARKET_ZONE)))
     chunks = heard(SsuOutput(source), first - 40, 2 * 3600 + 100)
-    decoded = STREAM_DECODERS["ssu"].decode(
-        frames_of(chunks, "ssu-extended"), "", MeterContext(1, "1", 1, MARKET_ZONE)
-    )
+    decoded = SSU_DECODER.decode(frames_of(chunks, "ssu-extended"), "", MeterContext(1, "1", 1, MARKET_ZONE))
     with db.connect() as conn:
         stored = dict(
             conn.execute("SELECT channel, pulses FROM reading_day WHERE day = %s", [DAY]).fetchall()

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from collector import store
 from collector.batching import Worker
 from collector.drain import status
 from collector.gates import line_fault
 from collector.lines.transports import Endpoint, Receiver, Stream, parse_url
+from collector.merging import merge_sessions
 from collector.planning import InstalledMeter
 from collector.service import Collector
+from collector.session import EndedSession
 from collector.streams.line import LineKeeper, LinePace
 from collector.streams.profiles import STREAM_PROFILES
 from collector.streams.reader import StreamPace, StreamReaders, open_session, stream_targets
@@ -28,6 +29,7 @@ from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import local_seconds
 from simulator.streams.output import BadLine, CelescOutput, SsuOutput
 from simulator.streams.server import StreamPty, StreamServer
+from storage import sessions as session_rows
 from storage.database import Database
 from tests.collector.fast_time import BEGIN, SPEED, FastClock, PromptPty
 from tests.collector.streams.test_decode import FIRST, frames_of, heard
@@ -195,11 +197,12 @@ def test_what_a_dead_collector_stored_is_merged_by_the_next(db: Database) -> Non
         number = open_session(conn, "dead", target, BEGIN)
         assert number is not None
         assert open_session(conn, "another", target, BEGIN) is None
-        store.write_frames(
-            conn, [store.encode_frame(number, row.seq, row.at, False, 1, None, row.payload) for row in rows]
+        session_rows.write_frames(
+            conn,
+            [session_rows.encode_frame(number, row.seq, row.at, False, 1, None, row.payload) for row in rows],
         )
         conn.commit()
-        (settled,) = store.settle(conn, [store.Closing(number)], db.settings, BEGIN)
+        (settled,) = merge_sessions(conn, [EndedSession(number)], db.settings, BEGIN)
     assert settled.outcome == "aborted"
     assert stored(db) == {slot: truth(slot) for slot in (108, 109, 110)}
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from audit.memory_evidence import locate_in_file, locate_word
+from audit.file_evidence import locate_in_file
+from audit.nbr14522_evidence import locate_word
 from collector.decoded import Frame
 from collector.files.decode import TEXT
 from collector.nbr14522.decode import decode_session

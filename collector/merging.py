@@ -1,0 +1,201 @@
+"""From the stored frames of ended sessions to readings: decoded, checked, merged, closed. In batches.
+
+Order of writing is what makes a crash harmless: the session's row, then its frames, then, in one transaction,
+everything decoded from the stored frames, the outcome and the answer to the request. A session without an
+outcome whose collector is gone is decoded from its frames and closed as aborted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+
+from collector.decoded import Decoded, Frame, Issue, MeterContext, readings_frame
+from collector.drivers import Decoder, decoder_of
+from collector.session import EndedSession, MergedSession
+from faults import DeveloperFault, Fault, OperatorFault, RetryFault
+from storage import quarantine, sessions
+from storage.readings import merge_readings
+from storage.records import append_records
+from storage.settings import Settings
+
+Connection = psycopg.Connection[Any]
+
+
+def merge_sessions(
+    conn: Connection, ended: Sequence[EndedSession], settings: Settings, at: datetime
+) -> list[MergedSession]:
+    """Decode stored frames, merge what they say, and close the sessions, in the caller's transaction.
+
+    Sessions that somebody else has closed or is closing are left out.
+    """
+    ends = {one.session_id: one for one in ended}
+    rows = sessions.lock_open(conn, list(ends))
+    if not rows:
+        return []
+    frames = sessions.read_frames(conn, [row.session_id for row in rows])
+    zone = settings.market.tzinfo
+    work = []
+    for row in rows:
+        decoder = decoder_of(row.protocol)
+        context = MeterContext(row.meter_id, row.serial, row.active_channel, zone)
+        decoded, outcome, fault = _decode(
+            ends[row.session_id], frames[row.session_id], decoder, row.profile, context
+        )
+        end = replace(ends[row.session_id], outcome=outcome, fault=fault)
+        work.append(_Work(end, row.request_id, decoder, context, frames[row.session_id], decoded))
+    _check_history(conn, work)
+    touched = _merge(conn, work, at)
+    _set_aside(conn, work, at)
+    sessions.close(conn, [one.outcome for one in work], at)
+    return [one.merged(touched.get(one.context.meter_id, ())) for one in work]
+
+
+@dataclass(slots=True)
+class _Work:
+    """One session on its way."""
+
+    end: EndedSession
+    request_id: int | None
+    decoder: Decoder
+    context: MeterContext
+    frames: Sequence[Frame]
+    decoded: Decoded
+
+    @property
+    def session_id(self) -> int:
+        return self.end.session_id
+
+    @property
+    def bytes_sent(self) -> int:
+        # After a crash the frames are all that is known of the traffic; signals are lost to the count.
+        known = self.end.bytes_sent
+        return sum(len(f.payload) for f in self.frames if f.is_sent) if known is None else known
+
+    @property
+    def bytes_received(self) -> int:
+        known = self.end.bytes_received
+        return sum(len(f.payload) for f in self.frames if not f.is_sent) if known is None else known
+
+    @property
+    def outcome(self) -> sessions.Outcome:
+        clock = self.decoded.clock
+        return sessions.Outcome(
+            session_id=self.session_id,
+            outcome=self.end.outcome,
+            failed_stage=self.end.failed_stage,
+            fault=self.end.fault,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            retries=self.end.retries,
+            meter_serial=self.decoded.meter_serial,
+            meter_time=clock.meter_time if clock else None,
+            drift_s=clock.drift_s if clock else None,
+            round_trip_s=clock.round_trip_s if clock else None,
+        )
+
+    def merged(self, touched: Sequence[date]) -> MergedSession:
+        return MergedSession(
+            session_id=self.session_id,
+            request_id=self.request_id,
+            meter_id=self.context.meter_id,
+            outcome=self.end.outcome,
+            failed_stage=self.end.failed_stage,
+            fault=self.end.fault,
+            decoded=self.decoded,
+            touched=tuple(touched),
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+        )
+
+
+def _decode(
+    end: EndedSession, frames: Sequence[Frame], decoder: Decoder, profile: str, context: MeterContext
+) -> tuple[Decoded, str, Fault | None]:
+    """What the frames say; outcome and fault of the session with that known."""
+    try:
+        decoded = decoder.decode(frames, profile, context)
+    except Exception as error:  # recorded as the session's outcome; the other sessions of the batch go on
+        if isinstance(error, Fault):
+            return Decoded(), "failed", error
+        bug = DeveloperFault(
+            f"{type(error).__name__}: {error}",
+            where=f"decode of session {end.session_id}",
+            remedy="report it; the frames are stored, the corrected version decodes them",
+        )
+        return Decoded(), "failed", bug
+    fault = end.fault
+    if decoded.is_moved and fault is None:
+        fault = RetryFault(
+            "an interval ended between the parameters (51) and the memory (52)",
+            where=f"session {end.session_id}",
+            remedy="the memory was left out and is read again",
+        )
+    if decoded.is_held and fault is None:
+        said = decoded.meter_serial or "of no serial"
+        fault = OperatorFault(
+            f"meter {said} answered, the registry names {context.serial}: held (V10)",
+            where=f"session {end.session_id}",
+            remedy="if the meter was changed, register the new one; else correct the unit's address",
+        )
+    return decoded, end.outcome, fault
+
+
+def _check_history(conn: Connection, work: Sequence[_Work]) -> None:
+    """What the sessions contradict of those before them becomes issues, by each protocol's own checks."""
+    for decoder in {id(one.decoder): one.decoder for one in work}.values():
+        own = [one for one in work if one.decoder is decoder]
+        found = decoder.check_history(conn, [(one.session_id, one.context, one.decoded) for one in own])
+        for one in own:
+            issues: Sequence[Issue] = found.get(one.session_id, ())
+            one.decoded = replace(one.decoded, issues=(*one.decoded.issues, *issues))
+
+
+def _merge(conn: Connection, work: Sequence[_Work], at: datetime) -> dict[int, list[date]]:
+    """Readings and records of sessions that are not held; days that changed, by meter."""
+    taken = [one for one in work if not one.decoded.is_held]
+    readings = readings_frame([(one.context.meter_id, one.session_id, one.decoded.vectors) for one in taken])
+    touched: dict[int, list[date]] = {}
+    for meter_id, day in merge_readings(conn, readings, at).touched:
+        touched.setdefault(meter_id, []).append(day)
+    rows_of: dict[str, list[dict[str, Any]]] = {
+        "register_reading": [],
+        "outage": [],
+        "meter_change": [],
+        "meter_parameters": [],
+    }
+    for one in taken:
+        owner = {"session_id": one.session_id, "meter_id": one.context.meter_id}
+        rows_of["register_reading"] += [owner | _row(record) for record in one.decoded.registers]
+        rows_of["outage"] += [owner | _row(record) for record in one.decoded.outages]
+        rows_of["meter_change"] += [owner | _row(record) for record in one.decoded.changes]
+        rows_of["meter_parameters"] += [owner | _row(record) for record in one.decoded.parameters]
+    append_records(conn, rows_of)
+    return touched
+
+
+def _row(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _set_aside(conn: Connection, work: Sequence[_Work], at: datetime) -> None:
+    quarantine.put(
+        conn,
+        [
+            quarantine.Quarantined(
+                stage=issue.stage,
+                reason=issue.reason,
+                meter_id=one.context.meter_id,
+                day=issue.day,
+                session_id=one.session_id,
+                detail=issue.detail,
+            )
+            for one in work
+            for issue in one.decoded.issues
+        ],
+        at,
+    )

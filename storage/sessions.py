@@ -1,0 +1,333 @@
+"""Sessions and their frames: the tables `session` and `frame`.
+
+A session is opened before the first octet, has its frames while it runs, and is closed with its outcome once
+they are decoded and merged. A session without an outcome belongs to the collector that is named in it; where
+that lives no more, another one closes it.
+
+One meter is never in two sessions: `session_open`, a unique index on sessions without an outcome, refuses the
+second, whichever collector asks; `session_line` does the same for the line that several meters share.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.rows import dict_row, tuple_row
+
+from faults import Fault
+
+Connection = psycopg.Connection[Any]
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TAIL = b"\xff\xff"
+_FRAME_ROW = struct.Struct(">hiqiiiqicih")
+# Namespace of the advisory locks that say "this collector lives"; apart from ccee.ledger's 0x534D10.
+ALIVE_LOCK = 0x534D11
+# One request must not kill collectors for ever; a machine that is restarted now and then must not fail it.
+_DEATHS = 20
+
+
+# --- frames -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One stored frame: a command as it left ('>'), or a block as it came, prefix and CRC included."""
+
+    seq: int
+    at: datetime
+    is_sent: bool
+    crc_ok: bool
+    payload: bytes
+
+
+def encode_frame(
+    session_id: int, seq: int, at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes
+) -> bytes:
+    """A row of `frame` as binary COPY wants it: packed at once, so that what waits to be written is small."""
+    head = _FRAME_ROW.pack(
+        7, 8, session_id, 4, seq, 8, (at - _EPOCH) // _MICROSECOND, 1, b">" if is_sent else b"<", 2, command
+    )
+    flag = b"\xff\xff\xff\xff" if crc_ok is None else b"\0\0\0\x01" + bytes([crc_ok])
+    return head + flag + len(payload).to_bytes(4, "big") + payload
+
+
+def write_frames(conn: Connection, rows: Sequence[bytes]) -> None:
+    """Append rows made by `encode_frame`."""
+    statement = (
+        "COPY frame (session_id, seq, at, direction, command, crc_ok, payload) FROM STDIN (FORMAT binary)"
+    )
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(_COPY_HEAD + b"".join(rows) + _COPY_TAIL)
+
+
+def write_file(conn: Connection, session_id: int, at: datetime, octets: bytes) -> None:
+    """A file as the one frame of its session; it has no command."""
+    conn.execute(
+        "INSERT INTO frame (session_id, seq, at, direction, payload) VALUES (%s, 1, %s, '<', %s)",
+        [session_id, at, octets],
+    )
+
+
+def read_frames(conn: Connection, session_ids: Sequence[int]) -> dict[int, list[Frame]]:
+    """The stored frames of sessions, in order; a session without frames has an empty list."""
+    frames: dict[int, list[Frame]] = {session_id: [] for session_id in session_ids}
+    with conn.cursor(binary=True, row_factory=tuple_row) as cursor:
+        cursor.execute(
+            # No CRC is known of what we sent ourselves, and of a file.
+            "SELECT session_id, seq, at, direction = '>', coalesce(crc_ok, true), payload FROM frame "
+            "WHERE session_id = ANY(%s) ORDER BY session_id, seq",
+            [list(session_ids)],
+        )
+        for session_id, *values in cursor:
+            frames[session_id].append(Frame(*values))
+    return frames
+
+
+# --- who lives ----------------------------------------------------------------------------------------------
+
+
+def proclaim(conn: Connection, collector: str) -> None:
+    """Say that this collector lives, for as long as the connection does."""
+    conn.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [ALIVE_LOCK, collector])
+
+
+def gone_collectors(conn: Connection, own: str) -> list[str]:
+    """Collectors that hold open sessions or claims and live no more.
+
+    The locks taken to find out last for the transaction: of several that recover, one gets each name.
+    """
+    rows = conn.execute(
+        "SELECT collector FROM session WHERE outcome IS NULL "
+        "UNION SELECT claimed_by FROM job_request WHERE state = 'running' AND kind IN ('read', 'command')"
+    )
+    names = [name for (name,) in rows if name is not None and name != own]
+    query = "SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))"
+    return [name for name in names if conn.execute(query, [ALIVE_LOCK, name]).fetchone() == (True,)]
+
+
+def open_sessions_of(conn: Connection, collectors: Sequence[str]) -> list[int]:
+    """Sessions without an outcome, oldest first."""
+    rows = conn.execute(
+        "SELECT id FROM session WHERE outcome IS NULL AND collector = ANY(%s) ORDER BY id", [list(collectors)]
+    )
+    return [row[0] for row in rows]
+
+
+def deadly_requests(conn: Connection, session_ids: Sequence[int]) -> list[int]:
+    """Requests of these sessions during which collectors died too often to be chance."""
+    rows = conn.execute(
+        "SELECT request_id FROM session WHERE outcome = 'aborted' AND request_id IN "
+        "(SELECT request_id FROM session WHERE id = ANY(%s)) GROUP BY request_id HAVING count(*) >= %s",
+        [list(session_ids), _DEATHS],
+    )
+    return [row[0] for row in rows]
+
+
+# --- opened -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session to be opened. `request_id`: of the queue; None: nobody asked."""
+
+    meter_id: int
+    unit_id: int | None
+    purpose: str
+    protocol: str
+    url: str | None
+    request_id: int | None = None
+
+
+def open_sessions(
+    conn: Connection, collector: str, wanted: Sequence[NewSession], at: datetime
+) -> list[int | None]:
+    """Open sessions; None where the meter or its line is in one."""
+    rows = conn.execute(
+        "INSERT INTO session (request_id, meter_id, unit_id, collector, purpose, protocol, url, started_at) "
+        "SELECT r, m, u, %s, p, o, l, %s FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], "
+        "%s::text[], %s::text[]) AS t (r, m, u, p, o, l) ON CONFLICT DO NOTHING "
+        "RETURNING meter_id, id",
+        [
+            collector,
+            at,
+            [one.request_id for one in wanted],
+            [one.meter_id for one in wanted],
+            [one.unit_id for one in wanted],
+            [one.purpose for one in wanted],
+            [one.protocol for one in wanted],
+            [one.url for one in wanted],
+        ],
+    )
+    ids = dict(rows.fetchall())
+    return [ids.pop(one.meter_id, None) for one in wanted]
+
+
+def finished_import(conn: Connection, meter_id: int, purpose: str, digest: str) -> int | None:
+    """The session that took a file with these very octets before."""
+    row = conn.execute(
+        "SELECT id FROM session WHERE meter_id = %s AND purpose = %s "
+        "AND outcome IN ('complete', 'partial') AND split_part(url, '?sha256=', 2) = %s "
+        "ORDER BY id LIMIT 1",
+        [meter_id, purpose, digest],
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def meters_read_since(conn: Connection, meter_ids: Sequence[int], since: datetime) -> set[int]:
+    """Meters that had a complete session since then."""
+    rows = conn.execute(
+        "SELECT DISTINCT meter_id FROM session WHERE meter_id = ANY(%s) AND started_at >= %s "
+        "AND outcome = 'complete'",
+        [list(meter_ids), since],
+    )
+    return {row[0] for row in rows}
+
+
+# --- closed -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """What is needed to decode a session.
+
+    Attributes:
+        serial, profile, active_channel: of its meter, by the registry as it is now.
+    """
+
+    session_id: int
+    request_id: int | None
+    meter_id: int
+    serial: str
+    protocol: str
+    profile: str
+    active_channel: int
+
+
+def lock_open(conn: Connection, session_ids: Sequence[int]) -> list[OpenSession]:
+    """Those that have no outcome yet, locked; what somebody else has closed or is closing is left out."""
+    still_open = conn.execute(
+        "SELECT id FROM session WHERE id = ANY(%s) AND outcome IS NULL ORDER BY id FOR UPDATE SKIP LOCKED",
+        [list(session_ids)],
+    )
+    ids = [row[0] for row in still_open]
+    if not ids:
+        return []
+    rows = conn.execute(
+        "SELECT DISTINCT ON (s.id) s.id, s.request_id, s.meter_id, m.serial, s.protocol, mm.profile, "
+        "coalesce(i.active_channel, 1) FROM session s JOIN meter m ON m.id = s.meter_id "
+        "JOIN meter_model mm ON mm.id = m.model_id LEFT JOIN installation i ON i.meter_id = m.id "
+        "WHERE s.id = ANY(%s) ORDER BY s.id, lower(i.valid) DESC NULLS LAST",
+        [ids],
+    )
+    return [OpenSession(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended, for its row.
+
+    Attributes:
+        drift_s: the meter's clock minus ours; with `meter_time` and `round_trip_s` None where none was told.
+    """
+
+    session_id: int
+    outcome: str
+    failed_stage: str | None
+    fault: Fault | None
+    bytes_sent: int
+    bytes_received: int
+    retries: int
+    meter_serial: str | None
+    meter_time: datetime | None = None
+    drift_s: float | None = None
+    round_trip_s: float | None = None
+
+
+def close(conn: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
+    """Write outcomes into the rows of their sessions."""
+    records = [
+        {
+            "id": one.session_id,
+            "outcome": one.outcome,
+            "failed_stage": one.failed_stage,
+            "error": fault_json(one.fault, one.failed_stage),
+            "bytes_sent": one.bytes_sent,
+            "bytes_received": one.bytes_received,
+            "retries": one.retries,
+            "meter_serial": one.meter_serial,
+            "meter_time": one.meter_time,
+            "drift_s": None if one.drift_s is None else round(one.drift_s, 3),
+            "round_trip_s": None if one.round_trip_s is None else round(one.round_trip_s, 3),
+        }
+        for one in outcomes
+    ]
+    conn.execute(
+        "UPDATE session s SET ended_at = %s, outcome = r.outcome, failed_stage = r.failed_stage, "
+        "error = r.error, "
+        "bytes_sent = r.bytes_sent, bytes_received = r.bytes_received, retries = r.retries, "
+        "meter_serial = r.meter_serial, meter_time = r.meter_time, drift_s = r.drift_s, "
+        "round_trip_s = r.round_trip_s FROM jsonb_to_recordset(%s) AS r (id bigint, outcome text, "
+        "failed_stage text, error jsonb, bytes_sent bigint, bytes_received bigint, retries integer, "
+        "meter_serial text, meter_time timestamptz, drift_s numeric, round_trip_s numeric) WHERE s.id = r.id",
+        [at, orjson.dumps(records).decode()],
+    )
+
+
+def close_unmerged(conn: Connection, session_id: int, fault: Fault, at: datetime) -> None:
+    """Close a session whose frames could not be merged: they stay, and the fault says why."""
+    conn.execute(
+        "UPDATE session SET ended_at = %s, outcome = 'failed', failed_stage = 'merge', error = %s "
+        "WHERE id = %s",
+        [at, orjson.dumps(fault_json(fault, "merge")).decode(), session_id],
+    )
+
+
+def fault_json(fault: Fault | None, stage: str | None) -> dict[str, Any] | None:
+    """A fault as the error columns of `session` and `job_request` hold it."""
+    if fault is None:
+        return None
+    return {
+        "actor": fault.actor.value,
+        "stage": stage or "",
+        "message": fault.message,
+        "where": fault.where,
+        "remedy": fault.remedy,
+    }
+
+
+# --- asked about --------------------------------------------------------------------------------------------
+
+
+def session_row(conn: Connection, session_id: int) -> dict[str, Any] | None:
+    """One session with all its columns."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute("SELECT * FROM session WHERE id = %s", [session_id]).fetchone()
+
+
+def newest_streams(conn: Connection, purpose: str) -> list[dict[str, Any]]:
+    """The newest session of each meter that speaks by itself: when it was heard last, and the line's quality.
+
+    The quality is that of the newest session that is over.
+    """
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            "SELECT DISTINCT ON (s.meter_id) m.serial, s.protocol, s.url, s.started_at, s.outcome, "
+            "f.at AS stored_until, s.retries AS reopened, s.drift_s, q.good, q.skipped_share "
+            "FROM session s JOIN meter m ON m.id = s.meter_id "
+            "LEFT JOIN LATERAL "
+            "(SELECT max(at) AS at FROM frame WHERE session_id = s.id AND seq > 1) f ON true "
+            "LEFT JOIN LATERAL (SELECT (values ->> 'good')::bigint AS good, "
+            "round((values ->> 'skipped_share')::numeric, 4) AS skipped_share FROM meter_parameters p "
+            "WHERE p.meter_id = s.meter_id AND p.command = 0 ORDER BY p.at DESC LIMIT 1) q ON true "
+            "WHERE s.purpose = %s ORDER BY s.meter_id, s.id DESC",
+            [purpose],
+        ).fetchall()
