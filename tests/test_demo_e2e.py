@@ -208,7 +208,7 @@ class TestDemo:
         assert sent == [int(value + Fraction(1, 2)) for value in exact]
 
     @pytest.mark.req("TR-2f")
-    def test_an_hour_above_the_limit_is_sent_counted_as_zero_and_told_to_the_agent(self, demo: Demo) -> None:
+    def test_an_hour_above_the_limit_counts_as_zero_and_the_agent_is_told(self, demo: Demo) -> None:
         (hour,) = demo.first.musd_hours
         assert (hour.uc_code, hour.hour) == (demo.uc(Scenario.MUSD_EXCEEDED), 15)
         assert hour.energy_kwh > hour.limit_kwh

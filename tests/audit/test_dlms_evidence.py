@@ -170,7 +170,7 @@ def test_a_row_that_comes_twice_counts_once_and_a_contradiction_not_at_all():
     assert len(found) == 1
 
 
-def test_a_row_marked_invalid_is_no_place_and_the_same_row_without_the_mark_is():
+def test_a_row_marked_invalid_is_no_evidence_and_is_without_the_mark():
     status = next(iter(MODEL.status_objects), "0-0:96.10.7.255")
     model = replace(
         MODEL, status_objects=(status,), status_flags={0x80: "invalid"}, invalid_flags=frozenset({"invalid"})

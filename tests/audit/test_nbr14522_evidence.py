@@ -69,7 +69,7 @@ def test_a_damaged_block_is_passed_over():
 
 
 @pytest.mark.req("X-trace")
-def test_a_command_whose_secret_was_taken_out_keeps_nothing_from_being_found():
+def test_a_redacted_command_does_not_hide_the_rest_of_its_session():
     words = ramp(INTERVALS)
     exchange = Exchange().ask(0x21).answer(parameters())
     request = bytes([0x11]) + bytes.fromhex("000001") + bytes(62)

@@ -126,7 +126,7 @@ def test_what_was_changed_behind_the_ledgers_back_is_found_out(
     assert failing(traced(embedded_db, point, 11)) == {"body"}
 
 
-def test_the_version_that_was_delivered_is_explained_until_the_newer_one_is(
+def test_the_delivered_version_is_explained_until_a_newer_one_is_delivered(
     embedded_db: Database, point: Point, standin: Serving
 ) -> None:
     first = with_gap(curve(7), 5, 5)
@@ -214,7 +214,7 @@ def as_lines(node: Tree) -> Iterator[str]:
         yield from as_lines(child)
 
 
-def test_a_partial_day_stays_explained_when_partial_days_may_not_be_sent_any_more(
+def test_a_partial_day_stays_explained_once_partial_days_are_not_sent(
     embedded_db: Database, point: Point
 ) -> None:
     partial = replace(PROFILE, send=replace(PROFILE.send, allow_partial_day=True))

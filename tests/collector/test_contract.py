@@ -162,7 +162,7 @@ def rows(db: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_the_same_load_gives_the_same_intervals_and_so_does_the_evidence_alone(
+def test_the_same_load_gives_the_same_intervals_also_from_evidence_alone(
     embedded_db: Database, tmp_path: Path, name: str
 ) -> None:
     way, db = WAYS[name], quick(embedded_db)

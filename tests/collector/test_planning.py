@@ -197,7 +197,7 @@ class TestSchedules:
         ("kind", "a_day"),
         [(ScheduleKind.DAILY, 1), (ScheduleKind.HOURLY, 24), (ScheduleKind.QUARTER_HOURLY, 96)],
     )
-    def test_each_kind_is_due_as_often_as_it_says_whenever_the_clock_is_looked_at(self, kind, a_day):
+    def test_each_kind_is_due_as_often_as_its_period_says(self, kind, a_day):
         ticks = [datetime(2026, 11, 21) + timedelta(seconds=17 * i) for i in range(86400 // 17 + 2)]
         count = sum(
             len(planning.due_reads([meter(schedule=kind)], before, after, Windows()))
@@ -215,5 +215,5 @@ class TestSchedules:
         )
         assert first[0].days == (date(2026, 11, 20), date(2026, 11, 21))
 
-    def test_a_person_is_served_before_the_closing_and_the_closing_before_routine(self):
+    def test_people_come_before_the_closing_and_the_closing_before_routine(self):
         assert Priority.ON_DEMAND < Priority.RECOVERY < Priority.ROUTINE

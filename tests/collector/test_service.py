@@ -332,7 +332,7 @@ def test_frames_that_come_at_the_end_begin_no_task_that_nobody_awaits(embedded_d
 
 
 @pytest.mark.req("TR-5.1")
-def test_a_database_that_is_not_migrated_is_said_with_the_command_that_helps(embedded_server, tmp_path):
+def test_a_database_not_migrated_is_reported_with_the_command_to_run(embedded_server, tmp_path):
     name = f"t_{os.getpid()}_bare"
     embedded_server.create_database(name)
     try:

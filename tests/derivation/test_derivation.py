@@ -101,7 +101,7 @@ def test_second_run_writes_nothing(db: Database) -> None:
 
 
 @pytest.mark.req("TR-5.6d")
-def test_an_interval_in_which_the_clock_was_moved_is_flagged_also_when_it_was_derived_before(
+def test_a_moved_clock_flags_its_interval_even_if_already_derived(
     embedded_db: Database,
 ) -> None:
     db = embedded_db
@@ -126,7 +126,7 @@ def test_an_interval_in_which_the_clock_was_moved_is_flagged_also_when_it_was_de
 
 
 @pytest.mark.req("TR-5.6d")
-def test_a_quarter_hour_of_a_meter_is_flagged_in_the_three_intervals_of_the_market(
+def test_a_flagged_quarter_hour_flags_three_market_intervals(
     embedded_db: Database,
 ) -> None:
     db = embedded_db

@@ -257,7 +257,7 @@ def add_day(db: Database, meter_id: int, pulses=(1,) * 288) -> None:
 
 
 @pytest.mark.req("TR-5.6a")
-def test_meters_whose_serial_the_formats_cannot_hold_do_not_keep_the_others_out(embedded_db, tmp_path):
+def test_a_serial_the_formats_cannot_hold_does_not_keep_other_meters_out(embedded_db, tmp_path):
     meters = [with_meter(embedded_db, "0012345678")]
     with embedded_db.connect() as conn:
         meters.append(add_meter(conn, 1, "0123456789", "tcp://10.0.0.2:4059", "celesc-27182"))
@@ -353,7 +353,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(embedded_db, tmp_path, mo
 
 
 @pytest.mark.req("TR-5.6a")
-def test_registers_of_a_file_whose_only_parameters_are_those_of_51_have_the_time_of_the_reset():
+def test_registers_with_only_the_parameters_of_51_have_the_resets_time():
     reset = datetime(2026, 11, 1)
     parameters = Parameters(code=0x51, meter_time=datetime(2026, 11, 21), last_reset=reset)
     channels = tuple(ChannelRegisters(total_pulses=number) for number in (5, 6, 7))
@@ -383,7 +383,7 @@ def fk7_of(day: datetime) -> bytes:
 
 
 @pytest.mark.req("TR-5.6a")
-def test_blocks_of_an_fk7_file_appended_to_a_cut_one_are_not_taken_for_its_own():
+def test_blocks_appended_to_a_cut_fk7_file_are_not_read_as_its_own():
     first, second = fk7_of(datetime(2026, 11, 20)), fk7_of(datetime(2026, 11, 21))
     context = MeterContext(1, SERIALS[0], 1, MARKET)
     for kept in (1, 2, 4, len(first) // 256):

@@ -127,7 +127,7 @@ def test_an_exported_file_gives_the_same_readings_in_an_empty_database(embedded_
 
 
 @pytest.mark.req("TR-5.6a")
-def test_what_contradicts_stored_readings_is_quarantined_with_both_versions(embedded_db, tmp_path):
+def test_readings_that_contradict_are_quarantined_in_both_versions(embedded_db, tmp_path):
     files, station = read_and_export(embedded_db, tmp_path)
     file = read_text(files[FileKind.TEXT].read_bytes())
     words = list(file.current_words)
@@ -294,9 +294,7 @@ def test_how_far_ahead_a_meters_clock_may_be_is_a_setting(embedded_db, tmp_path)
     assert import_file(patient, path, "rui", NOW).merged.outcome == "complete"
 
 
-def test_a_meter_in_a_session_is_for_later_and_a_dead_import_is_finished_by_a_collector(
-    embedded_db, tmp_path
-):
+def test_a_busy_meter_waits_and_a_collector_finishes_a_dead_import(embedded_db, tmp_path):
     meter_id = with_meter(embedded_db)
     path = _written(tmp_path / "a.txt", TEXT_OF_OTHER)
     with embedded_db.connect() as conn:
@@ -432,9 +430,7 @@ def test_an_exported_archive_gives_the_same_readings_in_an_empty_database(
     assert traced.is_identical
 
 
-def test_what_of_an_archive_is_no_file_of_readings_is_told_and_the_rest_comes_in(
-    embedded_db, db, tmp_path, monkeypatch
-):
+def test_other_files_of_an_archive_are_listed_and_the_rest_comes_in(embedded_db, db, tmp_path, monkeypatch):
     files, _ = read_and_export(embedded_db, tmp_path)
     path = tmp_path / "round.zip"
     with zipfile.ZipFile(path, "w") as archive:

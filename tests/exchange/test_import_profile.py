@@ -182,7 +182,7 @@ def test_an_unknown_profile_is_refused(name):
         load_import_profile(name)
 
 
-def test_what_the_encoding_of_a_file_cannot_write_is_refused_and_never_replaced(embedded_db, tmp_path):
+def test_what_an_encoding_cannot_write_is_refused_never_replaced(embedded_db, tmp_path):
     latin = CSV.replace('encoding = "utf-8"', 'encoding = "latin-1"')
     path = tmp_path / "x.toml"
     path.write_text(latin.replace('name = "uc"', 'name = "€"'), encoding="utf-8")
@@ -248,9 +248,7 @@ def with_ucs(db, count: int, profile: str = "default") -> None:
 
 
 @pytest.mark.req("TR-5.6a")
-def test_one_file_for_all_is_written_uc_by_uc_and_has_the_octets_of_the_files_of_each(
-    embedded_db, tmp_path, monkeypatch
-):
+def test_one_file_for_all_has_the_octets_of_the_files_of_each_uc(embedded_db, tmp_path, monkeypatch):
     ucs = 12
     with_ucs(embedded_db, ucs)
     (tmp_path / "each.toml").write_text(CSV.replace('encoding = "utf-8"', 'encoding = "utf-8-sig"'))

@@ -92,7 +92,7 @@ def defs_at(now: dt.datetime, db: Database, standin: Serving) -> dg.Definitions:
 
 
 @pytest.mark.req("TR-2a", "TR-2b", "TR-2d", "TR-2g", "X-trace")
-def test_a_day_goes_from_readings_to_receipts_and_a_second_run_sends_nothing(
+def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     db: Database, points: list[Point], standin: Serving, defs: dg.Definitions, late_defs: dg.Definitions
 ) -> None:
     steps: list[tuple[str, str]] = []

@@ -165,7 +165,7 @@ class TestTotals:
         assert (breaks, [one.amount for one in growths]) == ([], steps)
 
     @given(st.lists(st.none() | st.integers(0, 2**32 - 1), max_size=60))
-    def test_whatever_comes_growth_is_never_negative_nor_more_than_the_totals_say(self, totals):
+    def test_growth_is_never_negative_nor_above_the_totals(self, totals):
         growths, breaks = judged(*totals)
         assert all(one.amount >= 0 and one.since < one.row for one in growths)
         bad = {row for one in breaks for row in one.rows}

@@ -53,7 +53,7 @@ def test_what_is_no_catalogue_is_refused(text: str, message: str) -> None:
     assert told.value.where.startswith("0.toml")
 
 
-def test_what_is_added_counts_until_it_is_taken_out_and_a_bad_one_changes_nothing() -> None:
+def test_an_added_model_counts_until_removed_and_a_bad_one_changes_nothing() -> None:
     calls = []
 
     def load(*sources: tuple[str, str]) -> list[str]:

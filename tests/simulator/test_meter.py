@@ -243,7 +243,7 @@ def test_the_memory_is_a_ring() -> None:
 
 
 @pytest.mark.req("TR-5.6b")
-def test_an_old_meter_answers_39_to_what_it_lacks_and_26_and_27_to_the_rest() -> None:
+def test_an_old_meter_answers_39_to_what_it_lacks_else_26_and_27() -> None:
     reader = Reader(make(profile=OLD_3CH))
     for code in (0x14, 0x51, 0x52, 0x80):
         answer = reader.ask(code)

@@ -226,7 +226,7 @@ def test_a_bus_behind_one_unit() -> None:
     run_virtual(main())
 
 
-def test_a_dropped_unit_calls_again_with_growing_pauses_until_somebody_listens() -> None:
+def test_a_dropped_unit_calls_again_with_growing_pauses_until_answered() -> None:
     async def main() -> None:
         loop, listener = virtual_loop(), Listener()
         plan = DialPlan("127.0.0.1", 9000, back_off_s=10, back_off_max_s=100)

@@ -76,7 +76,7 @@ def test_a_meter_counts_once_a_year_and_the_running_year_is_open() -> None:
     assert report.in_warranty
 
 
-def test_faults_are_grouped_and_the_systemic_suspect_is_flagged_in_warranty_too() -> None:
+def test_faults_are_grouped_and_a_systemic_suspect_is_flagged_in_warranty() -> None:
     report = lot_report(
         LOT,
         [*failed(dt.date(2020, 6, 1), 10, "capacitor"), *failed(dt.date(2020, 7, 1), 9, "display", 50)],

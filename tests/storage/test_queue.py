@@ -145,7 +145,7 @@ def test_kill_of_a_worker_frees_its_claim(db: Database) -> None:
     assert states(db)[number][3]["stage"] == "lease"
 
 
-def test_a_killed_worker_is_not_held_against_the_request_unless_it_kills_them_all(db: Database) -> None:
+def test_a_killed_worker_does_not_count_against_its_request_unless_all_die(db: Database) -> None:
     with db.connect(autocommit=True) as conn:
         harmless, deadly = (queue.enqueue(conn, ask(max_attempts=1)) for _ in range(2))
         queue.claim(conn, "killed", limit=2, lease_s=3600)

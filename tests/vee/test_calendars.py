@@ -101,7 +101,7 @@ def test_moving_days_follow_easter() -> None:
         assert ("bancario", easter + timedelta(days=60)) in by_day
 
 
-def test_a_year_that_is_not_loaded_is_refused_not_taken_as_free_of_holidays() -> None:
+def test_a_year_not_loaded_is_refused_not_taken_as_free_of_holidays() -> None:
     with pytest.raises(OperatorFault, match="no lines for 2045"):
         deadline(date(2045, 1, 1), CALENDARS)
 

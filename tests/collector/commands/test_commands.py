@@ -207,7 +207,7 @@ def test_reads_on_demand(ready, command):
 
 
 @pytest.mark.req("TR-5.7b")
-def test_a_meter_that_takes_the_write_and_keeps_the_old_value_is_a_mismatch(ready, monkeypatch):
+def test_a_meter_that_accepts_a_write_but_keeps_the_value_is_a_mismatch(ready, monkeypatch):
     monkeypatch.setattr(SimulatedMeter, "change_settings", lambda self, new, now: True)
     told = carry_out(ready, "31", {"interval_min": 30})
     assert (told["verdict"], told["state"]) == ("mismatch", "failed")
@@ -308,7 +308,7 @@ def test_a_demand_reset_is_confirmed_by_the_counter(ready, executed):
 
 @pytest.mark.req("TR-5.7b")
 @pytest.mark.parametrize("octets", [0, 100, 257])
-def test_dropped_after_the_write_the_counter_says_done_and_it_is_not_repeated(ready, executed, octets):
+def test_a_write_dropped_after_it_was_done_is_not_repeated(ready, executed, octets):
     """The second block of the session answers 20: the meter has closed the period, and nobody hears it."""
     plan = FaultPlan(drop_first=1, drop_at_block=2, drop_after_octets=octets)
     told = carry_out(ready, "20", {}, plan=plan)
@@ -379,9 +379,7 @@ INFERRED = {
 
 @pytest.mark.req("TR-5.7b")
 @pytest.mark.parametrize("command", INFERRED)
-def test_an_inferred_layout_is_refused_until_the_model_says_that_it_was_tested(
-    ready, monkeypatch, executed, command
-):
+def test_an_inferred_layout_is_refused_until_the_model_marks_it_tested(ready, monkeypatch, executed, command):
     async def work():
         async with one_meter(ready) as (_, meter_id):
             with pytest.raises(OperatorFault, match="is inferred, no source shows it") as caught:
@@ -407,7 +405,7 @@ def test_initialising_is_judged_by_its_answer(ready):
 
 @pytest.mark.req("TR-5.7b")
 @pytest.mark.parametrize(("command", "values"), [("38", {}), ("79", {"is_shown": True, "codes": [3]})])
-def test_a_lost_answer_to_what_cannot_be_read_back_is_settled_by_the_change_log(
+def test_a_lost_answer_without_read_back_is_settled_by_the_change_log(
     ready, executed, monkeypatch, command, values
 ):
     """28 is asked before the write and after the loss: a new entry of ours says that it was taken."""

@@ -178,7 +178,7 @@ def test_between_one_and_sixty_minutes_and_nowhere_else(drift_s, action):
 
 
 @pytest.mark.req("TR-5.6d")
-def test_setting_a_clock_asks_a_person_where_it_closes_the_period_or_the_policy_says_so():
+def test_setting_a_clock_asks_a_person_if_a_period_closes_or_policy_says():
     approval = ClockPolicy(set_clock="approval")
     for method in (Method.SET, Method.SHIFT):
         way = ClockWay(method, "why", "29 and 30")

@@ -50,7 +50,7 @@ def test_a_clock_between_the_limits_is_shifted_inside_one_interval(db, tmp_path,
 
 
 @pytest.mark.parametrize("drift_s", [-95, 95])
-def test_after_a_correction_the_day_goes_on_without_a_hole_or_a_doubled_row(embedded_db, tmp_path, drift_s):
+def test_after_a_correction_the_day_has_no_gap_and_no_doubled_row(embedded_db, tmp_path, drift_s):
     case = Case(embedded_db, tmp_path, drift_s, 150 if drift_s < 0 else 200, "dlms-clock-hdlc").read()
     assert len(case.dlms.clock_moves) == 1
     case.clock.set(case.now + timedelta(hours=3))
@@ -72,7 +72,7 @@ def test_after_a_correction_the_day_goes_on_without_a_hole_or_a_doubled_row(embe
         ("dlms-clock-60", -95, 60, "00b400"),
     ],
 )
-def test_without_shift_or_above_its_limit_the_clock_is_set_inside_one_interval(
+def test_without_shift_or_beyond_it_the_clock_is_set_inside_an_interval(
     embedded_db, tmp_path, model, drift_s, seconds, ending
 ):
     case = Case(embedded_db, tmp_path, drift_s, seconds, model).read()
@@ -170,9 +170,7 @@ def test_a_person_asks_for_a_correction_below_a_minute(embedded_db, tmp_path):
 
 
 @pytest.mark.parametrize("model", WAYS)
-def test_a_person_sets_a_clock_with_a_second_person_and_every_interval_crossed_is_flagged(
-    embedded_db, tmp_path, model
-):
+def test_a_clock_set_by_two_people_flags_every_interval_it_crosses(embedded_db, tmp_path, model):
     """Two hours slow, which the rule never touches: 03:06 becomes 05:06."""
     case = Case(embedded_db, tmp_path, -7200, 60, model)
     request_id = case.ask("set-clock", {"at": "now"})

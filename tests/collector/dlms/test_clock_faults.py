@@ -75,7 +75,7 @@ def test_another_meter_than_the_registry_names_is_not_written_to(embedded_db, tm
 
 @pytest.mark.parametrize("shown", ["ff" * 12, "270f0c1fff173b3b00018000"], ids=["nothing", "the year 9999"])
 @pytest.mark.parametrize("command", ["clock", "set-clock"])
-def test_a_clock_that_tells_no_moment_is_a_field_crews_matter_and_is_not_written(
+def test_a_clock_without_a_valid_time_goes_to_the_field_crew_unwritten(
     embedded_db, tmp_path, monkeypatch, command, shown
 ):
     """There is no drift to put on record, and no telling which intervals a SET would cross."""
@@ -174,9 +174,7 @@ def test_a_clock_that_somebody_else_moved_meanwhile_is_a_persons_matter(embedded
     assert case.flags() == [("2026-11-21", 37, 37, "clock_set")]
 
 
-def test_a_write_whose_outcome_nobody_can_read_flags_what_it_may_have_touched(
-    embedded_db, tmp_path, monkeypatch
-):
+def test_a_write_of_unknown_outcome_flags_what_it_may_have_touched(embedded_db, tmp_path, monkeypatch):
     """The meter takes the write and refuses its clock ever after."""
     case = Case(embedded_db, tmp_path)
     get = DlmsMeter.get
@@ -194,9 +192,7 @@ def test_a_write_whose_outcome_nobody_can_read_flags_what_it_may_have_touched(
     assert case.corrections() == [("shift", case.dlms.clock_moves[0], "ana")]
 
 
-def test_a_write_that_the_line_swallows_is_not_sent_again_at_another_instant(
-    embedded_db, tmp_path, monkeypatch
-):
+def test_a_write_lost_on_the_line_is_not_sent_again_later(embedded_db, tmp_path, monkeypatch):
     """HDLC would fetch it again after its silence: by then the instant in the interval is over."""
     models.add_catalogue("quick", '[models.dlms-quick-hdlc]\nextends = "dlms-clock-hdlc"\nrepeat_s = 1')
     try:

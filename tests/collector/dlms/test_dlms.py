@@ -196,7 +196,7 @@ def test_the_same_load_gives_the_same_rows_as_nbr_14522(embedded_db, secrets):
 
 
 @pytest.mark.req("TR-5.12a")
-def test_a_killed_collector_recovers_from_stored_frames_without_meter_and_keys(embedded_db, secrets):
+def test_a_killed_collector_recovers_from_frames_without_meter_or_keys(embedded_db, secrets):
     ready, way, meter_id, _ = scenario(embedded_db, secrets, model="dlms-test-gmac-hdlc")
     with ready.connect() as conn:
         conn.execute("DELETE FROM reading_day")
@@ -293,7 +293,7 @@ def test_counters_go_on_above_the_meters_and_are_never_used_twice(embedded_db, s
 
 
 @pytest.mark.req("TR-5.12a")
-def test_a_key_that_another_system_used_since_goes_on_above_what_the_meter_says(embedded_db, secrets):
+def test_a_key_used_by_another_system_continues_above_the_meters_counter(embedded_db, secrets):
     ready = patient(embedded_db, secrets)
 
     async def work():

@@ -232,7 +232,7 @@ def test_a_session_that_fails_leaves_the_port_as_it_was():
     assert asyncio.run(scenario()).outcome == "partial"
 
 
-def test_a_port_that_a_reader_left_open_is_signed_on_to_until_the_meter_gives_up(monkeypatch):
+def test_sign_on_repeats_until_the_meter_drops_an_abandoned_session(monkeypatch):
     monkeypatch.setattr(dlms_server, "_FALL_BACK_S", 2)
     server, ports = optical(DlmsPty)
 
@@ -253,7 +253,7 @@ def test_a_port_that_a_reader_left_open_is_signed_on_to_until_the_meter_gives_up
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:{port}", "dialin://u7"])
-def test_a_way_that_cannot_change_its_speed_is_refused_before_anything_is_sent(url):
+def test_a_line_that_cannot_change_speed_is_refused_before_sending(url):
     server, _ = optical(DlmsServer)
 
     async def work():
@@ -352,9 +352,7 @@ def test_nobody_answers_to_an_address_that_no_meter_has():
     assert (result.outcome, result.retries, result.bytes_received) == ("failed", 1, 0)
 
 
-def test_a_ciphered_meter_behind_an_optical_port_is_signed_on_to_for_its_counter_and_again(
-    embedded_db, tmp_path
-):
+def test_a_ciphered_meter_on_an_optical_port_is_signed_on_to_twice(embedded_db, tmp_path):
     """The port closes when the client without security, which tells the counter, has gone."""
     path = tmp_path / "secrets.toml"
     keys = f'encryption_key = "{ENCRYPTION}"\nauthentication_key = "{AUTHENTICATION}"\n'

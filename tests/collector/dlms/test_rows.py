@@ -105,7 +105,7 @@ def test_a_row_told_twice_counts_once_though_its_clock_is_null_once():
     assert found.issues == ()
 
 
-def test_of_two_rows_with_one_time_both_are_kept_with_the_reason_and_none_is_taken():
+def test_two_rows_with_one_time_are_both_held_with_the_reason():
     found = (
         Session()
         .profile()
@@ -125,7 +125,7 @@ def test_null_clocks_after_an_invalid_one_are_invalid_too():
     assert [issue.detail["end"] for issue in found.issues] == ["2026-11-20T10:00:00", "2026-11-20T10:15:00"]
 
 
-def test_a_row_whose_clock_tells_no_moment_does_not_take_the_others_with_it():
+def test_a_row_without_a_valid_time_does_not_spoil_the_others():
     nowhere = octets(b"\xff" * 12)
     found = (
         Session()
@@ -190,13 +190,13 @@ def test_without_its_period_a_profile_has_no_intervals():
 
 
 @pytest.mark.parametrize("value", [Data(Tag.FLOAT32, 1.5), octets(b"\x01"), Data(Tag.BOOLEAN, True)])
-def test_a_column_that_is_no_whole_number_is_no_interval_and_the_others_are(value):
+def test_a_column_of_fractions_is_left_out_and_the_others_are_read(value):
     found = Session().profile().rows((at("2026-11-20T10:00"), wh(1)), (NULL, value), (NULL, wh(3))).decoded()
     assert intervals(found) == {"2026-11-20T10:00": 1, "2026-11-20T10:30": 3}
     assert reasons(found) == [f"column {INCREMENT} is no whole number"]
 
 
-def test_a_column_without_scaler_is_left_out_and_not_taken_for_one_of_scaler_zero():
+def test_a_column_without_scaler_is_left_out_not_read_with_scaler_zero():
     session = Session().got(7, LOAD, 3, array(captured(8, "0-0:1.0.0"), captured(3, INCREMENT)))
     found = session.got(7, LOAD, 4, wh(900)).rows((at("2026-11-20T10:15"), wh(3))).decoded()
     assert found.vectors == ()
@@ -319,7 +319,7 @@ class TestWhatAColumnCounts:
     def test_scalers_of_both_signs_are_exact(self, scaler, raw, pulses):
         assert self.told(INCREMENT, 30, scaler, raw) == {"2026-11-20T10:00": pulses}
 
-    def test_a_total_begins_again_after_a_row_that_is_missing_and_goes_backwards_never(self):
+    def test_a_total_restarts_after_a_missing_row_and_never_goes_backwards(self):
         found = (
             Session()
             .profile(TOTAL)
@@ -438,7 +438,7 @@ def test_a_register_that_is_no_whole_number_is_told():
     assert reasons(found) == [f"register {MODEL.registers[0]} is no whole number"]
 
 
-def test_a_register_without_scaler_is_left_out_and_not_taken_for_one_of_scaler_zero():
+def test_a_register_without_scaler_is_left_out_not_read_with_scaler_zero():
     session = Session().got(8, MODEL.clock_object, 2, at("2026-11-21T03:00"))
     for obis in MODEL.registers[:2]:
         session.got(3, obis, 2, wh(12345))
@@ -489,7 +489,7 @@ def test_a_refusal_names_who_must_act(code, fault):
 
 
 @pytest.mark.parametrize(("count", "is_taken"), [(2**31 - 1, True), (2**31, False), (2**32 - 1, False)])
-def test_a_count_that_does_not_fit_the_readings_is_left_out_with_the_reason(count, is_taken):
+def test_a_count_beyond_the_readings_is_left_out_with_the_reason(count, is_taken):
     found = Session().profile().rows((at("2026-11-20T10:00"), wh(count)), (NULL, wh(5))).decoded()
     assert intervals(found) == ({"2026-11-20T10:00": count} if is_taken else {}) | {"2026-11-20T10:15": 5}
     assert [issue.detail["value"] for issue in found.issues] == ([] if is_taken else [count])

@@ -96,7 +96,7 @@ class TestMemory:
         assert all(vector.present.all() for vector in vectors)
         assert vectors[0].pulses.tolist() == words[::3].tolist()
 
-    def test_periods_that_share_a_day_are_joined_and_a_contradiction_belongs_to_nobody(self):
+    def test_periods_sharing_a_day_are_joined_and_contradictions_set_aside(self):
         reset = datetime(2026, 11, 20, 12)
         answer = parameters(last_reset=reset, words_current=3 * 12 * 15, words_previous=3 * 144)
         words = ramp(INTERVALS)

@@ -144,7 +144,7 @@ class TestFurtherGroups:
 
 
 @pytest.mark.req("TR-5.7c")
-def test_overlapping_reads_are_merged_and_contradictions_kept_in_both_versions(embedded_db):
+def test_overlapping_reads_merge_and_contradictions_keep_both_versions(embedded_db):
     station, ready = meter(), quick(embedded_db)
 
     async def work():

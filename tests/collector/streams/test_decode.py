@@ -105,7 +105,7 @@ def test_octets_are_counted_and_nothing_is_shown_before_the_first_record(name: s
 
 
 @pytest.mark.req("TR-5.5e")
-def test_a_register_that_may_have_counted_in_a_hole_is_missing_and_not_zero() -> None:
+def test_a_register_that_may_have_counted_in_a_gap_is_missing_not_zero() -> None:
     chunks = heard(SsuOutput(SOURCE), FIRST - 40, 1700)
     hole = [chunk for chunk in chunks if not 1000 <= chunk.at_s - EPOCH_S - FIRST < 1020]
     number = FIRST // 300 + 3
@@ -145,7 +145,7 @@ def test_who_has_fed_in_once_has_a_reverse_channel_in_every_later_session() -> N
 
 @pytest.mark.req("TR-5.5e")
 @pytest.mark.parametrize(("profile", "block_format"), [("ssu", Format.EXTENDED), ("ssu", Format.NORMAL)])
-def test_a_meter_whose_interval_is_not_the_registrys_gives_no_readings_and_says_so(
+def test_a_meter_with_an_interval_unlike_the_registry_gives_no_readings(
     profile: str, block_format: Format
 ) -> None:
     chunks = heard(SsuOutput(replace(SOURCE, interval_s=900), block_format), FIRST - 40, 2800)
@@ -298,7 +298,7 @@ MISHAPS = st.tuples(
     st.lists(MISHAPS, min_size=1, max_size=3),
 )
 @settings(max_examples=25)
-def test_whatever_a_gateway_does_an_interval_of_a_register_is_right_or_missing(
+def test_whatever_a_gateway_does_an_interval_is_right_or_missing(
     load_kw: int, base_kwh: int, mishaps: list[tuple[str, int, int]]
 ) -> None:
     begin = float(FIRST + EPOCH_S)
@@ -395,7 +395,7 @@ def test_a_mixed_block_tells_the_error_of_a_whole_clock_and_a_serial(error_s: in
     assert not decoded.is_held
 
 
-def test_without_a_zone_a_mixed_block_tells_the_error_by_its_interval_alone() -> None:
+def test_without_a_zone_a_mixed_block_gives_the_error_by_interval_only() -> None:
     decoder = new_decoder(STREAM_PROFILES["ssu-mixed"], 300)
     for chunk in heard(SsuOutput(SOURCE, Format.MIXED), FIRST - 40, 700):
         decoder.feed(Chunk(chunk.at_s - 40, chunk.octets))

@@ -339,7 +339,7 @@ def test_what_says_more_than_a_meter_can_is_hung_up_on() -> None:
 
 
 @pytest.mark.req("TR-5.5e")
-def test_a_port_that_does_not_know_the_rate_is_a_fault_of_the_line_and_ends_no_reader() -> None:
+def test_a_port_without_the_rate_is_a_line_fault_and_stops_no_reader() -> None:
     clock = FastClock()
 
     async def main() -> LineKeeper:

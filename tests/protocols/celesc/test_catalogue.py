@@ -93,7 +93,7 @@ def test_a_wrong_entry_is_one_fault_that_names_it(old: str, new: str, told: str)
 
 
 @pytest.mark.req("CE-models")
-def test_a_meter_of_ones_own_is_added_by_a_file_and_one_that_is_shipped_corrected() -> None:
+def test_a_file_adds_a_meter_and_corrects_a_shipped_one() -> None:
     own = """
     [meters.99001]
     extends = "35456"

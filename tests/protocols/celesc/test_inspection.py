@@ -129,7 +129,7 @@ def merged(capture: Capture, count: int) -> Capture:
 
 
 @pytest.mark.parametrize("count", [2, 4, 7, 15, 30])
-def test_octets_that_came_together_hide_their_pauses_and_pass_no_rule_of_them(count: int) -> None:
+def test_octets_that_came_together_pass_no_rule_about_their_pauses(count: int) -> None:
     """A USB adapter's milliseconds are fine, and still tell nothing of what came in one piece."""
     capture = merged(line(GOOD, inside_bits=60.0, between_bits=100.0, facts={"resolution_s": "0.001"}), count)
     verdict = judge_meter(capture, MODEL)
@@ -228,7 +228,7 @@ def test_a_meter_recorded_again_counts_once() -> None:
     assert (found.inspected, found.failed, found.repeats) == (1, 1, ("0000000001",))
 
 
-def test_meters_that_send_the_same_wrong_number_are_as_many_as_their_plates() -> None:
+def test_meters_sending_one_wrong_number_are_counted_by_their_plates() -> None:
     wrong = [
         judge_meter(line(GOOD, facts={"meter": plate}), MODEL) for plate in ("1", "2", "0000000002", " 3 ")
     ]

@@ -84,7 +84,7 @@ def block(invoke: int, number: int, is_last: bool, raw: bytes) -> bytes:
     )
 
 
-def test_each_request_has_a_number_of_its_own_and_all_blocks_of_one_share_it() -> None:
+def test_each_request_has_its_own_number_shared_by_all_its_blocks() -> None:
     line = Wrapped()
     assert line.get(SERIAL, told(1, b"A")) == octets(b"A")
     assert line.get(SERIAL, block(2, 1, False, b"\x09\x02A"), block(2, 2, True, b"B")) == octets(b"AB")
@@ -107,7 +107,7 @@ def test_an_answer_to_another_request_is_refused(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("answer", [told(1, b"A") + b"\x09\x01A", block(1, 1, True, b"\x09\x01A\x09\x01A")])
-def test_a_value_sent_twice_is_refused_or_where_the_model_says_so_taken_and_told(answer: bytes) -> None:
+def test_a_value_sent_twice_is_refused_unless_the_model_accepts_it(answer: bytes) -> None:
     line = Wrapped()
     with pytest.raises(RemoteProtocolError, match="3 surplus octets"):
         line.get(SERIAL, answer)

@@ -42,7 +42,7 @@ def test_hdlc_opens_with_the_references_frames() -> None:
     assert framing.next_apdu() == b""
 
 
-def test_hdlc_frames_are_found_by_length_though_7e_is_inside_and_in_the_checksum() -> None:
+def test_hdlc_frames_with_7e_inside_or_in_the_checksum_end_by_length() -> None:
     frames = []
     for value in range(4096):
         frame = HdlcFrame(b"\x41", b"\x03", 0x30, b"\xe6\xe7\x00\x7e" + value.to_bytes(2, "big"))

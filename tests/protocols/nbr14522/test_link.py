@@ -440,7 +440,7 @@ def test_a_refused_demand_reset_is_sent_again() -> None:
     assert len(of(pair.meter_events, CommandReceived)) == 1
 
 
-def test_a_truncated_answer_to_a_demand_reset_is_asked_for_again_without_a_reset() -> None:
+def test_a_truncated_reset_answer_is_asked_for_again_without_a_reset() -> None:
     cut = []
 
     def damage(way: str, index: int, octets: bytes) -> bytes:

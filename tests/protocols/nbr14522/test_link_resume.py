@@ -54,7 +54,7 @@ def test_it_goes_on_after_the_last_good_block_whatever_the_meter_sends(starts_at
 
 
 @pytest.mark.req("TR-5.12a")
-def test_nothing_is_resumed_without_the_setting_on_p0_or_without_a_good_block():
+def test_no_resume_without_the_setting_on_p0_or_before_a_good_block():
     for link, _ in (broken_after(2, P8_GENERIC), broken_after(0)):
         assert not link.can_resume
         with pytest.raises(LocalProtocolError):

@@ -76,7 +76,7 @@ def test_a_damaged_line_leaves_a_gap_and_the_rest_stays(old, new, reason):
     assert scan.words("CONT") == (list(text_file(previous=144, current=200).current_words), [])
 
 
-def test_words_beyond_the_announced_are_left_out_and_a_cut_file_keeps_its_lines():
+def test_words_beyond_the_announced_are_dropped_and_a_cut_file_keeps_lines():
     more = TEXT.replace(b"CONT001", b"CONT004", 1)
     assert "announced 200" in scan_text(more).damages[0].reason
     cut = scan_text(TEXT[:-400])
@@ -119,7 +119,7 @@ def test_a_damaged_line_is_found_between_any_line_ends():
     ("scan", "octets"),
     [(scan_text, TEXT + b"\r\n" * 5000 + b"x"), (scan_fk7, FK7 + BLOCKS[0][:5] * 5000 + FK7)],
 )
-def test_a_file_of_nothing_but_damages_is_refused_before_it_fills_memory_and_quarantine(scan, octets):
+def test_a_file_of_nothing_but_damage_is_refused_before_it_fills_memory(scan, octets):
     with pytest.raises(FileRefused, match="more than 4,000 damaged places"):
         scan(octets)
 

@@ -279,7 +279,7 @@ def test_after_a_hole_the_countdown_and_the_clock_must_have_gone_on_alike(
     assert reading.doubt is doubt
 
 
-def test_an_interval_whose_start_was_not_heard_is_told_and_the_one_before_is_not() -> None:
+def test_only_the_interval_whose_start_was_not_heard_is_reported() -> None:
     meter = Meter(1000, 1)
     arrivals = meter.heard()
     by_end = {one.end_s: one for one in closed([*arrivals[:520], *arrivals[650:]])}
