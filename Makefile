@@ -8,13 +8,16 @@ SEED ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo ui test check format conformance docs lock bench clean
+.PHONY: help setup setup-dev demo ui test check format conformance docs lock bench clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 24
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: ## make .venv from requirements.lock (only when it changed)
 	@sh deploy/setup.sh
+
+setup-dev: ## the same, with what checks and tests need (requirements-dev.lock)
+	@sh deploy/setup.sh dev
 
 demo: setup ## the whole main job on simulated meters: make demo POINTS=500 DAY=2026-11-20
 	@$(BIN)/smf demo --points $(POINTS) $(if $(DAY),--day $(DAY)) $(if $(SEED),--seed $(SEED))
@@ -22,34 +25,34 @@ demo: setup ## the whole main job on simulated meters: make demo POINTS=500 DAY=
 ui: setup ## Dagster's web UI and daemon on the same data
 	@$(BIN)/smf run ui
 
-test: setup ## set up, check, and run every test on both databases
+test: setup-dev ## set up, check, and run every test on both databases
 	@sh deploy/test_tools.sh
 	@$(BIN)/python -m tests.timescale || true
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
-check: setup ## formatting, lint, types, import directions, generated pages up to date
+check: setup-dev ## formatting, lint, types, import directions, generated pages up to date
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.conformance --check
-	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python -m docs.generate --check
 
-format: setup ## format the code and fix what can be fixed by itself
+format: setup-dev ## format the code and fix what can be fixed by itself
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-conformance: setup ## rewrite docs/conformidade.md from the tests' marks
+conformance: setup-dev ## rewrite docs/conformidade.md from the tests' marks
 	@$(BIN)/python -m tests.conformance
 
-docs: setup ## rewrite the generated tables of the manuals
-	@$(BIN)/python docs/generate.py
+docs: setup-dev ## rewrite the generated tables of the manuals
+	@$(BIN)/python -m docs.generate
 
-bench: setup ## the ratios of the issue, measured in one run each
+bench: setup-dev ## the ratios of the issue, measured in one run each
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
-lock: ## resolve requirements.in again and write requirements.lock
+lock: setup-dev ## resolve pyproject.toml and write both locks; UPGRADE=1 takes the newest versions
 	@sh deploy/lock.sh
 
 clean: ## remove what the demo and the tests made (data/, build/)

@@ -30,9 +30,10 @@ from assets.metadata import FRESHNESS_REASON, OWNERS, fresh_by
 from assets.partitions import Partitions
 from assets.resources import Metering
 from faults import DeveloperFault
+from faults.shipped import shipped
 
 GROUP = "marts"
-PROJECT_DIR = Path(__file__).resolve().parents[1] / "dbt"
+PROJECT_DIR = shipped("dbt", "dbt_project.yml")
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
 FRESH_BY_HOUR = 9
 

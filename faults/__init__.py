@@ -1,8 +1,9 @@
 """Errors, typed by who must act on them.
 
 Charter: the one vocabulary of failure that every room shares. A fault says what happened, where,
-and what to do about it; its class says who has to do it. Nothing else lives here: no logging, no
-retry loop, no exit code (the command line maps actors to exit codes).
+and what to do about it; its class says who has to do it. No logging here, no
+retry loop, no exit code (the command line maps actors to exit codes). Beside it, for all rooms as well:
+where the product's own files are (`shipped`).
 
 An unexpected exception that is none of these is a bug and is treated as `DeveloperFault`.
 """

@@ -18,11 +18,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from faults import OperatorFault, RetryFault
+from faults.shipped import shipped
 from pipelines.instance import write_home
 from storage.database import Database
 
 HOST = "127.0.0.1"
-WORKSPACE = Path(__file__).resolve().parents[1] / "workspace.yaml"
+WORKSPACE = shipped("workspace.yaml")
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 20
 # Told at each start of each process, and of no use to who opens the interface; the tests refuse all others
@@ -83,7 +84,7 @@ def serve(db: Database, port: int, on_ready: Callable[[str], None]) -> int:
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     children = [
         # A session of its own: Ctrl-C reaches only us, and we stop both in order.
-        subprocess.Popen(command, env=environment, cwd=WORKSPACE.parent, start_new_session=True)
+        subprocess.Popen(command, env=environment, start_new_session=True)
         for command in commands
     ]
     try:

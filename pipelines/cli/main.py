@@ -36,6 +36,7 @@ GROUPS: dict[str, tuple[str, str]] = {
 
 EXIT_USAGE = 2
 _HELP = frozenset({"--help", "-h", "help"})
+_VERSION = frozenset({"--version", "-V"})
 
 
 def _overview() -> Table:
@@ -62,7 +63,12 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in _HELP:
         console.print(_overview())
-        console.print("\nEach takes --help and --json.")
+        console.print("\nEach takes --help and --json. `smf --version` says which one this is.")
+        return 0
+    if words[0] in _VERSION:
+        # Loaded only then, as everything that `--help` does without.
+        version = importlib.import_module("importlib.metadata").version("smf")
+        console.print(f"smf {version}", highlight=False)
         return 0
     if words[0] not in GROUPS:
         errors.print(f"[bold red]error[/] unknown command {words[0]!r}")

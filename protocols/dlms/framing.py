@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from fastcrc import crc16
+
 from protocols.dlms.errors import LimitExceeded, LocalProtocolError, NoAnswer, RemoteProtocolError
 
 WRAPPER = struct.Struct(">HHHH")
@@ -30,28 +32,13 @@ MAX_AHEAD = 1 << 18
 MAX_IDLE = 256
 
 
-def _x25_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x8408 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_X25 = _x25_table()
-
-
 def crc16_x25(octets: bytes) -> int:
     """CRC-16/X-25: reflected 8408, start FFFF, final XOR FFFF.
 
     >>> hex(crc16_x25(b"123456789"))
     '0x906e'
     """
-    crc = 0xFFFF
-    for octet in octets:
-        crc = crc >> 8 ^ _X25[(crc ^ octet) & 0xFF]
-    return crc ^ 0xFFFF
+    return crc16.ibm_sdlc(octets)
 
 
 class Framing(Protocol):

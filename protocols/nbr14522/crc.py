@@ -6,17 +6,8 @@ Running either over a whole frame with its two CRC octets gives 0, which is how 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import cast
 
-import crcmod
-
-_GENERATOR = 0x18005
-
-
-@cache
-def _function(start: int) -> Callable[[bytes], int]:
-    return cast("Callable[[bytes], int]", crcmod.mkCrcFun(_GENERATOR, initCrc=start, rev=True, xorOut=0))
+from fastcrc import crc16
 
 
 def crc16_arc(octets: bytes) -> int:
@@ -25,12 +16,12 @@ def crc16_arc(octets: bytes) -> int:
     >>> hex(crc16_arc(bytes.fromhex("11223344")))
     '0xf5b1'
     """
-    return _function(0x0000)(octets)
+    return crc16.arc(octets)
 
 
 def crc16_modbus(octets: bytes) -> int:
     """CRC-16/MODBUS: the same generator started at FFFF, so leading zero octets count."""
-    return _function(0xFFFF)(octets)
+    return crc16.modbus(octets)
 
 
 def sealed(octets: bytes, crc: Callable[[bytes], int] = crc16_arc) -> bytes:
