@@ -8,7 +8,7 @@ SEED ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev demo ui test check format conformance docs lock bench clean
+.PHONY: help setup setup-dev demo ui test check format conformance docs lock sbom bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -31,13 +31,14 @@ test: setup-dev ## set up, check, and run every test on both databases
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
-check: setup-dev ## formatting, lint, types, import directions, generated pages up to date
+check: setup-dev ## formatting, lint, types, import directions, licences, generated pages up to date
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m deploy.licences
 	@$(BIN)/python -m tests.conformance --check
-	@$(BIN)/python -m docs.generate --check
+	@$(BIN)/python docs/generate.py --check
 
 format: setup-dev ## format the code and fix what can be fixed by itself
 	@$(BIN)/ruff format .
@@ -47,13 +48,16 @@ conformance: setup-dev ## rewrite docs/conformidade.md from the tests' marks
 	@$(BIN)/python -m tests.conformance
 
 docs: setup-dev ## rewrite the generated tables of the manuals
-	@$(BIN)/python -m docs.generate
+	@$(BIN)/python docs/generate.py
 
 bench: setup-dev ## the ratios of the issue, measured in one run each
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 lock: setup-dev ## resolve pyproject.toml and write both locks; UPGRADE=1 takes the newest versions
 	@sh deploy/lock.sh
+
+sbom: setup-dev ## what the product is made of, as CycloneDX: build/sbom.json
+	@$(BIN)/python -m deploy.licences --sbom build/sbom.json
 
 clean: ## remove what the demo and the tests made (data/, build/)
 	@rm -rf data build

@@ -280,6 +280,30 @@ def _parameters(rooms: Mapping[str, object]) -> str:
     return table(["Ajuste", "Padrão", "Grau", "Por quê"], rows)
 
 
+def licences() -> str:
+    """The packages of each lock under each licence, with what it asks of whoever ships them."""
+    # deploy/ is not installed, and a script finds only what lies beside it.
+    sys.path.append(str(DOCS.parent))
+    from deploy.licences import DEVELOPMENT, RUNTIME, Licences, locked
+
+    verdicts = Licences.load()
+    runtime = locked(RUNTIME)
+    names = {package.name for package in runtime}
+    development = [package for package in locked(DEVELOPMENT) if package.name not in names]
+    parts = []
+    for title, packages in (("Produto", runtime), ("Só para desenvolver e testar", development)):
+        rows: dict[str, list[str]] = {}
+        for package in packages:
+            rows.setdefault(verdicts.of(package) or "?", []).append(package.name)
+        parts.append(
+            f"### {title}\n\n"
+            + table(["Licença", "Pacotes"], [(f"`{spdx}`", ", ".join(rows[spdx])) for spdx in sorted(rows)])
+        )
+    asked = [(f"`{spdx}`", asks) for spdx, asks in verdicts.accepted.items()]
+    parts.append("### O que cada licença pede a quem entrega\n\n" + table(["Licença", "Pede"], asked))
+    return "\n".join(parts)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "motivos": reasons,
     "causas": causes,
@@ -295,6 +319,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "saidas-seriais": serial_parameters,
     "medidores-celesc": serial_meters,
     **{name: partial(state_diagrams.section, name, pt) for name in state_diagrams.TABLES},
+    "licencas": licences,
 }
 
 
