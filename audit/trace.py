@@ -229,7 +229,8 @@ def _trace(
         )
     submissions = _rows(
         conn,
-        "SELECT * FROM submission_state WHERE uc_id = %s AND day = %s ORDER BY version",
+        "SELECT s.*, a.code AS agent_code FROM submission_state s JOIN agent a ON a.id = s.agent_id"
+        " WHERE s.uc_id = %s AND s.day = %s ORDER BY s.version",
         [uc["id"], day],
     )
     newest = versions[-1]["version"]
@@ -453,7 +454,7 @@ def _delivery(
         reply = attempt["reply_body"]
         attempt["reply_body"] = None if reply is None else bytes(reply).decode("utf-8", "replace")
     other = not_in_force(profile, submission["profile"])
-    body = None if other else rendered_body(conn, profile, uc, day, version)
+    body = None if other else rendered_body(conn, profile, submission, day, version)
     return Delivery(
         submission=submission,
         events=_rows(
@@ -468,17 +469,26 @@ def _delivery(
     )
 
 
-def rendered_body(conn: psycopg.Connection[Any], profile: Profile, uc: Row, day: date, version: int) -> bytes:
-    """The body made anew from the stored layer 5 of that version."""
+def rendered_body(
+    conn: psycopg.Connection[Any], profile: Profile, submission: Row, day: date, version: int
+) -> bytes:
+    """The body made anew from the stored layer 5 of that version, for the code and agent of its seal."""
     layer = _one(
         conn,
         "SELECT numerators, origin FROM series_day"
         " WHERE uc_id = %s AND day = %s AND version = %s AND layer = 5",
-        [uc["id"], day, version],
+        [submission["uc_id"], day, version],
     )
     assert layer is not None  # All five layers of a version are written in one transaction.
     adjusted = [origin != Origin.MEASURED for origin in layer["origin"]]
-    return render(profile.for_sealed(), uc["code"], uc["agent_code"], day, layer["numerators"], adjusted)
+    return render(
+        profile.for_sealed(),
+        submission["uc_code"],
+        submission["agent_code"],
+        day,
+        layer["numerators"],
+        adjusted,
+    )
 
 
 def _record(body: Any, profile: Profile, day: date, slot: int) -> Row | None:

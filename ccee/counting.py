@@ -25,7 +25,7 @@ JOIN uc u ON u.id = s.uc_id
 JOIN series_day l ON l.uc_id = s.uc_id AND l.quantity = $4 AND l.layer = $5 AND l.day = s.day
      AND l.version = s.series_version
 LEFT JOIN uc_musd m ON m.uc_id = s.uc_id AND m.valid @> s.day
-WHERE u.code = $1 AND s.day >= $2 AND s.day < $3
+WHERE (u.code = $1 OR $1 = ANY(u.aliases)) AND s.day >= $2 AND s.day < $3
   AND EXISTS (SELECT 1 FROM submission_event e WHERE e.submission_id = s.id AND e.state = 'aceito')
 ORDER BY s.day, s.version DESC
 """

@@ -25,6 +25,7 @@ from faults import DeveloperFault, OperatorFault
 from storage.bulk import array_literal, copy_frame, read_frame
 from storage.database import Database
 from storage.locks import lock_ucs
+from storage.registry import SUBMITTED
 from storage.series import ACTIVE_ENERGY, Layer
 from vee.calendars import slots_per_day
 from vee.frames import to_matrix
@@ -132,19 +133,24 @@ class AttemptRecord:
 # --- what is due ----------------------------------------------------------------------------------------
 
 _SURVEY = """
-SELECT o.uc_id, u.code AS uc_code, a.id AS agent_id, a.code AS agent_code, o.state AS outcome,
+SELECT o.uc_id, a.id AS agent_id, a.code AS agent_code, o.state AS outcome,
+       -- A day delivered under a former code stays under it, unless the register dates the change otherwise.
+       coalesce(nullif(uc_code_on(u.id, u.code, $1::date), u.code), accepted.uc_code, u.code) AS uc_code,
        st.status, m.musd_kw::text AS musd_kw, h.hours AS rejected_hours,
        (SELECT max(s.version) FROM series_day s
          WHERE s.uc_id = o.uc_id AND s.quantity = $2 AND s.layer = $3 AND s.day = $1) AS series_version,
        l.id AS submission_id, l.version, l.series_version AS sent_series_version, l.profile AS sent_format,
-       l.body_sha256, l.state, l.planned_musd_kw, l.attempts, l.receipt,
-       (SELECT s.body_sha256 FROM submission s
-         WHERE s.uc_id = o.uc_id AND s.day = $1 AND EXISTS (
-           SELECT 1 FROM submission_event e WHERE e.submission_id = s.id AND e.state = 'aceito')
-         ORDER BY s.version DESC LIMIT 1) AS accepted_sha256
+       l.body_sha256, l.state, l.planned_musd_kw, l.attempts, l.receipt, l.uc_code AS sent_uc_code,
+       l.agent_id AS sent_agent_id, sa.code AS sent_agent_code, accepted.body_sha256 AS accepted_sha256
 FROM uc_day_outcome o
 JOIN uc u ON u.id = o.uc_id
-JOIN agent a ON a.id = u.agent_id
+LEFT JOIN uc_agent c ON c.uc_id = o.uc_id AND c.valid @> $1::date
+LEFT JOIN agent a ON a.id = c.agent_id
+LEFT JOIN LATERAL (
+  SELECT s.body_sha256, s.uc_code FROM submission s
+   WHERE s.uc_id = o.uc_id AND s.day = $1 AND EXISTS (
+     SELECT 1 FROM submission_event e WHERE e.submission_id = s.id AND e.state = 'aceito')
+   ORDER BY s.version DESC LIMIT 1) accepted ON true
 LEFT JOIN uc_status st ON st.uc_id = o.uc_id AND st.valid @> $1::date
 LEFT JOIN uc_musd m ON m.uc_id = o.uc_id AND m.valid @> $1::date
 LEFT JOIN (SELECT uc_id, string_agg(hour::text, ',' ORDER BY hour) AS hours
@@ -158,6 +164,7 @@ LEFT JOIN LATERAL (
          (SELECT t.receipt FROM submission_attempt t WHERE t.submission_id = s.id AND t.receipt IS NOT NULL
            ORDER BY t.attempt DESC LIMIT 1) AS receipt
     FROM submission s WHERE s.uc_id = o.uc_id AND s.day = $1 ORDER BY s.version DESC LIMIT 1) l ON true
+LEFT JOIN agent sa ON sa.id = l.agent_id
 WHERE o.day = $1
 ORDER BY o.uc_id
 """
@@ -170,8 +177,12 @@ def survey(db: Database, profile: Profile, day: date) -> pl.DataFrame:
         is NEW by its series version may still turn out equal in content: `record` compares the hashes.
     """
     frame = read_frame(db, _SURVEY, [day, ACTIVE_ENERGY, int(Layer.CCEE)])
-    changed = (pl.col("series_version") != pl.col("sent_series_version")) | (
-        pl.col("sent_format") != profile.body_format
+    changed = (
+        (pl.col("series_version") != pl.col("sent_series_version"))
+        | (pl.col("sent_format") != profile.body_format)
+        # The register was corrected: the day belongs to another agent, or to another code.
+        | (pl.col("sent_agent_id") != pl.col("agent_id"))
+        | (pl.col("sent_uc_code") != pl.col("uc_code"))
     )
     can_send = ["ready", "incomplete"] if profile.send.allow_partial_day else ["ready"]
     hold = (profile.musd.on_violation == "hold_day") & pl.col("rejected_hours").is_not_null()
@@ -189,11 +200,15 @@ def survey(db: Database, profile: Profile, day: date) -> pl.DataFrame:
         .then(pl.lit(Verdict.PROCESSING))
         .when(pl.col("outcome") == "not_expected")
         .then(pl.lit(Verdict.NOT_EXPECTED))
-        .when(pl.col("status").is_null() | (pl.col("status") != "active"))
+        .when(~pl.col("status").is_in(SUBMITTED).fill_null(False))
         .then(pl.lit(Verdict.SUSPENDED))
         .when((pl.col("outcome") == "held") | hold)
         .then(pl.lit(Verdict.HELD))
-        .when(~pl.col("outcome").is_in(can_send) | pl.col("series_version").is_null())
+        .when(
+            ~pl.col("outcome").is_in(can_send)
+            | pl.col("series_version").is_null()
+            | pl.col("agent_id").is_null()
+        )
         .then(pl.lit(Verdict.NOT_READY))
         .when(pl.col("submission_id").is_null() | changed | musd_changed)
         .then(pl.lit(Verdict.NEW))
@@ -210,7 +225,13 @@ def survey(db: Database, profile: Profile, day: date) -> pl.DataFrame:
         .then(pl.lit(Cause.CONTENT_CHANGED))
         .otherwise(pl.lit(Cause.MUSD_CHANGED))
     )
-    return frame.with_columns(verdict=verdict, cause=cause)
+    judged = frame.with_columns(verdict=verdict, cause=cause)
+    # What left already belongs to the agent it was sealed for, whoever the agent of the day is by now.
+    is_sealed = pl.col("verdict").is_in([Verdict.IN_DOUBT, Verdict.PROCESSING, Verdict.RETRY])
+    return judged.with_columns(
+        agent_id=pl.when(is_sealed).then("sent_agent_id").otherwise("agent_id"),
+        agent_code=pl.when(is_sealed).then("sent_agent_code").otherwise("agent_code"),
+    )
 
 
 def _exact(column: str) -> pl.Expr:
@@ -222,9 +243,9 @@ def submissions_of(rows: pl.DataFrame, day: date) -> list[Submission]:
     return [
         Submission(
             id=row["submission_id"],
-            agent_code=row["agent_code"],
+            agent_code=row["sent_agent_code"],
             uc_id=row["uc_id"],
-            uc_code=row["uc_code"],
+            uc_code=row["sent_uc_code"],
             day=day,
             version=row["version"],
             series_version=row["sent_series_version"],
@@ -321,6 +342,7 @@ def _record_chunk(
         "cause",
         pl.lit(run_id).alias("run_id"),
         pl.lit(now).alias("created_at"),
+        "uc_code",
     )
     copy_frame(conn, "submission", rows)
     default_kw = str(profile.musd.default_kw)
@@ -480,7 +502,8 @@ def find(db: Database, uc_code: str, day: date, version: int | None = None) -> S
     """A submission by UC and day: the version given, or the last. Raises: OperatorFault: there is none."""
     frame = read_frame(
         db,
-        "SELECT s.id AS submission_id, a.code AS agent_code, s.uc_id, u.code AS uc_code, s.version, "
+        "SELECT s.id AS submission_id, a.code AS sent_agent_code, s.uc_id, s.uc_code AS sent_uc_code, "
+        "s.version, "
         "s.series_version AS sent_series_version, s.profile AS sent_format, s.body_sha256, s.state, "
         "(SELECT max(attempt) FROM submission_attempt t WHERE t.submission_id = s.id) AS attempts, "
         "NULL::text AS receipt "

@@ -27,8 +27,9 @@ def musd_hours(
     3.32, asks that the agent be told).
     """
     rows = conn.execute(
-        "SELECT h.uc_id, u.code, u.agent_id, h.hour, h.energy_kwh, h.musd_kw, h.limit_kwh "
+        "SELECT h.uc_id, u.code, c.agent_id, h.hour, h.energy_kwh, h.musd_kw, h.limit_kwh "
         "FROM musd_hour h JOIN uc u ON u.id = h.uc_id "
+        "JOIN uc_agent c ON c.uc_id = h.uc_id AND c.valid @> h.day "
         "WHERE h.day = %s AND h.is_rejected AND h.uc_id = ANY(%s) ORDER BY h.uc_id, h.hour",
         [day, uc_ids],
     ).fetchall()

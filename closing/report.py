@@ -37,9 +37,10 @@ _DAYS = """
            coalesce(o.energy_kwh, 0)::text AS energy_kwh,
            s.state AS submission_state
     FROM generate_series($1::date, $2::date, INTERVAL '1 day') AS d (day)
-    JOIN uc_status st ON st.status = 'active' AND st.valid @> d.day::date
+    JOIN uc_status st ON is_submitted(st.status) AND st.valid @> d.day::date
     JOIN uc u ON u.id = st.uc_id
-    JOIN agent a ON a.id = u.agent_id
+    JOIN uc_agent c ON c.uc_id = u.id AND c.valid @> d.day::date
+    JOIN agent a ON a.id = c.agent_id
     LEFT JOIN uc_day_outcome o ON o.uc_id = u.id AND o.day = d.day::date
     LEFT JOIN (
         SELECT DISTINCT ON (uc_id, day) uc_id, day, state
@@ -62,7 +63,7 @@ _MUSD = """
 _UNCONFIRMED_MUSD = """
     SELECT DISTINCT u.code AS uc_code, m.musd_kw::text AS musd_kw
     FROM uc u
-    JOIN uc_status st ON st.uc_id = u.id AND st.status = 'active'
+    JOIN uc_status st ON st.uc_id = u.id AND is_submitted(st.status)
         AND st.valid && daterange($1::date, $2::date, '[]')
     LEFT JOIN uc_musd m ON m.uc_id = u.id AND m.valid @> $2::date
     WHERE m.musd_kw IS NULL OR (m.musd_kw = $3::text::numeric AND m.confirmed_on IS NULL)

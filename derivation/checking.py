@@ -60,7 +60,7 @@ _EXPECTED = """
            o.missing::bigint AS missing,
            (o.measured + o.backup + o.estimated + o.edited)::bigint AS present
     FROM generate_series($1::date, $2::date, INTERVAL '1 day') AS d (day)
-    JOIN uc_status st ON st.status = 'active' AND st.valid @> d.day::date
+    JOIN uc_status st ON is_submitted(st.status) AND st.valid @> d.day::date
     JOIN uc u ON u.id = st.uc_id AND u.id % $3::bigint = $4::bigint
     LEFT JOIN uc_day_outcome o ON o.uc_id = u.id AND o.day = d.day::date
 """

@@ -18,14 +18,14 @@ from derivation.layers import Facts
 from derivation.rule_facts import read_rule_facts
 from storage.bulk import array_literal, read_frame
 from storage.database import Database
-from storage.registry import RegistrySnapshot, snapshot
+from storage.registry import SUBMITTED, RegistrySnapshot, snapshot
 from storage.series import Layer
 from vee.frames import SERIES_SCHEMA, empty_series
 from vee.validation import CLOCK_TOUCHED, DUPLICATE_CONFLICT, INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
 
 _KEY = ["uc_id", "day"]
 # Statuses that make a day expected; another day is looked at only where readings came for it.
-_EXPECTED = ("active", "suspended")
+_EXPECTED = (*SUBMITTED, "suspended")
 # Sessions of this purpose went back for memory that the routine read had not brought.
 RECOVERY = "recovery"
 # The months before migration that the distributor keeps (PdC 1.8, annex 7.1).
@@ -135,7 +135,7 @@ _BEFORE_MIGRATION = """
     FROM (
         SELECT st.uc_id, min(lower(st.valid)) AS since
         FROM uc_status st JOIN unnest($3::text::bigint[]) AS k (uc_id) ON k.uc_id = st.uc_id
-        WHERE st.status = 'active' GROUP BY st.uc_id
+        WHERE is_submitted(st.status) GROUP BY st.uc_id
     ) a
     JOIN series_latest s ON s.uc_id = a.uc_id AND s.layer = $1 AND s.quantity = 1
         AND s.day BETWEEN a.since - $2::int AND a.since - 1

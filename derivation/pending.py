@@ -55,7 +55,8 @@ _UNSETTLED = ("pendente", "validado", "enviando", "falha_transitoria", "resultad
 
 _UNSENT = """
     WITH latest AS (
-        SELECT o.uc_id, o.day, o.updated_at, s.version, b.id, b.series_version, b.state, b.state_at
+        SELECT o.uc_id, o.day, o.updated_at, s.version, b.id, b.series_version, b.state, b.state_at,
+               b.agent_id <> c.agent_id AS is_anothers
         FROM uc_day_outcome o
         JOIN LATERAL (
             SELECT version FROM series_day
@@ -63,16 +64,17 @@ _UNSENT = """
             ORDER BY version DESC LIMIT 1
         ) s ON true
         LEFT JOIN LATERAL (
-            SELECT id, series_version, state, state_at FROM submission_state
+            SELECT id, series_version, state, state_at, agent_id FROM submission_state
             WHERE uc_id = o.uc_id AND day = o.day
             ORDER BY version DESC LIMIT 1
         ) b ON true
+        LEFT JOIN uc_agent c ON c.uc_id = o.uc_id AND c.valid @> o.day
         WHERE o.state = 'ready' AND o.day BETWEEN %(first_day)s AND %(last_day)s
     )
     SELECT day, (uc_id %% %(shards)s)::int AS shard, count(*), max(greatest(updated_at, state_at)),
            string_agg(concat_ws(':', uc_id, version, id, state, state_at), ',' ORDER BY uc_id)
     FROM latest
-    WHERE id IS NULL OR series_version <> version
+    WHERE id IS NULL OR series_version <> version OR is_anothers
        OR (state = ANY(%(unsettled)s) AND state_at < %(retry_before)s)
     GROUP BY 1, 2
     ORDER BY 1, 2

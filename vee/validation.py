@@ -96,14 +96,14 @@ class ValidationParams:
         outage_fills_gap: a gap wholly inside an outage that the meter recorded is a measured zero: the
             meter was without supply and stored nothing (V20; whether a model stores zeros or nothing
             differs, so this is a setting) [C].
-        sendable_status: status of a UC that is delivered (V15).
+        sendable_status: statuses of a UC that is delivered (V15).
     """
 
     zone: str = MARKET_ZONE
     interval_s: int = DEFAULT_INTERVAL_S
     default_musd_kw: int = DEFAULT_MUSD_KW
     outage_fills_gap: bool = True
-    sendable_status: tuple[str, ...] = ("active",)
+    sendable_status: tuple[str, ...] = ("active", "suspended_open")
 
 
 @dataclass(frozen=True)

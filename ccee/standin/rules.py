@@ -52,6 +52,7 @@ class Unit:
     Attributes:
         starts, ends: first day in effect and first day no longer so.
         musd: registered MUSD in kW by first month of validity; None where none was declared.
+        former_agents: (first day no longer connected to it, agent), oldest first; `agent` is the one since.
     """
 
     code: str
@@ -59,6 +60,11 @@ class Unit:
     starts: date = date.min
     ends: date = date.max
     musd: dict[date, Decimal | None] = field(default_factory=dict)
+    former_agents: tuple[tuple[date, int], ...] = ()
+
+    def agent_on(self, day: date) -> int:
+        """The agent that the unit was connected to on a day."""
+        return next((agent for until, agent in self.former_agents if day < until), self.agent)
 
     def musd_kw(self, day: date, default_kw: int) -> Decimal:
         """The value that holds on a day; the operator's default where none was declared."""
@@ -261,7 +267,7 @@ class StandIn:
 
     def _check_period(self, uc: str, agent: int, day: date) -> None:
         unit = self.units.get(uc)
-        if unit is None or unit.agent != agent or not unit.starts <= day < unit.ends:
+        if unit is None or unit.agent_on(day) != agent or not unit.starts <= day < unit.ends:
             raise Refusal(
                 400, "ERR_MIGRACAO_CONCLUIDA_NAO_ENCONTRADA", f"unidade {uc} sem migração vigente em {day}"
             )

@@ -225,7 +225,7 @@ def _show(summary: DeliverySummary, as_json: bool) -> None:
 
 
 _LEDGER = """
-SELECT u.code AS uc, a.code AS agent, s.version, s.series_version, s.cause, s.state, s.state_at,
+SELECT s.uc_code AS uc, a.code AS agent, s.version, s.series_version, s.cause, s.state, s.state_at,
        encode(s.body_sha256, 'hex') AS sha256, s.body_bytes,
        (SELECT count(*) FROM submission_attempt t WHERE t.submission_id = s.id) AS attempts,
        l.http_status, l.receipt, l.error

@@ -14,9 +14,11 @@ from storage.registry.loading import (
     export_registry,
     load_registry,
 )
+from storage.registry.sheets import SUBMITTED
 from storage.registry.snapshot import RegistrySnapshot, snapshot
 
 __all__ = [
+    "SUBMITTED",
     "ImportResult",
     "RegistryFault",
     "RegistrySnapshot",

@@ -24,6 +24,8 @@ class KnownCodes:
         completed: Mapping[str, Callable[[str], str | None]],
     ) -> None:
         self._stored, self._raws, self._completed = stored, raws, completed
+        # Former codes and aliases of UCs -> the code each has now.
+        self.current: dict[str, str] = {}
         self._stored_by_digits: dict[tuple[str, str], dict[str, set[str]]] = {}
         self._all_by_digits: dict[tuple[str, str], dict[str, set[str]]] = {}
 

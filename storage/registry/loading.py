@@ -21,6 +21,7 @@ from faults import OperatorFault
 from storage import audit
 from storage.bulk import copy_frame
 from storage.database import Database
+from storage.registry import renames
 from storage.registry.cells import Cell, Column, Doubt, Reading, decimal_mark, parse, written_decimals
 from storage.registry.codes import KnownCodes
 from storage.registry.files import Issue, RawSheet, Row, read, write
@@ -28,6 +29,21 @@ from storage.registry.sheets import BY_NAME, SHEETS, Sheet
 
 _LOCK = 0x534D04
 _OPEN = "9999"
+_OF_CODES = {"ucs", "former_codes"}
+# The agent of a UC is the last one of its timeline.
+_AGENTS_NOW = """
+UPDATE uc SET agent_id = l.agent_id
+FROM (SELECT DISTINCT ON (uc_id) uc_id, agent_id FROM uc_agent
+      ORDER BY uc_id, lower(valid) DESC NULLS LAST) l
+WHERE l.uc_id = uc.id AND l.agent_id <> uc.agent_id
+"""
+# What a UC was called finds it.
+_ALL_CODES = """
+UPDATE uc SET aliases = uc.aliases || f.codes
+FROM (SELECT f.uc_id, array_agg(f.code ORDER BY f.code) AS codes
+      FROM uc_former_code f JOIN uc u ON u.id = f.uc_id WHERE f.code <> ALL(u.aliases) GROUP BY f.uc_id) f
+WHERE f.uc_id = uc.id
+"""
 
 
 @dataclass(frozen=True)
@@ -101,19 +117,33 @@ def load_registry(
         stored = {sheet.name: _stored(conn, sheet) for sheet in SHEETS}
         codes = KnownCodes(stored, raws, rules.completed)
         parsed: dict[str, _Parsed] = {}
-        for raw, reading in zip(raws, _readings(raws, db.settings.market.tzinfo), strict=True):
-            parsed.setdefault(raw.sheet.name, _Parsed(raw.sheet)).add(raw, reading, rules, codes, issues)
+        readings = _readings(raws, db.settings.market.tzinfo)
+        # Codes of UCs first: all else names them.
+        for first in (True, False):
+            for raw, reading in zip(raws, readings, strict=True):
+                if (raw.sheet.name in _OF_CODES) is first:
+                    table = parsed.setdefault(raw.sheet.name, _Parsed(raw.sheet))
+                    table.add(raw, reading, rules, codes, issues)
+            if first:
+                codes.current = _rename(conn, parsed, stored, actor, issues)
+                stored = {sheet.name: _stored(conn, sheet) for sheet in SHEETS}
+                _keep_former_codes(parsed, stored)
+                _check_former_codes(parsed, stored, issues)
+        _check_agents(parsed, issues)
         for table in parsed.values():
             table.check_references(parsed, stored, issues)
             table.check_periods(stored[table.sheet.name], issues)
             table.check_unique(stored[table.sheet.name], issues)
         if any(not issue.is_warning for issue in issues):
             raise RegistryFault(path, issues)
-        done = [
-            _apply(conn, parsed[sheet.name], stored[sheet.name], actor, path)
-            for sheet in SHEETS
-            if sheet.name in parsed
-        ]
+        done = []
+        for sheet in SHEETS:
+            if sheet.name in parsed:
+                # New UCs have got an agent by now.
+                before = _stored(conn, sheet) if sheet.name == "uc_agents" else stored[sheet.name]
+                done.append(_apply(conn, parsed[sheet.name], before, actor, path))
+        conn.execute(_AGENTS_NOW)
+        conn.execute(_ALL_CODES)
         if dry_run:
             conn.rollback()
     return ImportResult(tuple(done), tuple(issues))
@@ -126,6 +156,75 @@ def export_registry(db: Database, path: Path) -> dict[str, int]:
         tables = {sheet.name: sorted(_stored(conn, sheet), key=_sort_key(sheet)) for sheet in SHEETS}
     write(path, tables, db.settings.market.tzinfo)
     return {name: len(rows) for name, rows in tables.items()}
+
+
+def _rename(
+    conn: psycopg.Connection[Any],
+    parsed: Mapping[str, _Parsed],
+    stored: Mapping[str, list[Row]],
+    actor: str,
+    issues: list[Issue],
+) -> dict[str, str]:
+    """Carry out the changes of codes; returns former code or alias -> code."""
+    ucs, former = parsed.get("ucs"), parsed.get("former_codes")
+
+    def say(code: str, column: str, message: str, remedy: str) -> None:
+        if ucs is not None:
+            issues.append(ucs._issue_of((code,), column, message, remedy))
+
+    found = renames.plan(
+        ucs.rows.values() if ucs else (), former.rows.values() if former else (), stored, say
+    )
+    if not any(not issue.is_warning for issue in issues):
+        renames.carry_out(conn, found, actor)
+    return found.current
+
+
+def _check_former_codes(
+    parsed: Mapping[str, _Parsed], stored: Mapping[str, list[Row]], issues: list[Issue]
+) -> None:
+    if "former_codes" not in parsed:
+        return
+    table = parsed["former_codes"]
+    registered = {row[:1] for row in stored["ucs"]} | ({*parsed["ucs"].rows} if "ucs" in parsed else set())
+    for key in table.rows:
+        if key in registered:
+            issues.append(
+                table._issue_of(key, "code", f"{key[0]!r} is a UC of its own", "name it among the aliases "
+                                "of the UC that takes it over")
+            )  # fmt: skip
+
+
+def _keep_former_codes(parsed: Mapping[str, _Parsed], stored: Mapping[str, list[Row]]) -> None:
+    if "ucs" not in parsed:
+        return
+    former: dict[str | None, list[str]] = {}
+    for code, uc_code, _ in sorted(stored["former_codes"], key=lambda row: row[2] or ""):
+        former.setdefault(uc_code, []).append(str(code))
+    before = {row[:1]: row for row in stored["ucs"]}
+    rows = parsed["ucs"].rows
+    for key, row in rows.items():
+        rows[key] = renames.with_former_codes(row, before.get(key), former.get(key[0], ()))
+
+
+def _check_agents(parsed: Mapping[str, _Parsed], issues: list[Issue]) -> None:
+    """The agent of `ucs` is the last one of the timeline, where a file has both."""
+    if not {"ucs", "uc_agents"} <= parsed.keys():
+        return
+    ucs, timelines = parsed["ucs"], parsed["uc_agents"]
+    last: dict[Row, Row] = {}
+    for row in timelines.rows.values():
+        code, since = timelines.pick(row, ["uc_code"]), timelines.pick(row, ["valid_from"])[0] or ""
+        if code not in last or since > (timelines.pick(last[code], ["valid_from"])[0] or ""):
+            last[code] = row
+    for key, row in ucs.rows.items():
+        if key in last and timelines.pick(last[key], ["agent_code"]) != ucs.pick(row, ["agent_code"]):
+            agent = timelines.pick(last[key], ["agent_code"])[0]
+            issues.append(
+                ucs._issue_of(
+                    key, "agent_code", f"the last agent of this UC in uc_agents is {agent}", "make them agree"
+                )
+            )
 
 
 class _Parsed:
@@ -195,6 +294,9 @@ class _Parsed:
         if isinstance(read, Doubt):
             doubts.append(read.warning)
             return read.value
+        if column.refers == ("ucs", "code") and read in codes.current:
+            doubts.append(f"{read!r} is now {codes.current[read]}: taken for that UC")
+            return codes.current[read]
         return read
 
     def check_references(

@@ -62,10 +62,16 @@ def _point() -> Column:
 
 
 def _uc_facts(
-    name: str, table: str, help_line: str, columns: tuple[Column, ...], shown: str, taken: str
+    name: str,
+    table: str,
+    help_line: str,
+    columns: tuple[Column, ...],
+    shown: str,
+    taken: str,
+    table_columns: str = "",
 ) -> Sheet:
     """A timeline of a UC; `shown` and `taken` are the SQL of its own columns out of and into the table."""
-    names = ", ".join(column.name for column in columns)
+    names = table_columns or ", ".join(column.name for column in columns)
     return Sheet(
         name=name,
         table=table,
@@ -100,6 +106,9 @@ def _point_facts(name: str, table: str, help_line: str, columns: tuple[Column, .
         "WHERE o.code = p.point_code AND t.point_id = o.id",
     )
 
+
+# Statuses of a UC whose days are sent to CCEE; `is_submitted` says the same in SQL.
+SUBMITTED = ("active", "suspended_open")
 
 # Parents before children: the order of loading.
 SHEETS: tuple[Sheet, ...] = (
@@ -174,6 +183,36 @@ SHEETS: tuple[Sheet, ...] = (
         "ON CONFLICT (code) DO UPDATE SET name = excluded.name, agent_id = excluded.agent_id, "
         "customer_id = excluded.customer_id, cea_date = excluded.cea_date, aliases = excluded.aliases",
     ),
+    Sheet(
+        name="former_codes",
+        table="uc_former_code",
+        help_line="Codes that UCs had before, and until when",
+        columns=(
+            Column(
+                "code", "the former code, with leading zeros", required=True, pattern=r"\d{1,15}", digits=15
+            ),
+            _uc(),
+            Column("valid_to", "first day it held no more; empty: not known", "date"),
+        ),
+        key=("code",),
+        select="SELECT f.code, u.code, f.until::text FROM uc_former_code f JOIN uc u ON u.id = f.uc_id",
+        insert="INSERT INTO uc_former_code (code, uc_id, until) SELECT p.code, u.id, p.valid_to::date "
+        "FROM pending p JOIN uc u ON u.code = p.uc_code "
+        "ON CONFLICT (code) DO UPDATE SET uc_id = excluded.uc_id, until = excluded.until",
+    ),
+    _uc_facts(
+        "uc_agents",
+        "uc_agent",
+        "Connected agent of a UC by day; without rows: the one in ucs",
+        (
+            Column(
+                "agent_code", "CCEE's code of the agent", "integer", required=True, refers=("agents", "code")
+            ),
+        ),
+        "(SELECT a.code::text FROM agent a WHERE a.id = t.agent_id)",
+        "(SELECT a.id FROM agent a WHERE a.code = p.agent_code::int)",
+        table_columns="agent_id",
+    ),
     _uc_facts(
         "status",
         "uc_status",
@@ -185,7 +224,7 @@ SHEETS: tuple[Sheet, ...] = (
                 "choice",
                 True,
                 None,
-                ("active", "suspended", "inactive", "captive"),
+                ("active", "suspended_open", "suspended", "inactive", "captive"),
             ),
             Column("note", "remark", default=""),
         ),

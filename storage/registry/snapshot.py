@@ -70,16 +70,17 @@ def snapshot(
 
 
 _UC_DAYS = """
-SELECT u.id AS uc_id, d.day, u.code AS uc_code, u.agent_id, a.code AS agent_code, s.status,
-    m.musd_kw::text AS musd_kw, m.confirmed_on AS musd_confirmed_on, e.strategy, c.tariff_subgroup,
-    c.contracted_demand_kw::text AS contracted_demand_kw, c.supply_voltage_kv::text AS supply_voltage_kv
+SELECT u.id AS uc_id, d.day, u.code AS uc_code, c.agent_id, a.code AS agent_code, s.status,
+    m.musd_kw::text AS musd_kw, m.confirmed_on AS musd_confirmed_on, e.strategy, t.tariff_subgroup,
+    t.contracted_demand_kw::text AS contracted_demand_kw, t.supply_voltage_kv::text AS supply_voltage_kv
 FROM uc u
-JOIN agent a ON a.id = u.agent_id
 CROSS JOIN (SELECT generate_series($1::date, $2::date, interval '1 day')::date AS day) d
+LEFT JOIN uc_agent c ON c.uc_id = u.id AND c.valid @> d.day
+LEFT JOIN agent a ON a.id = c.agent_id
 LEFT JOIN uc_status s ON s.uc_id = u.id AND s.valid @> d.day
 LEFT JOIN uc_musd m ON m.uc_id = u.id AND m.valid @> d.day
 LEFT JOIN uc_estimation e ON e.uc_id = u.id AND e.valid @> d.day
-LEFT JOIN uc_contract c ON c.uc_id = u.id AND c.valid @> d.day
+LEFT JOIN uc_contract t ON t.uc_id = u.id AND t.valid @> d.day
 WHERE {wanted}
 ORDER BY u.id, d.day
 """
