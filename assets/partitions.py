@@ -4,6 +4,7 @@ https://docs.dagster.io/guides/build/partitions-and-backfills
 The day is the market's: zone -03:00 without daylight saving, as IANA's Etc/GMT+3 (its sign is inverted by
 POSIX tradition). The latest partition is yesterday; today's readings land in the database without one.
 A shard is a part of the fleet by a hash of the UC (storage): steps of one day can run on several machines.
+Where there is one shard, as in nearly every installation, keys are plain days.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class Partitions:
         return iana_zone(self.zone)
 
     @property
-    def daily(self) -> dg.MultiPartitionsDefinition:
+    def daily(self) -> dg.PartitionsDefinition:
         days = dg.DailyPartitionsDefinition(
             start_date=self.first_day.isoformat(), timezone=self.iana_zone, end_offset=0
         )
+        if self.shards == 1:
+            return days
         shards = dg.StaticPartitionsDefinition([str(n) for n in range(self.shards)])
         return dg.MultiPartitionsDefinition({DAY: days, SHARD: shards})
 
@@ -86,10 +89,12 @@ class Partitions:
             end_offset=1,
         )
 
-    def key(self, day: date, shard: int = 0) -> dg.MultiPartitionKey:
+    def key(self, day: date, shard: int = 0) -> str:
+        if self.shards == 1:
+            return day.isoformat()
         return dg.MultiPartitionKey({DAY: day.isoformat(), SHARD: str(shard)})
 
-    def keys(self, day: date) -> list[dg.MultiPartitionKey]:
+    def keys(self, day: date) -> list[str]:
         """All shards of a day."""
         return [self.key(day, shard) for shard in range(self.shards)]
 
@@ -112,5 +117,5 @@ class Partitions:
 def _parts(key: str) -> Mapping[str, str]:
     if isinstance(key, dg.MultiPartitionKey):
         return key.keys_by_dimension
-    day, shard = key.split("|")  # Dimensions are joined in the order of their names.
-    return {DAY: day, SHARD: shard}
+    day, _, shard = key.partition("|")  # Dimensions are joined in the order of their names.
+    return {DAY: day, SHARD: shard or "0"}

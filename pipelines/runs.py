@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from io import StringIO
 from typing import Any
 
 import dagster as dg
 import psutil
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from assets.partitions import Partitions
 from assets.resources import Clock
@@ -31,6 +33,12 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 HOST_TAG, PID_TAG, BORN_TAG = "smf/host", "smf/pid", "smf/process_started"
 # A birth is told by the machine's clock and moves with its corrections; a number is not given again so soon.
 _SAME_BIRTH_S = 10
+# Where the interface looks for a job: the location of `workspace.yaml`, and Dagster's name for the only
+# repository of a module. A run without it is in no job's list and not on the home page.
+LOCATION, REPOSITORY = "smf", "__repository__"
+# What a person filters runs by.
+DAY_TAG, MONTH_TAG, CAUSE_TAG, POINTS_TAG = "smf/day", "smf/month", "smf/cause", "smf/points"
+BY_HAND = "by hand"
 _IN_PROGRESS = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -117,14 +125,17 @@ def run_daily(
     """Run the daily job for one shard, of one day or of all days to `last_day` in one run."""
     partitions = Partitions.of(db.settings)
     if last_day is None or last_day == day:
-        return _run(db, DAILY, partitions.key(day, shard), {}, follow, defs)
-    tags = {RANGE_START: partitions.key(day, shard), RANGE_END: partitions.key(last_day, shard)}
+        return _run(db, DAILY, partitions.key(day, shard), day_tags(day), follow, defs)
+    tags = day_tags(day, last_day) | {
+        RANGE_START: partitions.key(day, shard),
+        RANGE_END: partitions.key(last_day, shard),
+    }
     return _run(db, DAILY, None, tags, follow, defs)
 
 
 def run_closing(db: Database, month: date, follow: Follow, defs: dg.Definitions | None = None) -> RunOutcome:
     """Run the closing job for the month that begins on `month`."""
-    return _run(db, CLOSING, month.isoformat(), {}, follow, defs)
+    return _run(db, CLOSING, month.isoformat(), {MONTH_TAG: f"{month:%Y-%m}"}, follow, defs)
 
 
 def run_history(
@@ -137,7 +148,10 @@ def run_history(
 ) -> RunOutcome:
     """Derive days `first_day` to `last_day` of one shard in one run, without collecting or delivering."""
     partitions = Partitions.of(db.settings)
-    tags = {RANGE_START: partitions.key(first_day, shard), RANGE_END: partitions.key(last_day, shard)}
+    tags = day_tags(first_day, last_day) | {
+        RANGE_START: partitions.key(first_day, shard),
+        RANGE_END: partitions.key(last_day, shard),
+    }
     return _run(db, HISTORY, None, tags, follow, defs)
 
 
@@ -154,12 +168,22 @@ def _run(
     # dbt's own lines go to standard output, which belongs to us here; they are in its log as well.
     with open_instance(db) as instance, redirect_stdout(StringIO()):
         end_dead_runs(instance)
+        # `execute_in_process` has no argument for it; the instance is this run's alone.
+        instance.create_run_for_job = partial(  # type: ignore[method-assign]
+            instance.create_run_for_job, remote_job_origin=_origin(job_name)
+        )
         instance.add_event_listener(run_id, _listener(follow))
         result = job.execute_in_process(
             instance=instance,
             partition_key=partition,
             run_id=run_id,
-            tags={**tags, **_process_tags(), "dagster/max_retries": "0"},
+            tags={
+                CAUSE_TAG: BY_HAND,
+                POINTS_TAG: str(_active_points(db)),
+                **tags,
+                **_process_tags(),
+                "dagster/max_retries": "0",
+            },
             raise_on_error=False,
             # The console belongs to our own progress; the events are in the instance.
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
@@ -174,6 +198,26 @@ def _run(
         checks=_checks(events),
         failures=_failures(events),
     )
+
+
+def _origin(job_name: str) -> RemoteJobOrigin:
+    return RemoteJobOrigin(
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), REPOSITORY), job_name
+    )
+
+
+def _active_points(db: Database) -> int:
+    with db.connect() as conn:
+        row = conn.execute(
+            "SELECT count(*) FROM installation WHERE role = 'main' AND valid @> now()"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def day_tags(first_day: date, last_day: date | None = None) -> dict[str, str]:
+    """Tags of a run about these days."""
+    days = f"{first_day}" if last_day in (None, first_day) else f"{first_day} to {last_day}"
+    return {DAY_TAG: days, MONTH_TAG: f"{first_day:%Y-%m}"}
 
 
 def _listener(follow: Follow) -> Callable[[dg.EventLogEntry], None]:

@@ -23,8 +23,8 @@ def test_latest_partition_is_the_last_market_day_that_is_over() -> None:
     before, after = (dt.datetime(2026, 11, 21, h, m, tzinfo=dt.UTC) for h, m in ((2, 59), (3, 0)))
     assert partitions.latest_day(before) == dt.date(2026, 11, 19)
     assert partitions.latest_day(after) == dt.date(2026, 11, 20)
-    assert partitions.daily.get_partition_keys(current_time=before)[-1] == "2026-11-19|0"
-    assert partitions.daily.get_partition_keys(current_time=after)[-1] == "2026-11-20|0"
+    assert partitions.daily.get_partition_keys(current_time=before)[-1] == "2026-11-19"
+    assert partitions.daily.get_partition_keys(current_time=after)[-1] == "2026-11-20"
 
 
 def test_the_running_month_has_a_partition() -> None:

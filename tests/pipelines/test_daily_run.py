@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 
 import dagster as dg
@@ -109,6 +110,14 @@ def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     assert checks["auditors_expectations"]
     assert all(checks.values()), checks
     assert ("ccee_submissions", "done") in steps
+    with open_instance(db) as instance:
+        run = instance.get_run_by_id(first.run_id)
+    assert run is not None
+    assert run.remote_job_origin is not None, "no job's page would list it"
+    assert run.remote_job_origin.location_name == "smf"
+    assert (run.tags["smf/day"], run.tags["smf/month"]) == (f"{DAY}", f"{DAY:%Y-%m}")
+    assert (run.tags["smf/cause"], run.tags["smf/points"]) == ("by hand", "5")
+    assert run.tags["dagster/partition"] == f"{DAY}"
     for point, number in ((points[0], 1), (points[2], 3)):
         reply = httpx.get(f"{standin.base_url}/__contabilizacao/{point.uc_code}/2026-11", timeout=60)
         shown = json.dumps(json.loads(reply.content))
@@ -173,7 +182,7 @@ def test_history_is_one_run_for_many_days_and_sends_nothing(
         key = dg.AssetKey("series_ccee")
         made = instance.get_materialized_partitions(key)
     assert run.run_id == outcome.run_id
-    assert made == {f"{day}|0" for (day,) in derived}
+    assert made == {f"{day}" for (day,) in derived}
 
 
 @pytest.mark.req("X-scale")
@@ -185,6 +194,8 @@ def test_shards_make_their_own_part_and_leave_the_others(
     with db.connect() as conn:
         made = add_points(conn, 3)
     put_readings(db, [(point.meter_id, DAY, curve(point.uc_id)) for point in made])
+    settings = replace(db.settings, dagster=replace(db.settings.dagster, shards=2))
+    monkeypatch.setattr(db, "settings", settings)
     defs = build_defs(
         partitions=Partitions(dt.date(2026, 1, 1), shards=2),
         resources={

@@ -96,7 +96,7 @@ def test_readings_after_the_derivation_ask_for_the_day_and_its_neighbours(
 
     asked = sensor.tick(now)
 
-    assert [request.partition_key for request in asked] == ["2026-11-16|0", "2026-11-17|0", "2026-11-18|0"]
+    assert [request.partition_key for request in asked] == ["2026-11-16", "2026-11-17", "2026-11-18"]
     again = sensor.tick(now + MINUTE)
     assert {request.run_key for request in again} <= {request.run_key for request in asked}, "the same keys"
     for n in (-1, 0, 1):
@@ -125,7 +125,7 @@ def test_readings_that_still_come_in_are_waited_for_but_not_for_ever(
         at = begun + minute * MINUTE
         put_readings(embedded_db, [(point.meter_id, DAY, with_gap(curve(1), 10 + minute, 287))], at=at)
     assert sensor.partitions(begun + 29 * MINUTE + dt.timedelta(seconds=30)) == []
-    assert sensor.partitions(begun + 30 * MINUTE) == ["2026-11-20|0"]
+    assert sensor.partitions(begun + 30 * MINUTE) == ["2026-11-20"]
 
 
 def test_rows_of_a_slow_transaction_are_not_missed(
@@ -142,11 +142,11 @@ def test_rows_of_a_slow_transaction_are_not_missed(
         [point.meter_id, DAY - dt.timedelta(days=5), now - 4 * MINUTE],
     )
     put_readings(embedded_db, [(point.meter_id, DAY, curve(1))], at=now - 3 * MINUTE)
-    assert sensor.partitions(now) == ["2026-11-20|0"]
+    assert sensor.partitions(now) == ["2026-11-20"]
     slow.commit()
     slow.close()
 
-    assert "2026-11-15|0" in sensor.partitions(now + MINUTE)
+    assert "2026-11-15" in sensor.partitions(now + MINUTE)
 
 
 def test_cursor_moves_on_once_all_is_old(
@@ -187,7 +187,7 @@ def test_day_is_derived_again_when_the_register_changes_what_it_says_of_it(
     assert sensor.partitions(later) == []
     with embedded_db.connect() as conn:
         conn.execute(change, {"day": day})
-    assert sensor.partitions(later) == [f"{day}|0"]
+    assert sensor.partitions(later) == [f"{day}"]
 
 
 # --- delivery -------------------------------------------------------------------------------------------
@@ -217,14 +217,14 @@ def test_ready_day_is_asked_for_once_and_again_when_it_changes(
     put_readings(embedded_db, [(point.meter_id, DAY, with_gap(curve(1), 100, 101))])
     derive(embedded_db, DAY, DAY, as_of=NOW, run_id="r1")
 
-    assert sensor.partitions(NOW) == ["2026-11-20|0"]
+    assert sensor.partitions(NOW) == ["2026-11-20"]
     assert sensor.partitions(NOW + MINUTE) == [], "the same work is not asked for twice"
     submit(embedded_db, point, "aceito", NOW)
     assert sensor.partitions(NOW + 2 * MINUTE) == []
 
     put_readings(embedded_db, [(point.meter_id, DAY, curve(1))], at=NOW + 3 * MINUTE)
     derive(embedded_db, DAY, DAY, as_of=NOW + 4 * MINUTE, run_id="r2")
-    assert sensor.partitions(NOW + 5 * MINUTE) == ["2026-11-20|0"]
+    assert sensor.partitions(NOW + 5 * MINUTE) == ["2026-11-20"]
 
 
 @pytest.mark.req("TR-2f")
@@ -240,7 +240,7 @@ def test_hours_sent_above_the_limit_are_sent_again_under_another_musd(
     assert sensor.partitions(NOW) == []
     with embedded_db.connect() as conn:
         conn.execute("UPDATE uc_musd SET musd_kw = 40")
-    assert sensor.partitions(NOW + MINUTE) == ["2026-11-20|0"]
+    assert sensor.partitions(NOW + MINUTE) == ["2026-11-20"]
     assert sensor.partitions(NOW + 2 * MINUTE) == []
     submit(embedded_db, point, "aceito", NOW + MINUTE, 2, detail='{"musd_kw": "40", "rejected_hours": [3]}')
     with embedded_db.connect() as conn:
@@ -258,7 +258,7 @@ def test_a_ready_day_of_weeks_ago_is_found_in_its_turn_and_asked_for_once(
     # December's second: the days from November's first on are open, four of them new, three looked at a time.
     turns = [sensor.partitions(later + n * MINUTE) for n in range(20)]
     assert [n for n, asked in enumerate(turns) if asked] == [6]
-    assert turns[6] == ["2026-11-20|0"]
+    assert turns[6] == ["2026-11-20"]
     assert "2026-11-20" in sensor.cursor
     # Once its month is closed nothing of it is remembered.
     assert sensor.partitions(later + dt.timedelta(days=20)) == []
@@ -289,7 +289,7 @@ def test_delivery_that_did_not_end_is_taken_up_again_after_a_while(
     derive(embedded_db, DAY, DAY, as_of=NOW, run_id="r1")
     submit(embedded_db, point, state, NOW)
     assert sensor.partitions(NOW + 29 * MINUTE) == []
-    assert sensor.partitions(NOW + 31 * MINUTE) == ["2026-11-20|0"]
+    assert sensor.partitions(NOW + 31 * MINUTE) == ["2026-11-20"]
 
 
 def test_rejected_day_waits_for_a_person(
@@ -314,7 +314,7 @@ def test_day_that_a_run_is_delivering_is_left_to_it(
     )
     assert sensor.partitions(NOW) == []
     instance.report_run_failed(run)
-    assert sensor.partitions(NOW + MINUTE) == ["2026-11-20|0"]
+    assert sensor.partitions(NOW + MINUTE) == ["2026-11-20"]
 
 
 @pytest.mark.req("TR-2d")
