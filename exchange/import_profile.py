@@ -7,15 +7,14 @@ readings; energy is exact and rounded once.
 from __future__ import annotations
 
 import string
-import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, tzinfo
 from fractions import Fraction
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import polars as pl
 
@@ -33,6 +32,7 @@ from exchange.export import (
     run_export,
 )
 from faults import OperatorFault
+from faults.toml_tables import Key, build, load_toml, parse_toml
 from storage.database import Database
 
 DELIVERED = "csv"
@@ -49,7 +49,6 @@ _VALUES = _TIMES | {
     "energy_kwh",
     "text",
 }
-_KINDS = {str: "text", int: "whole number", bool: "true or false", tuple: "list of texts"}
 _NAMES_PER = {"uc": frozenset({"uc", "meter", "first_day", "last_day"}), "all": {"first_day", "last_day"}}
 
 
@@ -60,7 +59,7 @@ class Column:
     name: str
     value: str
     format: str = "%Y-%m-%d %H:%M:%S"
-    decimals: int = 6
+    decimals: Annotated[int, Key(least=0, most=12)] = 6
     text: str = ""
 
 
@@ -69,21 +68,21 @@ class FileRules:
     """Names, separators and octets of the files; see the delivered profile for each key."""
 
     path: str
-    per: str = "uc"
+    per: Annotated[str, Key(choices=tuple(_NAMES_PER))] = "uc"
     separator: str = ";"
-    decimal: str = ","
-    encoding: str = "utf-8"
+    decimal: Annotated[str, Key(choices=(",", "."))] = ","
+    encoding: Annotated[str, Key(choices=("utf-8", "utf-8-sig", "latin-1"))] = "utf-8"
     has_header: bool = True
-    line_end: str = "\r\n"
+    line_end: Annotated[str, Key('write "\\n" or "\\r\\n"', choices=("\n", "\r\n"))] = "\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
     """Which intervals become rows."""
 
-    channels: str = "all"
-    missing: str = "leave_out"
-    roles: tuple[str, ...] = ("main", "backup")
+    channels: Annotated[str, Key(choices=("all", "active"))] = "all"
+    missing: Annotated[str, Key(choices=("leave_out", "empty"))] = "leave_out"
+    roles: Annotated[tuple[str, ...], Key(choices=("main", "backup"))] = ("main", "backup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,14 @@ class ImportProfile:
     columns: tuple[Column, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Document:
+    file: FileRules
+    column: tuple[Column, ...]
+    rows: RowRules = field(default_factory=RowRules)
+    name: str = ""
+
+
 def load_import_profile(name: str) -> ImportProfile:
     """A profile by the name of a delivered one, or by the path of a TOML file.
 
@@ -103,77 +110,30 @@ def load_import_profile(name: str) -> ImportProfile:
         OperatorFault: naming file, key and remedy.
     """
     # The delivered profiles have plain names.
-    delivered = resources.files("exchange") / "import_profiles" / f"{name}.toml"
-    try:
-        table = tomllib.loads((delivered if name.isidentifier() else Path(name)).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OperatorFault(
-            f"cannot read the profile: {error}",
-            where=name,
-            remedy=f"name a TOML file, or the delivered profile {DELIVERED}",
-        ) from error
-    return _parsed(table, name)
-
-
-def _parsed(table: Mapping[str, Any], where: str) -> ImportProfile:
-    unknown = table.keys() - {"name", "file", "rows", "column"}
-    if unknown:
-        raise _refused(f"unknown key {sorted(unknown)[0]!r}", where)
-    columns = table.get("column", [])
-    if not columns or not isinstance(columns, list):
-        raise _refused("no [[column]]", where)
-    name = table.get("name", where)
-    if not isinstance(name, str) or not name:
-        raise _refused(f"name = {name!r} is no text", where)
-    profile = ImportProfile(
-        name=name,
-        file=_section(FileRules, table.get("file", {}), f"{where}: file"),
-        rows=_section(RowRules, table.get("rows", {}), f"{where}: rows"),
-        columns=tuple(
-            _section(Column, one, f"{where}: column {number}") for number, one in enumerate(columns, start=1)
-        ),
-    )
-    _check(profile, where)
+    if name.isidentifier():
+        delivered = resources.files("exchange") / "import_profiles" / f"{name}.toml"
+        if not delivered.is_file():
+            raise OperatorFault("cannot read the profile: no such profile", where=name, remedy=_WHICH)
+        table = parse_toml(delivered.read_text(encoding="utf-8"), name)
+    else:
+        table = load_toml(Path(name), what="the profile", remedy=_WHICH)
+    document = build(_Document, table, name)
+    if not document.column:
+        raise _refused("no [[column]]", name)
+    profile = ImportProfile(document.name or name, document.file, document.rows, document.column)
+    _check(profile, name)
     return profile
 
 
-def _section(kind: Any, table: Any, where: str) -> Any:
-    if not isinstance(table, dict):
-        raise _refused("not a table", where)
-    known = {one.name: one for one in fields(kind)}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            raise _refused(f"unknown key {key!r}", where)
-        plain = tuple(value) if isinstance(value, list) else value
-        default = known[key].default
-        wanted = str if default is MISSING else type(default)
-        if type(plain) is not wanted or (wanted is tuple and not all(isinstance(v, str) for v in plain)):
-            raise _refused(f"{key} = {value!r} is no {_KINDS[wanted]}", where)
-        values[key] = plain
-    for name, one in known.items():
-        if one.default is MISSING and name not in values:
-            raise _refused(f"{name} is missing", where)
-    return kind(**values)
+_WHICH = f"name a TOML file, or the delivered profile {DELIVERED}"
 
 
 def _check(profile: ImportProfile, where: str) -> None:
     file, rows = profile.file, profile.rows
-    allowed = {
-        "per": (file.per, _NAMES_PER),
-        "encoding": (file.encoding, ("utf-8", "utf-8-sig", "latin-1")),
-        "line_end": (file.line_end, ("\n", "\r\n")),
-        "decimal": (file.decimal, (",", ".")),
-        "channels": (rows.channels, ("all", "active")),
-        "missing": (rows.missing, ("leave_out", "empty")),
-    }
-    for key, (value, choices) in allowed.items():
-        if value not in choices:
-            raise _refused(f"{key} = {value!r}, one of {', '.join(map(repr, choices))}", where)
     if len(file.separator) != 1 or not file.separator.isascii() or file.separator in '"\r\n':
         raise _refused(f"separator = {file.separator!r}, one character, no quotation mark or line end", where)
-    if not rows.roles or set(rows.roles) - {"main", "backup"}:
-        raise _refused(f"roles = {list(rows.roles)}, of 'main' and 'backup'", where)
+    if not rows.roles:
+        raise _refused("roles = [], of 'main' and 'backup'", where)
     _check_path(file, where)
     for number, column in enumerate(profile.columns, start=1):
         _check_column(column, file.encoding, f"{where}: column {number}")
@@ -198,8 +158,6 @@ def _check_path(file: FileRules, where: str) -> None:
 def _check_column(column: Column, encoding: str, where: str) -> None:
     if column.value not in _VALUES:
         raise _refused(f"value {column.value!r}, one of {', '.join(sorted(_VALUES))}", where)
-    if not 0 <= column.decimals <= 12:
-        raise _refused(f"decimals = {column.decimals}, 0 to 12", where)
     if column.value in _TIMES:
         moment = datetime.combine(date(2026, 12, 31), time(23, 55))
         try:

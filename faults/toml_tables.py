@@ -29,7 +29,7 @@ T = TypeVar("T")
 KEY = "toml_key"
 """Name in a field's metadata under which its `Key` stands."""
 _PLACE = re.compile(r"\(at (line \d+|end of document)[^()]*\)$")
-_REFUSED = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+_REFUSED = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, re.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,16 @@ class Key:
     above: float | None = None
     pattern: str = ""
     convert: Callable[[Any], Any] | None = None
+
+
+def _tables(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(table, Mapping) for table in value.values()):
+        raise ValueError("must be tables, each with a name")
+    return value
+
+
+Tables = Annotated[Mapping[str, Any], Key("write [name.NAME] with its keys below", convert=_tables)]
+"""Tables by name that are built one by one, when they are asked for: a mistake in one stops no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +142,33 @@ def build(
 
 
 def read_keys(
-    table: Mapping[str, Any], readers: Mapping[str, Callable[[Any], Any]], where: str, remedy: str = ""
+    table: Mapping[str, Any],
+    readers: Mapping[str, Callable[[Any], Any]],
+    where: str,
+    remedy: str = "",
+    refused: tuple[type[Exception], ...] = (),
 ) -> dict[str, Any]:
     """The values of a table whose keys are declared by a mapping: name -> what makes the value.
+
+    Args:
+        where: the table; a key's place follows it after a comma.
+        refused: what readers raise for a bad value, besides the usual.
 
     Raises:
         OperatorFault: as `build`.
     """
-    problems = _unknown(table, readers, "")
+    known = f"known: {', '.join(sorted(readers))}"
+    problems = [Problem("", f"unknown key {name}; {known}") for name in table if name not in readers]
     values: dict[str, Any] = {}
+    refusals: tuple[type[Exception], ...] = (*_REFUSED, *refused)
     for name, read in readers.items():
         if name in table:
             try:
                 values[name] = read(table[name])
-            except _REFUSED as error:
-                problems.append(Problem(name, f"{table[name]!r}: {_reason(error)}", remedy))
+            except refusals as error:
+                problems.append(Problem(name, f"{table[name]!r}: {_reason(error)}"))
+    if len(problems) == 1 and problems[0].place:
+        where, problems = f"{where}, {problems[0].place}", [Problem("", problems[0].text)]
     refuse(problems, where, remedy)
     return values
 
@@ -247,7 +269,9 @@ class _Reading:
     def _items(self, raw: Any, kind: Any, key: Key, place: str) -> Any:
         if not isinstance(raw, list):
             raise ValueError(f"{self._shown(raw)} is not {_expected(kind, key)}")
-        (item, *_), found = get_args(kind), []
+        (item, *others), found = get_args(kind), []
+        if others and Ellipsis not in others and len(raw) != 1 + len(others):
+            raise ValueError(f"{self._shown(raw)} has not {1 + len(others)} values")
         of_item, bare = _key_of(item), _bare(item)
         for number, one in enumerate(raw, start=1):
             if is_dataclass(bare):
@@ -413,15 +437,16 @@ _WANTED: dict[Any, str] = {
 def _expected(hint: Any, key: Key) -> str:
     kind = _without_none(hint)
     origin = get_origin(kind)
+    if origin in (tuple, frozenset, list):
+        item = _bare(get_args(kind)[0])
+        of = f" among {', '.join(map(str, key.choices))}" if key.choices else ""
+        return f"a list of {_PLURAL.get(item, 'tables' if is_dataclass(item) else 'values')}{of}"
     if key.choices:
         return f"one of {', '.join(map(str, key.choices))}"
     if origin is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(str(member.value) for member in kind)}"
-    if origin in (tuple, frozenset, list):
-        item = _bare(get_args(kind)[0])
-        return f"a list of {_PLURAL.get(item, 'tables' if is_dataclass(item) else 'values')}"
     if origin is not None or is_dataclass(kind):
         return "a table"
     return _WANTED.get(kind, "another value")

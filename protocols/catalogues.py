@@ -5,13 +5,13 @@ What the keys of an entry mean, and what an entry takes of the one that it exten
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Generic, Protocol, TypeVar
 
 from faults import OperatorFault
+from faults.toml_tables import parse_toml, read_keys
 
 _C = TypeVar("_C", covariant=True)
 
@@ -158,16 +158,30 @@ def lineage(
     return tuple(entries[one] for one in reversed(path))
 
 
-def refuse_unknown(entry: Entry, known: Collection[str], manual: str) -> None:
-    """Refuse keys that mean nothing.
+def values_of(
+    entry: Entry,
+    readers: Mapping[str, Callable[[Any], Any]],
+    manual: str,
+    refused: tuple[type[Exception], ...] = (),
+) -> dict[str, Any]:
+    """The values of an entry, `extends` left out: each key by its reader; else as `faults.toml_tables`.
 
     Raises:
-        OperatorFault: names them and all that would mean something.
+        OperatorFault: keys that mean nothing, or values that do not fit; names them.
     """
-    unknown = entry.table.keys() - set(known)
-    if unknown:
-        told = f"unknown key {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
-        raise wrong(entry.where, told, manual)
+    table = {key: value for key, value in entry.table.items() if key != "extends"}
+    return read_keys(table, readers, entry.where, _remedy(manual), refused)
+
+
+def whole(least: int, most: int) -> Callable[[Any], int]:
+    """A reader of whole numbers between two, both included; raises ValueError for others."""
+
+    def read(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"not a whole number of {least} to {most}")
+        return value
+
+    return read
 
 
 def typed(kind: type) -> Callable[[Any], Any]:
@@ -183,14 +197,15 @@ def typed(kind: type) -> Callable[[Any], Any]:
 
 def wrong(where: str, message: str, manual: str) -> OperatorFault:
     """What to raise for a bad entry."""
-    return OperatorFault(message, where=where, remedy=f"correct the entry; see {manual}")
+    return OperatorFault(message, where=where, remedy=_remedy(manual))
+
+
+def _remedy(manual: str) -> str:
+    return f"correct the entry; see {manual}"
 
 
 def _tables(kind: str, source: str, text: str, manual: str) -> Mapping[str, Mapping[str, Any]]:
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OperatorFault(f"not TOML: {error}", where=source, remedy="correct the line named") from error
+    document = parse_toml(text, source)
     tables = document.pop(kind, {})
     if document or not isinstance(tables, dict):
         raise wrong(source, f"only tables [{kind}.NAME] belong here", manual)

@@ -6,15 +6,15 @@ names. A key nobody knows and a value that does not fit are refused, never ignor
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from faults import OperatorFault
+from faults.toml_tables import Key, build, load_toml, parse_toml
 
 CLOCK_ROLE = "clock-rule"
 """The role of the collector itself when it corrects a clock within the limits of `[clock]`."""
@@ -24,16 +24,28 @@ Window = tuple[time, time | None]
 """From, until (excluded; None: midnight), market time."""
 
 
+def _windows(texts: list[str]) -> tuple[Window, ...]:
+    return tuple(_window(text) for text in texts)
+
+
+def _window(text: str) -> Window:
+    start, _, end = text.partition("-")
+    return time.fromisoformat(start), None if end == "24:00" else time.fromisoformat(end)
+
+
 @dataclass(frozen=True, slots=True)
 class CommandRule:
     """What a command needs. `max_per_day`: of this command, for one meter, counted by market day."""
 
-    roles: frozenset[str]
+    roles: frozenset[str] = frozenset()
     second_person: bool = True
-    windows: tuple[Window, ...] = _WHOLE_DAY
-    max_per_day: int = 3
+    windows: Annotated[tuple[Window, ...], Key('write windows = ["08:00-18:00"]', convert=_windows)] = (
+        _WHOLE_DAY
+    )
+    max_per_day: Annotated[int, Key(least=1)] = 3
 
 
+_Positive = Key("see the comments of the shipped file", above=0)
 SetClock = Literal["automatic", "approval"]
 
 
@@ -41,14 +53,14 @@ SetClock = Literal["automatic", "approval"]
 class ClockPolicy:
     """Limits of clock correction (TR-5.6d); the reasons stand in `policy.toml`."""
 
-    leave_below_s: float = 60.0
-    automatic_up_to_s: float = 3600.0
+    leave_below_s: Annotated[float, _Positive] = 60.0
+    automatic_up_to_s: Annotated[float, _Positive] = 3600.0
     set_clock: SetClock = "automatic"
-    guard_s: int = 10
-    tolerance_s: float = 3.0
-    max_round_trip_s: float = 20.0
-    max_wait_s: float = 45.0
-    micro_adjust_patience_h: float = 120.0
+    guard_s: Annotated[int, _Positive] = 10
+    tolerance_s: Annotated[float, _Positive] = 3.0
+    max_round_trip_s: Annotated[float, _Positive] = 20.0
+    max_wait_s: Annotated[float, _Positive] = 45.0
+    micro_adjust_patience_h: Annotated[float, _Positive] = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,77 +168,28 @@ def load_policy(path: Path | None = None) -> Policy:
     if path is None:
         text = resources.files("collector.commands").joinpath("policy.toml").read_text(encoding="utf-8")
         return parse_policy(text, "policy.toml")
-    try:
-        return parse_policy(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise OperatorFault(
-            f"cannot be read: {error.strerror}", where=str(path), remedy="check collector.command_policy_path"
-        ) from error
+    document = load_toml(path, what="the command policy", remedy="check collector.command_policy_path")
+    return _policy(document, str(path))
 
 
 def parse_policy(text: str, where: str) -> Policy:
     """A policy out of its TOML text."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OperatorFault(str(error), where=where, remedy="correct the TOML") from error
-    _known(content, {"default", "command", "clock", "people"}, where)
-    default = _rule(content.get("default", {}), None, f"{where} [default]")
+    return _policy(parse_toml(text, where), where)
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    default: CommandRule = field(default_factory=CommandRule)
+    command: Annotated[Mapping[str, Any], Key(convert=dict)] = field(default_factory=dict)
+    clock: ClockPolicy = field(default_factory=ClockPolicy)
+    people: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def _policy(table: Mapping[str, Any], where: str) -> Policy:
+    document = build(_Document, table, where)
+    # What a command's table does not say is as in [default].
     rules = {
-        name: _rule(table, default, f"{where} [command.{name!r}]")
-        for name, table in content.get("command", {}).items()
+        name: build(CommandRule, own, f"{where} [command.{name!r}]", base=document.default)
+        for name, own in document.command.items()
     }
-    people = {name: frozenset(roles) for name, roles in content.get("people", {}).items()}
-    return Policy(default, rules, people, _clock(content.get("clock", {}), f"{where} [clock]"))
-
-
-def _rule(table: Mapping[str, Any], default: CommandRule | None, where: str) -> CommandRule:
-    _known(table, {"roles", "second_person", "windows", "max_per_day"}, where)
-    base = default or CommandRule(frozenset())
-    roles, second = table.get("roles", sorted(base.roles)), table.get("second_person", base.second_person)
-    most = table.get("max_per_day", base.max_per_day)
-    good = isinstance(roles, list) and all(isinstance(role, str) for role in roles)
-    if not good or not isinstance(second, bool) or not isinstance(most, int) or most < 1:
-        raise OperatorFault(
-            "a value does not fit",
-            where=where,
-            remedy='roles = ["..."], second_person = true or false, max_per_day = 1 or more',
-        )
-    windows = base.windows
-    if "windows" in table:
-        windows = tuple(_window(text, where) for text in table["windows"])
-    return CommandRule(frozenset(roles), second, windows, most)
-
-
-def _window(text: str, where: str) -> Window:
-    try:
-        start, _, end = text.partition("-")
-        return time.fromisoformat(start), None if end == "24:00" else time.fromisoformat(end)
-    except (ValueError, AttributeError) as error:
-        raise OperatorFault(
-            f"window {text!r} is no span of time", where=where, remedy='write "08:00-18:00"'
-        ) from error
-
-
-def _clock(table: Mapping[str, Any], where: str) -> ClockPolicy:
-    names = set(ClockPolicy.__dataclass_fields__)
-    _known(table, names, where)
-    for name, value in table.items():
-        is_good = value in get_args(SetClock) if name == "set_clock" else _is_positive(value)
-        if not is_good:
-            raise OperatorFault(
-                f"{name} = {value!r} does not fit", where=where, remedy="see the comments of the shipped file"
-            )
-    return ClockPolicy(**table)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _known(table: Mapping[str, Any], names: set[str], where: str) -> None:
-    unknown = sorted(set(table) - names)
-    if unknown:
-        raise OperatorFault(
-            f"unknown key {unknown[0]!r}", where=where, remedy=f"known: {', '.join(sorted(names))}"
-        )
+    return Policy(document.default, rules, document.people, document.clock)

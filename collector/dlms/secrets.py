@@ -15,22 +15,18 @@ What a meter has of its own counts before what its model has.
 from __future__ import annotations
 
 import hashlib
-import re
 import stat
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from faults import OperatorFault
+from faults.toml_tables import Key, Tables, build, load_toml
 from protocols.dlms.apdu import Mechanism
 from protocols.dlms.models import DlmsModel
 from protocols.dlms.security import Keys
 
-_PLACE = re.compile(r"\(at (line \d+|end of document)[^()]*\)$")
-_TEXTS = frozenset({"password"})
-_OCTETS = frozenset({"password_hex", "encryption_key", "authentication_key"})
+_KEY_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,68 +57,77 @@ def secrets_for(path: Path | None, model: DlmsModel, serial: str) -> Secrets:
             where=f"meter {serial}" if serial else f"model {model.name}",
             remedy="set collector.dlms_secrets_path",
         )
-    document = _read(path)
-    known = {**_table(document, "models", model.name, path), **_table(document, "meters", serial, path)}
+    if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise OperatorFault(
+            "the file of secrets may be read by others", where=str(path), remedy=f"chmod 600 {path.name}"
+        )
+    document = build(
+        _Document,
+        load_toml(path, what="the secrets", remedy="correct collector.dlms_secrets_path", is_secret=True),
+        str(path),
+        is_secret=True,
+    )
+    # What the meter has of its own counts before what its model has.
+    entries = [
+        build(_Entry, tables.get(name, {}), f"{path} [{kind}.{name!r}]", is_secret=True)
+        for kind, tables, name in (
+            ("meters", document.meters, serial),
+            ("models", document.models, model.name),
+        )
+    ]
     where = f"{path}, {f'meter {serial} or ' if serial else ''}model {model.name}"
+    wanted = _OF_KEYS if model.authentication is Mechanism.GMAC else ("password",)
+    values = {name: next((own for e in entries if (own := e.octets(name))), None) for name in wanted}
+    for name, value in values.items():
+        if value is None:
+            raise OperatorFault(f"no {name}", where=where, remedy="add it to the file")
+    octets = [value for value in values.values() if value is not None]
+    return Secrets(keys=Keys(*octets)) if wanted is _OF_KEYS else Secrets(octets[0])
+
+
+_OF_KEYS = ("encryption_key", "authentication_key")
+
+
+def _ascii(text: str) -> bytes:
+    if not text.isascii():
+        raise ValueError("not ASCII")
+    return text.encode("ascii")
+
+
+def _hexadecimal(text: str) -> bytes:
     try:
-        return _secrets(known, model.authentication)
-    except KeyError as error:
-        raise OperatorFault(f"no {error.args[0]}", where=where, remedy="add it to the file") from None
+        return bytes.fromhex(text)
     except ValueError:
-        raise OperatorFault(
-            "a key is not 32 hexadecimal digits, or a password is not as it should be",
-            where=where,
-            remedy="correct the entry",
-        ) from None
+        raise ValueError("not hexadecimal digits") from None
 
 
-def _secrets(known: Mapping[str, str], mechanism: Mechanism) -> Secrets:
-    if mechanism is Mechanism.GMAC:
-        encryption, authentication = (
-            bytes.fromhex(known[name]) for name in ("encryption_key", "authentication_key")
-        )
-        if len(encryption) != 16 or len(authentication) != 16:
-            raise ValueError
-        return Secrets(keys=Keys(encryption, authentication))
-    if "password_hex" in known:
-        return Secrets(bytes.fromhex(known["password_hex"]))
-    return Secrets(known["password"].encode("ascii"))
+def _key(text: str) -> bytes:
+    octets = _hexadecimal(text)
+    if len(octets) != _KEY_SIZE:
+        raise ValueError(f"a key is {2 * _KEY_SIZE} hexadecimal digits")
+    return octets
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise OperatorFault(
-                "the file of secrets may be read by others", where=str(path), remedy=f"chmod 600 {path.name}"
-            )
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise OperatorFault(
-            f"cannot read the secrets: {type(error).__name__}",
-            where=str(path),
-            remedy="correct collector.dlms_secrets_path",
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        # The rest of its message may quote the line, and with it a secret.
-        place = _PLACE.search(str(error))
-        where = f"{path}{f', {place[1]}' if place else ''}"
-        raise OperatorFault("not TOML", where=where, remedy="correct the file") from None
+_Key = Annotated[bytes, Key(f"give {2 * _KEY_SIZE} hexadecimal digits", convert=_key)]
 
 
-def _table(document: Mapping[str, Any], kind: str, name: str, path: Path) -> Mapping[str, str]:
-    tables = document.get(kind, {})
-    found = tables.get(name, {}) if isinstance(tables, dict) else None
-    if not isinstance(found, dict):
-        raise OperatorFault(
-            f"{kind} and what is in it are tables",
-            where=str(path),
-            remedy=f"write [{kind}.{name}] and its keys below it",
-        )
-    unknown = found.keys() - _TEXTS - _OCTETS
-    if unknown or not all(isinstance(value, str) for value in found.values()):
-        raise OperatorFault(
-            "an unknown key, or a value that is no text",
-            where=f"{path}, [{kind}.{name}]",
-            remedy=f"keys are {', '.join(sorted(_TEXTS | _OCTETS))}",
-        )
-    return found
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What the file has for a meter or a model."""
+
+    password: Annotated[bytes, Key("give an ASCII text", convert=_ascii)] = field(default=b"", repr=False)
+    password_hex: Annotated[bytes, Key("give hexadecimal digits", convert=_hexadecimal)] = field(
+        default=b"", repr=False
+    )
+    encryption_key: _Key = field(default=b"", repr=False)
+    authentication_key: _Key = field(default=b"", repr=False)
+
+    def octets(self, name: str) -> bytes:
+        own: bytes = getattr(self, name)
+        return self.password_hex or own if name == "password" else own
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    meters: Tables = field(default_factory=dict)
+    models: Tables = field(default_factory=dict)

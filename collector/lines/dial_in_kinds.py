@@ -16,18 +16,16 @@ The group named `unit` is the code of `dialin://CODE`; a group named `serial` is
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from faults import OperatorFault
+from faults.toml_tables import Key, build, load_toml
 
 MAX_HELLO_OCTETS = 256
 # A shorter keep-alive cannot be told from a signal of the link (nbr14522.md 1.2).
 _MIN_KEEP_ALIVE_OCTETS = 2
-_KEYS = {"hello", "reply_hex", "keep_alive_hex", "source"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,35 @@ def recognise(heard: bytes, kinds: Sequence[DialInKind]) -> Hello | None:
     return None
 
 
+def _hello(text: str) -> re.Pattern[bytes]:
+    hello = re.compile(text.encode("latin-1"), re.DOTALL)
+    if not hello.groupindex.keys() & {"unit", "serial"}:
+        raise ValueError("hello needs a group (?P<unit>...) or (?P<serial>...)")
+    return hello
+
+
+def _keep_alive(text: str) -> bytes:
+    octets = bytes.fromhex(text)
+    if 0 < len(octets) < _MIN_KEEP_ALIVE_OCTETS:
+        raise ValueError("keep_alive_hex of one octet cannot be told from a signal")
+    return octets
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    hello: Annotated[
+        re.Pattern[bytes], Key("give a regular expression with a group unit or serial", convert=_hello)
+    ]
+    reply_hex: Annotated[bytes, Key("give hexadecimal octets", convert=bytes.fromhex)] = b""
+    keep_alive_hex: Annotated[bytes, Key("give hexadecimal octets, two at least", convert=_keep_alive)] = b""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    kinds: Mapping[str, _Entry] = field(default_factory=dict)
+
+
 def load_kinds(path: Path | None) -> tuple[DialInKind, ...]:
     """The kinds of a file, in its order; none without a file.
 
@@ -67,35 +94,10 @@ def load_kinds(path: Path | None) -> tuple[DialInKind, ...]:
     """
     if path is None:
         return ()
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OperatorFault(
-            f"cannot read the kinds of units: {error}",
-            where=str(path),
-            remedy="correct collector.dial_in_kinds_path, or the file",
-        ) from error
-    tables = document.get("kinds", {})
-    if document.keys() - {"kinds"} or not isinstance(tables, dict):
-        raise OperatorFault(
-            "only tables [kinds.NAME] belong here", where=str(path), remedy="correct the file"
-        )
-    return tuple(_kind(str(path), name, table) for name, table in tables.items())
-
-
-def _kind(source: str, name: str, table: Any) -> DialInKind:
-    where = f"{source}, kind {name}"
-    try:
-        if not isinstance(table, dict) or table.keys() - _KEYS:
-            raise ValueError(f"a kind has {', '.join(sorted(_KEYS))} and nothing else")
-        hello = re.compile(table["hello"].encode("latin-1"), re.DOTALL)
-        keep_alive = bytes.fromhex(table.get("keep_alive_hex", ""))
-        if not hello.groupindex.keys() & {"unit", "serial"}:
-            raise ValueError("hello needs a group (?P<unit>...) or (?P<serial>...)")
-        if 0 < len(keep_alive) < _MIN_KEEP_ALIVE_OCTETS:
-            raise ValueError("keep_alive_hex of one octet cannot be told from a signal")
-        return DialInKind(name, hello, bytes.fromhex(table.get("reply_hex", "")), keep_alive)
-    except (ValueError, KeyError, AttributeError, TypeError, re.error) as error:
-        raise OperatorFault(
-            f"not a kind of unit: {error}", where=where, remedy="correct the entry"
-        ) from error
+    document = load_toml(
+        path, what="the kinds of units", remedy="correct collector.dial_in_kinds_path, or the file"
+    )
+    return tuple(
+        DialInKind(name, entry.hello, entry.reply_hex, entry.keep_alive_hex)
+        for name, entry in build(_Document, document, str(path)).kinds.items()
+    )

@@ -7,15 +7,14 @@ again until the file says that another has been entered since, because meters lo
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from collector.batching import Connection
 from faults import OperatorFault
+from faults.toml_tables import Key, Tables, build, load_toml
 from protocols.nbr14522.passwords import PASSWORD_SIZE
 
 OPENING = "command 11"
@@ -48,58 +47,90 @@ def find_passwords(path: Path | None, serial: str, profile: str) -> MeterPasswor
             where="password",
             remedy="name it with collector.meter_passwords_path",
         )
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        # The cause is left out: a message of the parser may quote the line.
-        raise OperatorFault(
-            f"the meter passwords cannot be read: {type(error).__name__}",
-            where=str(path),
+    document = build(
+        _Document,
+        load_toml(
+            path,
+            what="the meter passwords",
             remedy="correct the file, or collector.meter_passwords_path",
-        ) from None
-    tables = [content.get(name, {}) for name in ("meters", "profiles")]
-    if content.keys() - {"meters", "profiles"} or not all(isinstance(one, dict) for one in tables):
-        raise _wrong(str(path), "only tables [meters.SERIAL] and [profiles.NAME] belong here")
-    for (kind, key), table in zip((("meters", serial), ("profiles", profile)), tables, strict=True):
-        if key in table:
-            return _entry(table[key], f"{path} [{kind}.{key!r}]")
-    raise OperatorFault(
-        f"no password for meter {serial}",
-        where="password",
-        remedy=f"add [meters.{serial!r}] or [profiles.{profile!r}] to {path}",
+            is_secret=True,
+        ),
+        str(path),
+        remedy=_REMEDY,
+        is_secret=True,
     )
+    for kind, tables, name in (
+        ("meters", document.meters, serial),
+        ("profiles", document.profiles, profile),
+    ):
+        if name in tables:
+            where = f"{path} [{kind}.{name!r}]"
+            entry = build(_Entry, tables[name], where, remedy=_REMEDY, is_secret=True)
+            break
+    else:
+        raise OperatorFault(
+            f"no password for meter {serial}",
+            where="password",
+            remedy=f"add [meters.{serial!r}] or [profiles.{profile!r}] to {path}",
+        )
+    write, read = entry.write or entry.write_hex, entry.read or entry.read_hex
+    return MeterPasswords(write, read, entry.user, entry.since)
 
 
-def _wrong(where: str, message: str) -> OperatorFault:
-    return OperatorFault(message, where=where, remedy="see docs/comandos_e_relogios.md, Senhas")
+_REMEDY = "see docs/comandos_e_relogios.md, Senhas"
 
 
-def _entry(table: Any, where: str) -> MeterPasswords:
-    known = {"write", "read", "write_hex", "read_hex", "user", "since"}
-    if not isinstance(table, dict) or table.keys() - known:
-        raise _wrong(where, f"an entry has {', '.join(sorted(known))}")
-    user, since = table.get("user", 0), table.get("since", _BEGINNING)
-    if type(user) is not int or not 0 <= user <= 99:
-        raise _wrong(where, "user is a number of two digits")
-    if not isinstance(since, datetime) or since.tzinfo is None:
-        raise _wrong(where, "since is an instant with its offset: 2026-11-20T10:00:00-03:00")
-    return MeterPasswords(_octets(table, "write", where), _octets(table, "read", where), user, since)
+def _text(text: str) -> bytes:
+    octets = text.encode("ascii") if text.isascii() else b""
+    if len(octets) != PASSWORD_SIZE:
+        raise ValueError(f"not {PASSWORD_SIZE} ASCII characters")
+    return octets
 
 
-def _octets(table: Mapping[str, Any], name: str, where: str) -> bytes | None:
-    text, hexadecimal = table.get(name), table.get(f"{name}_hex")
-    if text is None and hexadecimal is None:
-        return None
+def _digits(text: str) -> bytes:
     try:
-        octets = str(text).encode("ascii") if hexadecimal is None else bytes.fromhex(str(hexadecimal))
+        octets = bytes.fromhex(text)
     except ValueError:
         octets = b""
-    if len(octets) != PASSWORD_SIZE or (text is not None and hexadecimal is not None):
-        raise _wrong(
-            where,
-            f"{name} is {PASSWORD_SIZE} ASCII characters, or {name}_hex {2 * PASSWORD_SIZE} hex digits",
-        )
+    if len(octets) != PASSWORD_SIZE:
+        raise ValueError(f"not {2 * PASSWORD_SIZE} hexadecimal digits")
     return octets
+
+
+def _instant(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("without its offset")
+    return value
+
+
+_Text = Annotated[bytes | None, Key(f"give {PASSWORD_SIZE} ASCII characters", convert=_text)]
+_Digits = Annotated[bytes | None, Key(f"give {2 * PASSWORD_SIZE} hexadecimal digits", convert=_digits)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What the file says of a meter or of a profile."""
+
+    write: _Text = field(default=None, repr=False)
+    read: _Text = field(default=None, repr=False)
+    write_hex: _Digits = field(default=None, repr=False)
+    read_hex: _Digits = field(default=None, repr=False)
+    user: Annotated[int, Key("user is a number of two digits", least=0, most=99)] = 0
+    since: Annotated[
+        datetime, Key("give an instant with its offset: 2026-11-20T10:00:00-03:00", convert=_instant)
+    ] = _BEGINNING
+
+    def __post_init__(self) -> None:
+        if (self.write and self.write_hex) or (self.read and self.read_hex):
+            raise ValueError(
+                f"a password is {PASSWORD_SIZE} ASCII characters or hexadecimal digits, not both"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    meters: Tables = field(default_factory=dict)
+    profiles: Tables = field(default_factory=dict)
 
 
 def permit_attempt(conn: Connection, meter_id: int, since: datetime, at: datetime) -> None:

@@ -7,17 +7,32 @@ A model is added by data alone: an entry here, or in a file of the utility's own
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
 from faults import OperatorFault
-from protocols.catalogues import Catalogue, Entry, ModelRow, Models, layered, wrong
+from faults.toml_tables import Key, Problem, build
+from protocols.catalogues import Catalogue, Entry, ModelRow, Models, layered
 from protocols.celesc.timing import RATES_BIT_S
 
 OWN_SOURCE = "meters.toml"
 PREFIX = "celesc-"
 _MANUAL = "docs/saida_serial.md"
+
+
+_REGISTERS = ("active", "active_reverse", "capacitive", "inductive")
+
+
+def _code(text: str) -> tuple[int, int]:
+    octets = bytes.fromhex(text)
+    if len(octets) != 2:
+        raise ValueError("not two octets")
+    return octets[0], octets[1]
+
+
+def _texts(rows: list[dict[str, str]]) -> tuple[str, ...]:
+    return tuple(row["text"] for row in rows)
 
 
 class Need(StrEnum):
@@ -31,10 +46,10 @@ class Need(StrEnum):
 class ExpectedPacket:
     """A packet of a model: (scope, index), the register that it carries, and how firmly it is asked for."""
 
-    code: tuple[int, int]
-    register: str
+    code: Annotated[tuple[int, int], Key(convert=_code)]
+    register: Annotated[str, Key(choices=_REGISTERS)]
     need: Need
-    confidence: str
+    confidence: Annotated[str, Key(choices=("A", "B", "C"))]
 
     @property
     def code_text(self) -> str:
@@ -68,9 +83,9 @@ class CelescMeter:
     description: str
     description_pt: str
     bought: int
-    phases: int
-    elements: int
-    wires: int
+    phases: Annotated[int, Key("phases and elements are 1 to 3", least=1, most=3)]
+    elements: Annotated[int, Key("phases and elements are 1 to 3", least=1, most=3)]
+    wires: Annotated[int, Key(least=2, most=4)]
     max_current_a: int
     temperature_c: tuple[int, int]
     display: tuple[NamedRegister, ...]
@@ -82,30 +97,22 @@ class CelescMeter:
     voltage_range_percent: tuple[int, int] | None = None
     nominal_current_a: int = 15
     frequency_hz: int = 60
-    accuracy_class: str = "B"
+    accuracy_class: Annotated[str, Key(choices=("A", "B", "C", "D"))] = "B"
     display_digits: int = 5
-    register_digits: int = 5
+    register_digits: Annotated[int, Key("registers have 5 or 6 digits", choices=(5, 6))] = 5
     register_constant: int = 1
-    rate_bit_s: int = 2400
+    rate_bit_s: Annotated[int, Key(choices=tuple(sorted(RATES_BIT_S)))] = 2400
     is_bidirectional: bool = False
-    accumulation: str = "not_said"
+    accumulation: Annotated[str, Key(choices=("not_said", "ratchet"))] = "not_said"
     supply: str = "not_said"
     memory_h: int | None = None
-    optical_port: str = "not_said"
-    open: tuple[str, ...] = ()
+    optical_port: Annotated[str, Key(choices=("not_said", "optional", "required"))] = "not_said"
+    open: Annotated[tuple[str, ...], Key(convert=_texts)] = ()
 
     @property
     def profile(self) -> str:
         """Its name as a protocol profile of the registry."""
         return f"{PREFIX}{self.code}"
-
-
-_CHOICES = {
-    "accumulation": {"not_said", "ratchet"},
-    "optical_port": {"not_said", "optional", "required"},
-    "accuracy_class": {"A", "B", "C", "D"},
-}
-_REGISTERS = {"active", "active_reverse", "inductive", "capacitive"}
 
 
 def meter_named(code: str) -> CelescMeter:
@@ -141,55 +148,23 @@ meters, add_catalogue, remove_catalogue = _IN_FORCE.in_force, _IN_FORCE.add, _IN
 
 
 def _meter(code: str, entry: Entry) -> CelescMeter:
-    where = entry.where
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in entry.table.items()
-    }
-    try:
-        values["display"] = tuple(NamedRegister(**row) for row in values["display"])
-        values["registers"] = tuple(NamedRegister(**row) for row in values.get("registers", ()))
-        values["packets"] = tuple(_packet(row, where) for row in values["packets"])
-        values["open"] = tuple(row["text"] for row in values.get("open", ()))
-        meter = CelescMeter(code=code, **values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _bad(where, f"missing, unknown or wrong key: {error}") from error
-    _check(meter, where)
-    return meter
+    return build(
+        CelescMeter,
+        {**entry.table, "code": code},
+        f"{entry.where},",
+        remedy=f"correct the entry; see {_MANUAL}",
+        check=lambda meter: list(_contradictions(meter)),
+    )
 
 
-def _packet(row: Mapping[str, Any], where: str) -> ExpectedPacket:
-    code = bytes.fromhex(row["code"])
-    if len(code) != 2:
-        raise _bad(where, f"packet code {row['code']!r} is not two octets")
-    if row["register"] not in _REGISTERS:
-        raise _bad(where, f"register {row['register']!r} is none of {', '.join(sorted(_REGISTERS))}")
-    return ExpectedPacket((code[0], code[1]), row["register"], Need(row["need"]), row["confidence"])
-
-
-def _check(meter: CelescMeter, where: str) -> None:
-    for field in fields(meter):
-        value = getattr(meter, field.name)
-        kind = str(field.type).removesuffix(" | None")
-        if kind in ("int", "bool", "str") and value is not None and type(value).__name__ != kind:
-            raise _bad(where, f"{field.name} = {value!r} is not {kind}")
-    for name, allowed in _CHOICES.items():
-        if getattr(meter, name) not in allowed:
-            raise _bad(where, f"{name} is none of {', '.join(sorted(allowed))}")
-    if meter.elements not in (1, 2, 3) or meter.phases not in (1, 2, 3) or meter.wires not in (2, 3, 4):
-        raise _bad(where, "phases and elements are 1 to 3, wires 2 to 4")
-    if meter.register_digits not in (5, 6) or meter.max_current_a < meter.nominal_current_a:
-        raise _bad(where, "registers have 5 or 6 digits, and the maximum current is not below the nominal")
-    if meter.rate_bit_s not in RATES_BIT_S:
-        raise _bad(where, f"rate_bit_s is none of {', '.join(map(str, sorted(RATES_BIT_S)))}")
+def _contradictions(meter: CelescMeter) -> Iterator[Problem]:
+    if meter.max_current_a < meter.nominal_current_a:
+        yield Problem("max_current_a", "the maximum current is not below the nominal")
     codes = [packet.code for packet in meter.packets]
     if len(set(codes)) != len(codes) or not codes:
-        raise _bad(where, "a packet is named twice, or none is")
+        yield Problem("packets", "a packet is named twice, or none is")
     if meter.is_bidirectional != any(packet.register == "active_reverse" for packet in meter.packets):
-        raise _bad(where, "a bidirectional meter, and no other, sends the reverse register")
-
-
-def _bad(where: str, message: str) -> OperatorFault:
-    return wrong(where, message, _MANUAL)
+        yield Problem("is_bidirectional", "a bidirectional meter, and no other, sends the reverse register")
 
 
 class _CelescModels:

@@ -5,16 +5,15 @@ The contract's plan is not public (ABNT NBR 14521), so the one delivered is an e
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from faults import OperatorFault
+from faults.toml_tables import Problem, build, parse_toml
 from protocols.celesc.inspection import MeterVerdict, Status
 
 EXAMPLE_SOURCE = "sampling_example.toml"
@@ -145,43 +144,26 @@ def load_plan(text: str, where: str) -> SamplingPlan:
     Raises:
         OperatorFault: not TOML, an unknown or missing key, or rows that contradict each other.
     """
-    try:
-        values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _bad(where, f"not TOML: {error}") from error
-    _check_keys(where, "the plan", values, {field.name: field.type for field in fields(SamplingPlan)})
-    if not values["rows"]:
-        raise _bad(where, "rows is empty")
-    rows = []
-    for number, row in enumerate(values.pop("rows"), 1):
-        _check_keys(where, f"row {number}", row, {field.name: field.type for field in fields(PlanRow)})
-        rows.append(PlanRow(**row))
+    document = parse_toml(text, where)
+    return build(
+        SamplingPlan, document, where, remedy=_REMEDY, check=lambda plan: list(_contradictions(plan))
+    )
+
+
+_REMEDY = "correct the plan; see docs/saida_serial.md"
+
+
+def _contradictions(plan: SamplingPlan) -> Iterator[Problem]:
+    if not plan.rows:
+        yield Problem("rows", "is empty")
     before = 0
-    for place, row in enumerate(rows, 1):
-        name = f"row {place}, lots of {row.lot_from} to {row.lot_to}"
+    for number, row in enumerate(plan.rows, 1):
+        place = f"rows[{number}]"
         if not before < row.lot_from <= row.lot_to:
-            raise _bad(where, f"{name}: sizes rise from row to row")
+            yield Problem(place, f"lots of {row.lot_from} to {row.lot_to}: sizes rise from row to row")
         if row.reject != row.accept + 1:
             # With a single sample every count must decide.
-            raise _bad(where, f"{name}: reject must be accept + 1")
+            yield Problem(place, "reject must be accept + 1")
         if not 0 <= row.accept < row.sample:
-            raise _bad(where, f"{name}: accept is at least 0, and below the sample")
+            yield Problem(place, "accept is at least 0, and below the sample")
         before = row.lot_to
-    return SamplingPlan(rows=tuple(rows), **values)
-
-
-_KINDS: dict[str, type] = {"int": int, "str": str, "bool": bool, "tuple[PlanRow, ...]": list}
-
-
-def _check_keys(where: str, what: str, table: Any, kinds: Mapping[str, Any]) -> None:
-    if not isinstance(table, dict):
-        raise _bad(where, f"{what} is no table of {', '.join(kinds)}")
-    for name in sorted(table.keys() ^ kinds.keys()):
-        raise _bad(where, f"{what}: {name} is {'unknown' if name in table else 'missing'}")
-    for name, kind in kinds.items():
-        if type(table[name]) is not _KINDS[kind]:
-            raise _bad(where, f"{what}: {name} = {table[name]!r} is not {_KINDS[kind].__name__}")
-
-
-def _bad(where: str, message: str) -> OperatorFault:
-    return OperatorFault(message, where=where, remedy="correct the plan; see docs/saida_serial.md")

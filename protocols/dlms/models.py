@@ -20,8 +20,9 @@ from protocols.catalogues import (
     Models,
     laid_over,
     lineage,
-    refuse_unknown,
     typed,
+    values_of,
+    whole,
     wrong,
 )
 from protocols.dlms.apdu import Mechanism, obis_octets, obis_text
@@ -215,9 +216,7 @@ def _model(name: str, line: Sequence[Entry]) -> DlmsModel:
         raise _bad(line[-1].where, "the name of a DLMS model begins with dlms-")
     model = DlmsModel(name=name)
     for entry in line:
-        refuse_unknown(entry, _READERS.keys() | {"extends"}, _MANUAL)
-        changes = {key: _read(entry.where, key, entry.table[key]) for key in entry.table if key != "extends"}
-        model = replace(model, **{"description": ""} | changes)
+        model = replace(model, **{"description": ""} | values_of(entry, _READERS, _MANUAL))
     for key, message in _contradictions(model):
         raise _bad(f"{line[-1].where}, {key}", message)
     return model
@@ -248,23 +247,7 @@ def _contradictions(model: DlmsModel) -> Iterator[tuple[str, str]]:
         yield "access", "there is no way to ask for rows"
 
 
-def _read(where: str, key: str, value: Any) -> Any:
-    try:
-        return _READERS[key](value)
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
-        raise _bad(f"{where}, {key}", f"{value!r}: {error}") from error
-
-
 _text, _truth = typed(str), typed(bool)
-
-
-def _number(least: int, most: int) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"not a whole number of {least} to {most}")
-        return value
-
-    return read
 
 
 def _obis(value: Any) -> str:
@@ -280,7 +263,7 @@ def _mechanism(value: Any) -> Mechanism:
 
 
 def _channels(value: Any) -> tuple[Channel, ...]:
-    number = _number(1, 99)
+    number = whole(1, 99)
     for one in typed(list)(value):
         unknown = one.keys() - {"channel", "quantity", "objects"}
         if unknown:
@@ -317,20 +300,20 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "description": _text,
     "confidence": lambda value: {"A": "A", "B": "B", "C": "C"}[value],
     "framing": FramingKind,
-    "client": _number(1, 127),
-    "logical_device": _number(0, 0x3FFF),
-    "physical_device": _number(0, 0x3FFF),
+    "client": whole(1, 127),
+    "logical_device": whole(0, 0x3FFF),
+    "physical_device": whole(0, 0x3FFF),
     "address_octets": lambda value: {1: 1, 2: 2, 4: 4}[value],
     "authentication": _mechanism,
-    "max_apdu": _number(64, 0xFFFF),
-    "public_client": _number(1, 127),
+    "max_apdu": whole(64, 0xFFFF),
+    "public_client": whole(1, 127),
     "counter_object": _obis,
     "serial_object": _obis,
     "clock_object": _obis,
     "load_profile": _obis,
     "timestamps": Timestamps,
     "access": lambda value: tuple(Access(one) for one in typed(list)(value)),
-    "days_per_request": _number(1, 366),
+    "days_per_request": whole(1, 366),
     "channels": _channels,
     "pulse_wh": _positive,
     "registers": _obis_list,
@@ -341,12 +324,12 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "tolerates_trailing": _truth,
     "answer_s": _seconds,
     "repeat_s": _seconds,
-    "repeats": _number(0, 100),
+    "repeats": whole(0, 100),
     "opening": Opening,
     "opening_address": lambda value: SignOn(_text(value)).address,
     "opening_wait_s": _seconds,
     "opening_top_baud": lambda value: {baud: baud for baud in SPEEDS.values()}[value],
-    "clock_shift_up_to_s": _number(0, SHIFT_MOST_S),
+    "clock_shift_up_to_s": whole(0, SHIFT_MOST_S),
     "clock_deviation": ClockDeviation,
     "clock_status": _octet,
     "clock_hundredths": _octet,

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from faults import OperatorFault
-from protocols.catalogues import Catalogue, Entry, laid_over, lineage, refuse_unknown, typed, wrong
+from protocols.catalogues import Catalogue, Entry, laid_over, lineage, typed, values_of, wrong
 from protocols.nbr14522.commands import parse_command
 from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.frames import Addressing
@@ -135,45 +135,32 @@ def _model(name: str, line: Sequence[Entry]) -> MeterModel:
     base = line[0].table.get("extends", DEFAULT.name)
     model = MeterModel(base, "", "", (), "C", (), GENERIC[base])
     for entry in line:
-        refuse_unknown(entry, _KEYS, _MANUAL)
+        values = values_of(entry, _READERS, _MANUAL, (LocalProtocolError,))
         model = MeterModel(
             name=name,
-            maker=_value(entry, "maker", _text, model.maker),
-            description=_value(entry, "description", _text, ""),
-            model_codes=_value(entry, "model_codes", _texts, ()),
-            confidence=_value(entry, "confidence", _confidence, model.confidence),
-            facts=_value(entry, "facts", _facts, ()),
-            profile=_profile(name, entry, model.profile),
+            maker=values.get("maker", model.maker),
+            description=values.get("description", ""),
+            model_codes=values.get("model_codes", ()),
+            confidence=values.get("confidence", model.confidence),
+            facts=values.get("facts", ()),
+            profile=_profile(name, entry, values, model.profile),
         )
     return model
 
 
-def _profile(name: str, entry: Entry, above: MeterProfile) -> MeterProfile:
-    changes = {
-        key: _value(entry, key, read, None) for key, read in _PROFILE_KEYS.items() if key in entry.table
-    }
+def _profile(name: str, entry: Entry, values: Mapping[str, Any], above: MeterProfile) -> MeterProfile:
+    changes = {key: value for key, value in values.items() if key in _PROFILE_KEYS}
     if "timing" in changes:
         changes["timing"] = _timing(entry, above.timing)
     commands = changes.get("commands", above.commands)
-    commands |= _value(entry, "add_commands", _codes, frozenset())
-    commands -= _value(entry, "remove_commands", _codes, frozenset())
+    commands |= values.get("add_commands", frozenset())
+    commands -= values.get("remove_commands", frozenset())
     changes |= {"commands": commands, "name": name}
     changes.setdefault("description", "")
     try:
         return replace(above, **changes)
     except ValueError as error:
         raise _bad(entry.where, str(error)) from error
-
-
-def _value(entry: Entry, key: str, read: Callable[[Any], Any], default: Any) -> Any:
-    if key not in entry.table:
-        return default
-    value = entry.table[key]
-    try:
-        return read(value)
-    except (ValueError, TypeError, KeyError, AttributeError, LocalProtocolError) as error:
-        reason = error.message if isinstance(error, LocalProtocolError) else str(error)
-        raise _bad(f"{entry.where}, {key}", f"{value!r}: {reason}") from error
 
 
 _text, _whole, _truth = typed(str), typed(int), typed(bool)
@@ -287,8 +274,6 @@ def _layout_field(table: dict[str, Any]) -> LayoutField:
     return made
 
 
-_MODEL_KEYS = frozenset({"extends", "maker", "description", "model_codes", "confidence", "facts"})
-
 _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "description": _text,
     "addressing": _choice(Addressing),
@@ -327,4 +312,12 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
 }
 """How each setting of a profile is read from TOML: all fields of `MeterProfile` but its name."""
 
-_KEYS = _MODEL_KEYS | _PROFILE_KEYS.keys() | {"add_commands", "remove_commands"}
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **_PROFILE_KEYS,
+    "maker": _text,
+    "model_codes": _texts,
+    "confidence": _confidence,
+    "facts": _facts,
+    "add_commands": _codes,
+    "remove_commands": _codes,
+}

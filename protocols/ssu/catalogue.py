@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from faults import OperatorFault
-from protocols.catalogues import Catalogue, Entry, ModelRow, Models, layered, wrong
+from protocols.catalogues import (
+    Catalogue,
+    Entry,
+    ModelRow,
+    Models,
+    layered,
+    typed,
+    values_of,
+    whole,
+    wrong,
+)
 from protocols.ssu.blocks import Format
 from protocols.ssu.settings import HOUR_POSTS, SsuSettings
 
@@ -74,11 +84,7 @@ def model_named(name: str) -> SsuModel:
 def _model(name: str, entry: Entry) -> SsuModel:
     if name != PREFIX and not name.startswith(f"{PREFIX}-"):
         raise wrong(entry.where, f"the name of an SSU model begins with {PREFIX}-", _MANUAL)
-    unknown = entry.table.keys() - _READERS.keys()
-    if unknown:
-        known = ", ".join(sorted(_READERS))
-        raise wrong(entry.where, f"unknown key {min(unknown)}; known: {known}", _MANUAL)
-    values = {key: _read(entry.where, key, value) for key, value in entry.table.items()}
+    values = values_of(entry, _READERS, _MANUAL)
     if "formats" not in values:
         raise wrong(entry.where, "formats is missing", _MANUAL)
     return SsuModel(
@@ -91,19 +97,6 @@ def _model(name: str, entry: Entry) -> SsuModel:
     )
 
 
-def _read(where: str, key: str, value: Any) -> Any:
-    try:
-        return _READERS[key](value)
-    except (ValueError, TypeError) as error:
-        raise wrong(f"{where}, {key}", f"{value!r}: {error}", _MANUAL) from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("no text")
-    return value
-
-
 def _formats(value: Any) -> tuple[Format, ...]:
     found = tuple(Format(one) for one in value) if isinstance(value, list) else ()
     if not found or len(set(found)) != len(found):
@@ -111,15 +104,6 @@ def _formats(value: Any) -> tuple[Format, ...]:
     if Format.MIXED in found and len(found) > 1:
         raise ValueError("mixed has a rate of its own and stands alone")
     return found
-
-
-def _number(least: int, most: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"not a whole number of {least} to {most}")
-        return value
-
-    return read
 
 
 def _seconds(value: Any) -> float:
@@ -135,17 +119,17 @@ def _hour_post(value: Any) -> str:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "description": _text,
-    "description_pt": _text,
+    "description": typed(str),
+    "description_pt": typed(str),
     "formats": _formats,
-    "rate_bit_s": _number(50, 115_200),
+    "rate_bit_s": whole(50, 115_200),
     "silence_s": _seconds,
-    "seconds_tolerance": _number(0, 10),
-    "lock_after": _number(1, 1000),
-    "unlock_after": _number(1, 1000),
-    "complete_within_s": _number(0, 30),
-    "normal_closings": _number(0, 3),
-    "unnoticed_s": _number(0, 60),
+    "seconds_tolerance": whole(0, 10),
+    "lock_after": whole(1, 1000),
+    "unlock_after": whole(1, 1000),
+    "complete_within_s": whole(0, 30),
+    "normal_closings": whole(0, 3),
+    "unnoticed_s": whole(0, 60),
     "mixed_hour_post": _hour_post,
 }
 

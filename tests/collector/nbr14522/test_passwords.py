@@ -222,12 +222,12 @@ class TestTheFile:
         [
             ('[meters.10000001]\nwrite = "segredo"', "10 ASCII characters"),
             ('[meters.10000001]\nwrite = "segredo123"\nwrite_hex = "00112233445566778899"', "10 ASCII"),
-            ('[meters.10000001]\npassword = "segredo123"', "an entry has"),
+            ('[meters.10000001]\npassword = "segredo123"', "unknown key 'password'"),
             ('[meters.10000001]\nwrite = "segredo123"\nsince = 2026-11-20T10:00:00', "offset"),
             ('[meters.10000001]\nwrite = "segredo123"\nuser = 100', "two digits"),
             ('[meters.10000002]\nwrite = "segredo123"', "no password for meter 10000001"),
-            ('[others.10000001]\nwrite = "segredo123"', "only tables"),
-            ('[meters.10000001]\nwrite = "segredo123', "cannot be read"),
+            ('[others.10000001]\nwrite = "segredo123"', "unknown section"),
+            ('[meters.10000001]\nwrite = "segredo123', "not TOML"),
         ],
     )
     def test_what_is_wrong_is_said_without_quoting_it(self, tmp_path, text, words):

@@ -259,25 +259,31 @@ ROW = "lot_from = 1, lot_to = 9, sample = 3, accept = 0, reject = 1"
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (HEAD + f"rows = [{{ {ROW} }}, {{ {ROW} }}]", "row 2, lots of 1 to 9: sizes rise"),
-        (HEAD + f"rows = [{{ {ROW.replace('accept = 0', 'accept = -1')} }}]", "row 1.*accept \\+ 1"),
-        (HEAD + "rows = [{ lot_from=1, lot_to=9, sample=3, accept=-1, reject=0 }]", "row 1.*at least 0"),
+        (HEAD + f"rows = [{{ {ROW} }}, {{ {ROW} }}]", r"rows\[2\]: lots of 1 to 9: sizes rise"),
+        (HEAD + f"rows = [{{ {ROW.replace('accept = 0', 'accept = -1')} }}]", r"rows\[1\].*accept \+ 1"),
+        (HEAD + "rows = [{ lot_from=1, lot_to=9, sample=3, accept=-1, reject=0 }]", r"rows\[1\].*at least 0"),
         (HEAD + "rows = [{ lot_from=1, lot_to=9, sample=3, accept=3, reject=4 }]", "below the sample"),
-        (HEAD + f"rows = [{{ {ROW.replace('3', '3.5')} }}]", "row 1: sample = 3.5 is not int"),
-        (HEAD + f"rows = [{{ {ROW.replace('3', 'true')} }}]", "row 1: sample = True is not int"),
-        (HEAD + f"rows = [{{ {ROW}, amostra = 3 }}]", "row 1: amostra is unknown"),
-        (HEAD + "rows = [3]", "row 1 is no table"),
-        (HEAD + "rows = []", "rows is empty"),
-        (HEAD, "rows is missing"),
-        (HEAD.replace("false", '"false"') + f"rows = [{{ {ROW} }}]", "is_example = 'false' is not bool"),
-        (HEAD.replace('name="a"', "name=1") + f"rows = [{{ {ROW} }}]", "name = 1 is not str"),
+        (HEAD + f"rows = [{{ {ROW.replace('3', '3.5')} }}]", r"rows\[1\].sample: 3.5 is not a whole number"),
+        (
+            HEAD + f"rows = [{{ {ROW.replace('3', 'true')} }}]",
+            r"rows\[1\].sample: True is not a whole number",
+        ),
+        (HEAD + f"rows = [{{ {ROW}, amostra = 3 }}]", r"rows\[1\].amostra: unknown key"),
+        (HEAD + "rows = [3]", r"rows\[1\]: must be a table"),
+        (HEAD + "rows = []", "rows: is empty"),
+        (HEAD, "rows: missing"),
+        (
+            HEAD.replace("false", '"false"') + f"rows = [{{ {ROW} }}]",
+            "is_example: 'false' is not true or false",
+        ),
+        (HEAD.replace('name="a"', "name=1") + f"rows = [{{ {ROW} }}]", "name: 1 is not a text"),
         ("rows = [", "not TOML"),
     ],
 )
 def test_a_plan_that_a_person_got_wrong_is_refused_and_told_where(text: str, told: str) -> None:
     with pytest.raises(OperatorFault, match=told) as caught:
         load_plan(text, "plan.toml")
-    assert caught.value.where == "plan.toml"
+    assert caught.value.where.startswith("plan.toml")
 
 
 def test_a_plan_that_contradicts_itself_is_refused() -> None:
