@@ -88,6 +88,12 @@ def _inputs(
     )
 
 
+def merged(*parts: pl.DataFrame) -> pl.DataFrame:
+    """All verdicts; where two say the same of the same slots, the first said stands."""
+    every = pl.concat(parts)
+    return every.unique(["uc_id", "day", "rule", "first_slot"], keep="first", maintain_order=True)
+
+
 PAIRS_SCHEMA = PAIR_SCHEMA | {"difference": pl.String()}
 
 

@@ -170,7 +170,7 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
         settings.calendars,
         chosen.rule_set,
     )
-    verdicts = _verdicts(valid.verdicts, judged.verdicts, filled.verdicts, final.verdicts)
+    verdicts = judging.merged(valid.verdicts, judged.verdicts, filled.verdicts, final.verdicts)
     quarantined = pl.concat([first.quarantined, filled.quarantined, adjusted.quarantined])
     return Layers(
         primary=first.main.drop("input_version"),
@@ -196,12 +196,6 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
         shapes=judged.shapes,
         skipped=pl.concat([judged.skipped, final.skipped]),
     )
-
-
-def _verdicts(*parts: pl.DataFrame) -> pl.DataFrame:
-    """All of them; where two say the same of the same slots, the first said stands."""
-    every = pl.concat(parts)
-    return every.unique(["uc_id", "day", "rule", "first_slot"], keep="first", maintain_order=True)
 
 
 def _pairs(

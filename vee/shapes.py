@@ -84,9 +84,8 @@ class ShapeStore:
 
     def reference(self, uc_id: Ids, days: Collection[date], hours: int) -> Reference:
         """What these days looked like for each of these UCs."""
-        known = [
-            self._days[day] for day in days if day in self._days and self._days[day][1].shape[1] == hours
-        ]
+        known = [self._days[day] for day in days if day in self._days]
+        known = [shapes for shapes in known if len(shapes[0]) and shapes[1].shape[1] == hours]
         n = len(uc_id)
         if not known:
             nothing = np.full(n, np.nan)
