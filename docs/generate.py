@@ -12,6 +12,7 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,13 @@ from protocols.nbr14522.messages.layout import table_of
 from protocols.ssu import SsuSettings
 from storage import settings
 from storage.warranty import WarrantyTerms
-from vee import quality
+from vee import estimation, quality, validation
 from vee.filling import EstimationParams
 from vee.primary import PrimaryParams
+from vee.rules import table as rule_table
+from vee.shapes import SimilarDays
 from vee.validation import ValidationParams
+from vee.validation_manual import TEXTS
 
 DOCS = Path(__file__).resolve().parent
 _BLOCK = re.compile(r"(<!-- gerado:(?P<name>[a-z0-9-]+) -->\n).*?(<!-- fim -->)", re.DOTALL)
@@ -84,6 +88,72 @@ def causes() -> str:
     return table(
         ["Causa", "O que houve", "O que fazer"],
         [(f"`{row['cause']}`", row["text_pt"], row["remedy_pt"]) for row in quality.cause_rows()],
+    )
+
+
+def validation_rules() -> str:
+    """The rules that refuse, fill in and count, in the order in which they run."""
+    return table(
+        ["Regra", "O que confere", "O que segue", "Como", "Por quê", "Exemplo"],
+        [
+            (
+                row["id"],
+                row["check_pt"],
+                row["result_pt"],
+                TEXTS[row["id"]].formula_pt,
+                TEXTS[row["id"]].reason_pt,
+                TEXTS[row["id"]].example_pt,
+            )
+            for row in validation.rule_rows()
+        ],
+    )
+
+
+_SEVERITIES = {
+    "info": "só informa",
+    "suspect": "suspeito: retém até uma decisão ou até a política de prazo da regra",
+    "hold": "retém até uma decisão",
+}
+_COMMON = ("severity", "enabled")
+
+
+def judging_rules() -> str:
+    """The rules that judge plausibility, each in a section of its own."""
+    parts = []
+    for rule in rule_table.RULES:
+        defaults = {name: value for name, value in asdict(rule.defaults).items() if name not in _COMMON}
+        shown = ", ".join(f"`{name}` = `{_plain(value)}`" for name, value in defaults.items())
+        looked = {"measured": "valores validados", "sent": "valores prontos para envio"}[rule.stage.value]
+        parts.append(
+            f"### {rule.id} – {rule.check_pt}\n\n"
+            f"- **Como**: {rule.formula_pt}.\n"
+            f"- **Padrão**: {shown or 'sem parâmetros próprios'}; "
+            f"`severity` = `{rule.defaults.severity.value}` ({_SEVERITIES[rule.defaults.severity.value]}).\n"
+            f"- **Por quê**: {rule.reason_pt}.\n"
+            f"- **Exemplo**: {rule.example_pt}.\n"
+            f"- **Olha**: {looked}.\n"
+        )
+    return "\n".join(parts)
+
+
+def _plain(value: object) -> str:
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, tuple | list) else str(value)
+
+
+def rule_skips() -> str:
+    return table(
+        ["Palavra", "Por que a regra não julga"],
+        [(f"`{word}`", text) for word, text in rule_table.SKIP_REASONS.items()],
+    )
+
+
+def strategies() -> str:
+    return table(
+        ["Estratégia", "Desde", "Até", "O que faz"],
+        [
+            (f"`{row['name']}`", row["valid_from"], row["valid_to"] or "em vigor", row["text_pt"])
+            for row in estimation.strategy_rows()
+        ],
     )
 
 
@@ -229,6 +299,12 @@ def public_files() -> str:
     return _parameters({"public_files": settings.PublicFileSettings()})
 
 
+def rule_parameters() -> str:
+    """Settings of the rules that judge."""
+    rooms = {rule.id: rule.defaults for rule in rule_table.RULES}
+    return _parameters({**rooms, "similar_days": SimilarDays()})
+
+
 def parameters() -> str:
     """Settings of the rules."""
     return _parameters(_PARAMETERS)
@@ -274,7 +350,7 @@ def _parameters(rooms: Mapping[str, object]) -> str:
             if room not in rooms:
                 continue
             value = getattr(rooms[room], name)
-            shown = value.name.lower() if isinstance(value, IntEnum) else str(value)
+            shown = value.name.lower() if isinstance(value, IntEnum) else _plain(value)
             shown = f"`{shown}`" if shown else "–"
             rows.append((f"`{line['parametro']}`", shown, line["confianca"], line["por_que"]))
     return table(["Ajuste", "Padrão", "Grau", "Por quê"], rows)
@@ -305,6 +381,11 @@ def licences() -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
+    "regras-validacao": validation_rules,
+    "regras-juizo": judging_rules,
+    "regras-nao-julgam": rule_skips,
+    "regras-parametros": rule_parameters,
+    "estrategias": strategies,
     "motivos": reasons,
     "causas": causes,
     "configuracao": configuration,
