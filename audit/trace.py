@@ -121,6 +121,7 @@ class Trace:
     layers: list[LayerValue]
     estimate: Row | None
     verdicts: list[Row]
+    decisions: list[Row]
     registry: Row
     reading: Reading | None
     checks: list[Check] = field(default_factory=list)
@@ -204,6 +205,22 @@ def _input_ends(found: Trace) -> list[datetime]:
     return ends
 
 
+# What people decided about the slot, and about the held readings that filled it.
+_DECISIONS = """
+    SELECT d.id, d.kind, d.state, d.first_slot, d.last_slot, d.reason, d.asked_by, d.asked_at, d.answered_by,
+           d.answered_at, d.undone_by, d.undone_at, d.energy_before_kwh::text AS energy_before_kwh,
+           d.energy_after_kwh::text AS energy_after_kwh, d.payload - 'kwh' AS payload
+    FROM decision d
+    WHERE d.uc_id = %(uc)s AND d.day = %(day)s
+      AND (d.first_slot IS NULL OR %(slot)s BETWEEN d.first_slot AND d.last_slot)
+       OR EXISTS (
+        SELECT FROM reading_hold h JOIN installation i ON i.meter_id = h.meter_id
+        JOIN point p ON p.id = i.point_id AND p.uc_id = %(uc)s
+        WHERE h.id = ANY(d.hold_ids) AND h.filled -> (%(day)s::date)::text @> to_jsonb(%(slot)s::int))
+    ORDER BY d.id
+"""
+
+
 def _trace(
     conn: psycopg.Connection[Any],
     db: Database,
@@ -283,6 +300,7 @@ def _trace(
             " WHERE uc_id = %s AND day = %s AND %s BETWEEN first_slot AND last_slot ORDER BY rule",
             [uc["id"], day, slot],
         ),
+        decisions=_rows(conn, _DECISIONS, {"uc": uc["id"], "day": day, "slot": slot}),
         registry=registry,
         reading=reading,
         checks=_checks(db, uc["id"], day, slot, layers, reading, delivery),

@@ -13,11 +13,13 @@ from typing import Any
 
 import polars as pl
 
+from derivation.decided import with_decisions
 from derivation.judging import RuleFacts
 from derivation.layers import Facts
 from derivation.rule_facts import read_rule_facts
 from storage.bulk import array_literal, read_frame
 from storage.database import Database
+from storage.decisions import in_force
 from storage.registry import SUBMITTED, RegistrySnapshot, snapshot
 from storage.series import Layer
 from vee.frames import SERIES_SCHEMA, empty_series
@@ -66,7 +68,8 @@ _OUTAGES = """
 
 # What the merge kept out because a slot already had another value (rule V03). Slots are the meter's.
 _CONFLICTS = """
-    SELECT DISTINCT p.uc_id, q.meter_id, q.day, s.slot::integer AS first_slot, s.slot::integer AS last_slot
+    SELECT DISTINCT p.uc_id, q.meter_id, q.day, s.slot::integer AS first_slot, s.slot::integer AS last_slot,
+           q.id AS quarantine_id
     FROM quarantine q
     CROSS JOIN LATERAL jsonb_array_elements_text(q.detail -> 'slots') AS s (slot)
     JOIN installation i ON i.meter_id = q.meter_id AND i.role = 'main'
@@ -81,7 +84,7 @@ _CONFLICTS = """
 # Intervals in which the meter's clock was moved (rule V09). Slots are the meter's.
 _CLOCK_FLAGS = """
     SELECT DISTINCT p.uc_id, f.meter_id, f.day, f.first_slot::integer AS first_slot,
-           f.last_slot::integer AS last_slot
+           f.last_slot::integer AS last_slot, NULL::bigint AS quarantine_id
     FROM interval_flag f
     JOIN installation i ON i.meter_id = f.meter_id AND i.role = 'main'
         AND i.valid && tstzrange(market_day_start(f.day), market_day_start(f.day + 1))
@@ -156,11 +159,17 @@ class FactReader:
         return self._read(_UCS, shards, shard)["uc_id"].to_list()
 
     def facts(self, uc_ids: list[int], days: list[date], shape_days: Collection[date] | None = None) -> Facts:
-        """What is known of these UCs on these days; `registry` names the UC-days to be derived.
+        """What is known of these UCs on these days, as people decided.
+
+        `registry` names the UC-days to be derived.
 
         Args:
             shape_days: earlier days that rules compare these with; None: no rule will judge them.
         """
+        known = self._known(uc_ids, days, shape_days)
+        return with_decisions(known, in_force(self._connection, uc_ids, days))
+
+    def _known(self, uc_ids: list[int], days: list[date], shape_days: Collection[date] | None) -> Facts:
         ucs, dates, first, last = array_literal(uc_ids), _dates(days), min(days), max(days)
         registered = snapshot(self._connection, first, last, uc_ids=uc_ids)
         readings = self._read(_READINGS, dates, first, last, ucs).sort("meter_id", "channel", "day")
@@ -233,17 +242,17 @@ def _in_market_slots(found: pl.DataFrame, readings: pl.DataFrame, interval_s: in
     """Incidents by market interval, of those that meters keep by their own: a meter's may be longer.
 
     Args:
-        found: `uc_id, meter_id, day, first_slot, last_slot, kind`, slots of the memory as read that day; on a
-            day without readings there is no value to tell about.
+        found: `uc_id, meter_id, day, first_slot, last_slot, kind, quarantine_id`, slots of the memory as read
+            that day; on a day without readings there is no value to tell about.
     """
     lengths = readings.group_by("meter_id", "day").agg(pl.col("interval_s").first().cast(pl.Int64))
     begins = pl.col("first_slot") * pl.col("interval_s") // interval_s
     ends = ((pl.col("last_slot") + 1) * pl.col("interval_s") - 1) // interval_s
     return (
         found.join(lengths, on=["meter_id", "day"])
-        .select("uc_id", "day", pl.int_ranges(begins, ends + 1).alias("slot"), "kind")
+        .select("uc_id", "day", pl.int_ranges(begins, ends + 1).alias("slot"), "kind", "quarantine_id")
         .explode("slot", empty_as_null=False)
-        .select(list(INCIDENT_SCHEMA))
+        .select(*INCIDENT_SCHEMA, "quarantine_id")
         .unique()
         .sort("uc_id", "day", "kind", "slot")
     )

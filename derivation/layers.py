@@ -15,7 +15,7 @@ import polars as pl
 
 from derivation import judging
 from derivation.judging import RuleFacts
-from vee import estimation, losses, musd, outcome, primary, rounding, validation
+from vee import edits, estimation, losses, musd, outcome, primary, rounding, validation
 from vee.calendars import ONE_DAY, Calendars
 from vee.filling import EstimationParams
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
@@ -66,6 +66,7 @@ class Facts:
         collection_causes: see `outcome.outcomes`.
         recovery_sessions: sessions that recovered mass memory late.
         rules: what the rules that judge look at besides.
+        edits: what people decided about slots (`vee.edits.EDIT_SCHEMA`).
     """
 
     registry: pl.DataFrame
@@ -79,6 +80,7 @@ class Facts:
     collection_causes: pl.DataFrame
     recovery_sessions: Collection[int] = ()
     rules: RuleFacts = field(default_factory=RuleFacts)
+    edits: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=edits.EDIT_SCHEMA))
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
     valid = _validate(first.main, facts.registry, facts, settings)
     pairs = _pairs(first, facts, days, settings, reader)
     judged = judging.measured(
-        valid.validated,
+        # What a person replaced or set aside is not judged any more.
+        edits.set_aside(valid.validated, facts.edits),
         facts.registry,
         facts.installations,
         facts.rules,
@@ -160,6 +163,7 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
         chosen.rule_set,
     )
     filled = _estimate(first, judged, valid.verdicts, facts, pairs, days, settings, reader)
+    filled = _edited(filled, facts.edits)
     adjusted = losses.adjust(filled.estimated, facts.losses, chosen.loss_mode)
     checked = musd.check(rounding.to_ccee(adjusted.adjusted), facts.registry, chosen.musd)
     final = judging.sent(
@@ -244,7 +248,9 @@ def _estimate(
     """Fill gaps. UC-days without one are passed by: their rows are the validated ones, untouched."""
     validated, chosen = judged.series, settings.parameters.estimation
     asking = validation_verdicts.filter(pl.col("rule").is_in(_ASKS_FOR_ESTIMATION))
-    gapped = pl.concat([asking["uc_id"], judged.rejected["uc_id"]]).unique().sort().to_list()
+    aside = facts.edits.filter(pl.col("kwh").is_null())
+    asked = pl.concat([asking["uc_id"], judged.rejected["uc_id"], aside["uc_id"]])
+    gapped = asked.unique().sort().to_list()
     if not gapped:
         return _nothing_to_estimate(validated)
     is_gapped = pl.col("uc_id").is_in(gapped)
@@ -275,6 +281,19 @@ def _estimate(
     both = pl.concat([validated.filter(~is_gapped), result.estimated])
     estimated = validated.select(_KEY).join(both, on=_KEY, how="left", maintain_order="left")
     return replace(result, estimated=estimated)
+
+
+def _edited(filled: estimation.EstimationResult, decided: pl.DataFrame) -> estimation.EstimationResult:
+    """Layer 3 with what people set; a UC-day whose exact values do not fit is quarantined."""
+    estimated, refused = edits.overlay(filled.estimated, decided)
+    if refused.is_empty():
+        return replace(filled, estimated=estimated)
+    rows = refused.with_columns(
+        stage=pl.lit("arithmetic"),
+        reason=pl.lit("edited values do not fit 64 bits together with the others"),
+        detail=pl.lit("{}"),
+    )
+    return replace(filled, estimated=estimated, quarantined=pl.concat([filled.quarantined, rows]))
 
 
 def _neighbours(uc_ids: list[int], days: list[date], settings: Settings, reader: Reader) -> pl.DataFrame:

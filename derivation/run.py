@@ -12,7 +12,7 @@ Nothing is written where nothing changed, so a run that was killed is simply run
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -158,19 +158,40 @@ def derive(
     return work.run(first_day, last_day, shard, shards, chunk_ucs, progress)
 
 
+def derive_ucs(
+    db: Database,
+    uc_ids: Sequence[int],
+    day: date,
+    *,
+    as_of: datetime,
+    run_id: str,
+    parameters: Parameters | None = None,
+) -> DeriveSummary:
+    """Derive and store one day of these UCs: for a person who waits for it. Arguments as of `derive`."""
+    work = _Derivation(db, as_of, run_id, parameters or Parameters())
+    return work.run(day, day, 0, 1, CHUNK_UCS, None, uc_ids)
+
+
 def recompute(
-    db: Database, uc_id: int, day: date, *, as_of: datetime, parameters: Parameters | None = None
+    db: Database,
+    uc_id: int,
+    day: date,
+    *,
+    as_of: datetime,
+    parameters: Parameters | None = None,
+    amend: Callable[[Facts], Facts] = lambda facts: facts,
 ) -> Layers:
     """The layers of one UC-day made anew from what is stored now; nothing is written.
 
     Args:
+        amend: changes the facts first: what would be, were they otherwise.
         as_of: when the rows to compare with were made: later intervals were future then, and it decides
             which months were closed history.
     """
     work = _Derivation(db, as_of, "", parameters or Parameters())
     chunk = _Chunk([uc_id], [day], history_as_of(day, work.today, work.calendars))
     with work.reader() as reader:
-        return work._compute(reader, work._facts(reader, chunk.uc_ids, chunk.days), chunk)
+        return work._compute(reader, amend(work._facts(reader, chunk.uc_ids, chunk.days)), chunk)
 
 
 @dataclass(frozen=True)
@@ -201,7 +222,14 @@ class _Derivation:
         self.derivations: dict[Layer, int] = {}
 
     def run(
-        self, first_day: date, last_day: date, shard: int, shards: int, size: int, progress: Progress | None
+        self,
+        first_day: date,
+        last_day: date,
+        shard: int,
+        shards: int,
+        size: int,
+        progress: Progress | None,
+        only: Sequence[int] | None = None,
     ) -> DeriveSummary:
         summary = DeriveSummary()
         groups = self._day_groups(first_day, last_day)
@@ -215,7 +243,7 @@ class _Derivation:
             ThreadPoolExecutor(WRITERS, "derive-write") as writers,
         ):
             self.derivations = _register(conn, self.parameters)
-            ucs = reader.uc_ids(shard, shards)
+            ucs = reader.uc_ids(shard, shards) if only is None else sorted(only)
             for number, (known_as_of, days) in enumerate(groups):
                 chunks = [
                     _Chunk(part, days, known_as_of) for part in _parts(ucs, shards, max(1, size // len(days)))

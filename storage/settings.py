@@ -233,6 +233,20 @@ class PublicFileSettings:
 
 
 @dataclass(frozen=True)
+class EditingSettings:
+    """When a decision about values needs a second person. No public text sets these limits."""
+
+    second_person_kwh: float = setting(
+        1000.0,
+        "energy that a decision may change by one person's word; some hours of a medium-sized consumer",
+        minimum=0,
+    )
+    second_person_share: float = setting(
+        0.1, "share of the energy of the days concerned that one person may change; 1 for no limit", minimum=0
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections. `Settings.load()` reads file and environment; `Settings()` is all defaults."""
 
@@ -242,6 +256,7 @@ class Settings:
     ccee: CceeSettings = field(default_factory=CceeSettings)
     dagster: DagsterSettings = field(default_factory=DagsterSettings)
     public_files: PublicFileSettings = field(default_factory=PublicFileSettings)
+    editing: EditingSettings = field(default_factory=EditingSettings)
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

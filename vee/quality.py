@@ -35,6 +35,7 @@ class Reason(IntEnum):
     OUTSIDE_ACTIVE_PERIOD = 9
     OMITTED_MUSD = 10
     REJECTED_SUSPECT = 11
+    REJECTED_BY_ANALYST = 12
 
     MEASURED_OK = 30
     LATE_RECOVERED = 31
@@ -132,6 +133,7 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(Reason.OUTSIDE_ACTIVE_PERIOD, _MISSING, "Fora do período ativo da UC (V15)"),
     ReasonInfo(Reason.OMITTED_MUSD, _MISSING, "Hora omitida por superar 125% do MUSD (omit_hours)"),
     ReasonInfo(Reason.REJECTED_SUSPECT, _MISSING, "Medido e rejeitado por decisão sobre um suspeito"),
+    ReasonInfo(Reason.REJECTED_BY_ANALYST, _MISSING, "Valor recusado por um analista; estimado como lacuna"),
     ReasonInfo(Reason.MEASURED_OK, _MEASURED, "Medido"),
     ReasonInfo(Reason.LATE_RECOVERED, _MEASURED, "Medido, recuperado depois da memória de massa (E1)"),
     ReasonInfo(Reason.ZERO_IN_OUTAGE, _MEASURED, "Zero medido durante falta de energia registrada (V20)"),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -25,8 +26,17 @@ from faults import Actor, Fault, OperatorFault
 EXIT_ATTENTION = 1
 EXIT_BY_ACTOR = {Actor.RETRY: 10, Actor.OPERATOR: 11, Actor.FIELD_CREW: 12, Actor.DEVELOPER: 13}
 
-console = Console()
-errors = Console(stderr=True)
+# Into a pipe or a file nothing is cut or wrapped: whoever reads it there has no 80 columns.
+_PIPE_WIDTH = 2000
+
+
+def _console(stream: TextIO, *, is_error: bool) -> Console:
+    is_free = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(stderr=is_error, width=_PIPE_WIDTH if is_free else None)
+
+
+console = _console(sys.stdout, is_error=False)
+errors = _console(sys.stderr, is_error=True)
 
 
 def set_up_logging() -> None:

@@ -93,6 +93,7 @@ def tree(found: Trace) -> Tree:
     _delivery(root, found)
     _layers(root, found)
     _estimate(root, found)
+    _decisions(root, found)
     _registry(root, found)
     _reading(root, found)
     _replay(root, found)
@@ -153,6 +154,16 @@ def _layers(root: Tree, found: Trace) -> None:
         )
     for verdict in found.verdicts:
         node.add(escape(f"rule {verdict['rule']}: {verdict['result']} {verdict['detail'] or ''}"))
+
+
+def _decisions(root: Tree, found: Trace) -> None:
+    for row in found.decisions:
+        second = f", agreed by {row['answered_by']}" if row["answered_by"] else ""
+        undone = f", undone by {row['undone_by']}" if row["undone_by"] else ""
+        root.add(
+            f"[bold]decision D{row['id']}[/]: {row['kind']}, {row['state']}, by {escape(row['asked_by'])}"
+            f"{escape(second + undone)}: {escape(row['reason'])}"
+        )
 
 
 def _estimate(root: Tree, found: Trace) -> None:
