@@ -143,6 +143,8 @@ def results(summaries: Iterable[DeriveSummary], as_of: datetime) -> Iterator[dg.
         }
         if name == LAYERS[1]:
             metadata["verdicts"] = dict(total.verdicts)
+            metadata["suspects"] = dict(total.suspects)
+            metadata["not_judged"] = dict(total.skipped)
         if name == LAYERS[2]:
             metadata["estimated_intervals"] = total.estimated
             metadata["methods"] = dict(total.methods)

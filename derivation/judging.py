@@ -15,6 +15,7 @@ import polars as pl
 
 from vee.calendars import Calendars
 from vee.frames import Mask, SeriesMatrix, split_by_slots, to_matrix
+from vee.missing import KNOWN_SCHEMA
 from vee.quality import Origin
 from vee.rules.base import Stage
 from vee.rules.engine import Judged, RuleSet, judge
@@ -34,6 +35,7 @@ class RuleFacts:
 
     Attributes:
         contracts: `uc_id, day, contracted_demand_kw, supply_voltage_kv, tariff_subgroup, agent_code`.
+        missing: what collection knows of missing slots (`vee.missing.KNOWN_SCHEMA`).
         tables: `registers`, `constants`, `engineering`, `month_counts`, `months`.
     """
 
@@ -41,6 +43,7 @@ class RuleFacts:
         default_factory=lambda: pl.DataFrame(schema={"uc_id": pl.Int64, "day": pl.Date})
     )
     shapes: pl.DataFrame = field(default_factory=lambda: _empty(SHAPE_SCHEMA))
+    missing: pl.DataFrame = field(default_factory=lambda: _empty(KNOWN_SCHEMA))
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     decided: pl.DataFrame = field(default_factory=lambda: _empty(DECIDED_SCHEMA))
     overrides: pl.DataFrame = field(default_factory=lambda: _empty(OVERRIDE_SCHEMA))

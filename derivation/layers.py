@@ -19,6 +19,7 @@ from vee import edits, estimation, losses, musd, outcome, primary, rounding, val
 from vee.calendars import ONE_DAY, Calendars
 from vee.filling import EstimationParams
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
+from vee.missing import with_causes
 from vee.rules.base import RuleParams
 from vee.rules.engine import Judged, RuleSet
 from vee.rules.meters import BackupParams
@@ -174,7 +175,8 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
         settings.calendars,
         chosen.rule_set,
     )
-    verdicts = judging.merged(valid.verdicts, judged.verdicts, filled.verdicts, final.verdicts)
+    counted = with_causes(valid.verdicts, judged.series, facts.rules.missing)
+    verdicts = judging.merged(counted, judged.verdicts, filled.verdicts, final.verdicts)
     quarantined = pl.concat([first.quarantined, filled.quarantined, adjusted.quarantined])
     return Layers(
         primary=first.main.drop("input_version"),

@@ -16,6 +16,7 @@ from derivation.judging import RuleFacts
 from storage import suspects
 from storage.bulk import array_literal, read_frame
 from vee.calendars import ONE_DAY, day_start, slots_per_day
+from vee.missing import KNOWN_SCHEMA
 from vee.rules.inputs import COUNT_SCHEMA, MONTH_SCHEMA, OVERRIDE_SCHEMA, REGISTER_SCHEMA
 from vee.shapes import SHAPE_SCHEMA
 
@@ -148,6 +149,46 @@ _MONTHS = """
 """
 
 
+# Why slots may be missing, the weightiest last: what became of the last session with the main meter since the
+# day began, days that the meter no longer holds, and readings that the gates of collection hold.
+_MISSING = """
+    WITH mains AS (
+        SELECT k.uc_id, d.day, i.meter_id, i.active_channel
+        FROM unnest($2::text::bigint[]) AS k (uc_id)
+        CROSS JOIN unnest($1::text::date[]) AS d (day)
+        JOIN point p ON p.uc_id = k.uc_id
+        JOIN installation i ON i.point_id = p.id AND i.role = 'main'
+            AND i.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
+    )
+    SELECT m.uc_id, m.day, 0 AS first_slot, 32767 AS last_slot, 1 AS weight,
+           CASE WHEN s.outcome IS NULL THEN 'not_due'
+                WHEN s.outcome NOT IN ('failed', 'aborted') THEN 'gap'
+                WHEN coalesce(s.error ->> 'actor', 'retry') = 'retry' THEN 'no_link'
+                ELSE 'refused' END AS cause
+    FROM mains m
+    LEFT JOIN LATERAL (
+        SELECT outcome, error FROM session
+        WHERE meter_id = m.meter_id AND outcome IS NOT NULL
+          AND started_at >= market_day_start(m.day + 1)
+        ORDER BY started_at DESC LIMIT 1
+    ) s ON true
+    UNION ALL
+    SELECT DISTINCT m.uc_id, m.day, 0, 32767, 2, 'overwritten'
+    FROM mains m
+    JOIN job_request j ON j.meter_id = m.meter_id AND j.result ? 'exhausted_days'
+        AND j.result -> 'exhausted_days' ? m.day::text
+    UNION ALL
+    SELECT m.uc_id, m.day, (x.slot - 1) * h.interval_s / $3::int, (x.slot * h.interval_s - 1) / $3::int, 3,
+           CASE WHEN h.reason IN ('clock', 'future') THEN 'clock' ELSE 'rule' END
+    FROM mains m
+    JOIN reading_hold h ON h.meter_id = m.meter_id AND h.channel = m.active_channel AND h.day = m.day
+        AND h.state = 'held'
+    CROSS JOIN LATERAL unnest(h.pulses) WITH ORDINALITY AS x (pulse, slot)
+    WHERE x.pulse IS NOT NULL
+    ORDER BY 1, 2, 5, 3
+"""
+
+
 def read_rule_facts(
     connection: Any,
     uc_ids: Collection[int],
@@ -181,6 +222,7 @@ def read_rule_facts(
     return RuleFacts(
         contracts=uc_days.select(_CONTRACT),
         shapes=shapes,
+        missing=_typed(read_frame(connection, _MISSING, [dates, gapped, interval_s]), KNOWN_SCHEMA),
         tables=tables,
         decided=suspects.decided(connection, uc_ids, days),
         overrides=_typed(read_frame(connection, _OVERRIDES, [first, last, ucs]), OVERRIDE_SCHEMA),

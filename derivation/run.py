@@ -34,7 +34,9 @@ from storage.database import Database
 from storage.locks import lock_ucs
 from storage.series import Layer, Prepared, UcDays, write_uc_days
 from storage.suspects import write_suspects
+from storage.verdict_periods import update_periods
 from vee import calendars
+from vee.periods import join_periods
 from vee.quality import Cause
 from vee.shapes import similar_days
 
@@ -335,6 +337,13 @@ class _Derivation:
                     part.outcomes.select("uc_id", "day"),
                     part.suspects,
                     run_id=self.run_id,
+                    at=self.as_of,
+                )
+                update_periods(
+                    conn,
+                    part.outcomes.select("uc_id", "day"),
+                    part.verdicts,
+                    join_periods,
                     at=self.as_of,
                 )
                 summary.add(summarise(part, result.written))

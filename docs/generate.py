@@ -31,7 +31,7 @@ from protocols.nbr14522.messages.layout import table_of
 from protocols.ssu import SsuSettings
 from storage import settings
 from storage.warranty import WarrantyTerms
-from vee import estimation, quality, validation
+from vee import estimation, missing, quality, validation
 from vee.filling import EstimationParams
 from vee.primary import PrimaryParams
 from vee.rules import table as rule_table
@@ -144,6 +144,13 @@ def rule_skips() -> str:
     return table(
         ["Palavra", "Por que a regra não julga"],
         [(f"`{word}`", text) for word, text in rule_table.SKIP_REASONS.items()],
+    )
+
+
+def missing_causes() -> str:
+    return table(
+        ["Causa da falta", "O que afasta o valor"],
+        [(f"`{row['cause']}`", row["text_pt"]) for row in missing.cause_rows()],
     )
 
 
@@ -385,6 +392,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "regras-juizo": judging_rules,
     "regras-nao-julgam": rule_skips,
     "regras-parametros": rule_parameters,
+    "causas-da-falta": missing_causes,
     "estrategias": strategies,
     "motivos": reasons,
     "causas": causes,
