@@ -56,6 +56,7 @@ _BY_REASON: dict[Reason, MissingCause] = {
     Reason.HELD_CONFLICT: MissingCause.RULE,
     Reason.WRONG_CHANNEL: MissingCause.RULE,
     Reason.REJECTED_SUSPECT: MissingCause.RULE,
+    Reason.REJECTED_BY_ANALYST: MissingCause.RULE,
     Reason.FUTURE: MissingCause.NOT_DUE,
     Reason.OUTSIDE_ACTIVE_PERIOD: MissingCause.NOT_DUE,
     Reason.NO_INSTALLATION: MissingCause.NO_METER,
