@@ -481,7 +481,7 @@ def _delivery(
             [submission["id"]],
         ),
         attempts=attempts,
-        record=None if body is None else _record(orjson.loads(body), profile, day, slot),
+        record=None if body is None else _record(orjson.loads(body), *_place(profile, day, slot)),
         body_sha256=None if body is None else hashlib.sha256(body).digest(),
         not_rendered=f"{other}; {NAME_THE_CONTRACT}" if other else "",
     )
@@ -509,15 +509,19 @@ def rendered_body(
     )
 
 
-def _record(body: Any, profile: Profile, day: date, slot: int) -> Row | None:
-    """The interval's object in a body of either layout, found by its stamp."""
-    stamp, name = day_stamps(day, profile.send)[slot].text, profile.send.names.timestamp
+def _place(profile: Profile, day: date, slot: int) -> tuple[str, str]:
+    """Name and text of an interval's stamp in a body."""
+    return profile.send.names.timestamp, day_stamps(day, profile.send)[slot].text
+
+
+def _record(body: Any, name: str, stamp: str) -> Row | None:
+    """The interval's object in a body of either layout: the one whose `name` is its stamp."""
     if isinstance(body, dict):
         if body.get(name) == stamp:
             return body
         body = list(body.values())
     if isinstance(body, list):
-        return next((found for part in body if (found := _record(part, profile, day, slot))), None)
+        return next((found for part in body if (found := _record(part, name, stamp))), None)
     return None
 
 

@@ -3,8 +3,8 @@
 Writing is binary COPY, encoded with numpy: each row of a batch is laid out at fixed positions of one
 matrix, with room for the longest value of each column; what a row does not use (NULLs, shorter values) is
 then dropped by a mask. Rows without NULLs, nearly all, are sent as the matrix stands. Measured against
-ADBC's ingest and pgpq by tests/benchmarks/bench_storage.py, which prints the figures. Reading is ADBC,
-which hands over Arrow.
+ADBC's ingest and pgpq by tests/benchmarks/bench_storage.py, which prints the figures. Reading hands over
+Arrow (`storage.arrow`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from psycopg import sql
 
 from faults import DeveloperFault
 from storage.database import Database
+
+if TYPE_CHECKING:
+    from storage.arrow import ArrowConnection
 
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -80,7 +83,9 @@ def table_types(conn: psycopg.Connection[Any], table: str) -> dict[str, str]:
     return dict(rows.fetchall())
 
 
-def read_frame(source: Database | Any, query: str, parameters: Sequence[Any] | None = None) -> pl.DataFrame:
+def read_frame(
+    source: Database | ArrowConnection, query: str, parameters: Sequence[Any] | None = None
+) -> pl.DataFrame:
     """Run a query through Arrow.
 
     Args:
@@ -93,12 +98,7 @@ def read_frame(source: Database | Any, query: str, parameters: Sequence[Any] | N
     if isinstance(source, Database):
         with source.connect_arrow() as connection:
             return read_frame(connection, query, parameters)
-    with source.cursor() as cursor:
-        cursor.execute(query, tuple(parameters) if parameters else None)
-        frame = pl.from_arrow(cursor.fetch_arrow_table())
-    if not isinstance(frame, pl.DataFrame):
-        raise DeveloperFault("the query returned no table", where="storage.bulk.read_frame")
-    return frame
+    return source.read(query, parameters)
 
 
 def array_literal(values: Iterable[object]) -> str:

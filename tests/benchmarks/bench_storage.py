@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import adbc_driver_postgresql.dbapi
 import numpy as np
 import pgpq
 import polars as pl
@@ -136,7 +137,7 @@ def merge(db: Database, frame: pl.DataFrame) -> None:
 
 
 def ingest(db: Database, frame: pl.DataFrame) -> None:
-    with db.connect_arrow() as connection, connection.cursor() as cursor:
+    with adbc_driver_postgresql.dbapi.connect(db.url) as connection, connection.cursor() as cursor:
         cursor.adbc_ingest("vector_row", frame.to_arrow(), mode="append")
         connection.commit()
 

@@ -51,9 +51,8 @@ def test_every_client_reaches_the_same_database(db: Database) -> None:
     with engine.connect() as conn:
         assert conn.execute(sqlalchemy.text("SELECT x FROM seen")).scalar() == 7
     engine.dispose()
-    with db.connect_arrow() as arrow, arrow.cursor() as cursor:
-        cursor.execute("SELECT x FROM seen")
-        assert cursor.fetchone() == (7,)
+    with db.connect_arrow() as arrow:
+        assert arrow.read("SELECT x FROM seen").rows() == [(7,)]
     env = db.dbt_env()
     conn = psycopg2.connect(
         host=env["SMF_DBT_HOST"],
