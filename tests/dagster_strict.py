@@ -19,8 +19,6 @@ _ALLOWED = (
     r"ignore:Parameter `backfill_policy` of function `asset` is currently in beta",
     # Partitioned checks (new in 1.13): a check says of which day it speaks.
     r"ignore:Specifying a partitions_def on an AssetCheckSpec is currently in preview",
-    # dagster-dbt uses it itself.
-    r"ignore:AssetExecutionContext.op is deprecated",
 )
 
 
