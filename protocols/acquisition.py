@@ -22,6 +22,8 @@ from typing import Any
 DAY_S = 86_400
 # A changed length of intervals is told from a gap by distances that follow one another and are the same.
 _RUN = 3
+# No market has longer intervals; rows that are further apart have a gap between them.
+_LONGEST_S = 3600
 # How far a wrong total is looked for, in rows: a day of five minutes.
 _LOOK = 288
 
@@ -122,6 +124,7 @@ class Statement:
         lengths_s: lengths that the rows have, with how many rows have each.
         time_basis: whose clock, which zone, and which end of the interval a time names.
         status: flags that rows carried, with how many rows carried each.
+        questions: what was asked for rows, and what came, in words.
         coverage: None where nothing was asked for by time.
     """
 
@@ -131,6 +134,7 @@ class Statement:
     time_basis: str = ""
     status: Mapping[str, int] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
+    questions: tuple[str, ...] = ()
     coverage: Coverage | None = None
 
     def document(self) -> dict[str, Any]:
@@ -142,6 +146,7 @@ class Statement:
             "time_basis": self.time_basis,
             "status": dict(self.status),
             "decisions": [decision.document() for decision in self.decisions],
+            "questions": list(self.questions),
             "coverage": None if self.coverage is None else self.coverage.document(),
         }
 
@@ -207,8 +212,8 @@ def lengths(ends: Sequence[datetime], stated_s: int) -> list[int | None]:
 
     A distance that four rows in a row keep is a length, and so is the stated one wherever it occurs. Any
     other distance is a gap, and the row behind it has the length of its neighbours. Where no distance is a
-    length, the stated one holds, unless every distance is a multiple of it: rows may be so far apart by
-    nature.
+    length, the stated one holds, unless every distance is a longer length that intervals may have: rows may
+    be so far apart by nature.
 
     Args:
         ends: in order, each once.
@@ -224,7 +229,7 @@ def lengths(ends: Sequence[datetime], stated_s: int) -> list[int | None]:
         is_length = divides_day(step) and (count >= _RUN or step == stated_s)
         proven += [step if is_length else None] * count
     if not any(proven):
-        is_told = divides_day(stated_s) and (not steps or any(step % stated_s for step in steps))
+        is_told = divides_day(stated_s) and not (steps and all(map(_may_be_length, steps)))
         return [stated_s if is_told else None] * len(ends)
     # The first row has no distance before it.
     before = list(accumulate([None, *proven], _known))
@@ -234,6 +239,10 @@ def lengths(ends: Sequence[datetime], stated_s: int) -> list[int | None]:
         sides = {before[row], after[row]} - {None}
         found.append(own if own is not None else sides.pop() if len(sides) == 1 else None)
     return found
+
+
+def _may_be_length(step_s: int) -> bool:
+    return divides_day(step_s) and step_s <= _LONGEST_S
 
 
 def _known(before: int | None, own: int | None) -> int | None:
@@ -448,6 +457,17 @@ class Coverage:
             "interval_s": self.interval_s,
             "missing": [period.document() for period in self.missing],
         }
+
+
+def joined(periods: Iterable[Period]) -> tuple[Period, ...]:
+    """Periods in order, those that touch or overlap made one."""
+    found: list[Period] = []
+    for period in sorted(periods, key=lambda one: one.start):
+        if found and period.start <= found[-1].end:
+            found[-1] = Period(found[-1].start, max(found[-1].end, period.end))
+        else:
+            found.append(period)
+    return tuple(found)
 
 
 def coverage(asked: Iterable[Period], got: Iterable[Period], interval_s: int) -> Coverage:

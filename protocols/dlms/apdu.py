@@ -56,6 +56,78 @@ def result_name(code: int) -> str:
         return f"result {code}"
 
 
+class ActionResult(IntEnum):
+    """What became of an ACTION; other numbers than those of a data-access-result mean other things."""
+
+    SUCCESS = 0
+    HARDWARE_FAULT = 1
+    TEMPORARY_FAILURE = 2
+    READ_WRITE_DENIED = 3
+    OBJECT_UNDEFINED = 4
+    OBJECT_CLASS_INCONSISTENT = 9
+    OBJECT_UNAVAILABLE = 11
+    TYPE_UNMATCHED = 12
+    SCOPE_OF_ACCESS_VIOLATED = 13
+    DATA_BLOCK_UNAVAILABLE = 14
+    LONG_ACTION_ABORTED = 15
+    NO_LONG_ACTION_IN_PROGRESS = 16
+    OTHER_REASON = 250
+
+
+def action_result_name(code: int) -> str:
+    """Name of an action-result."""
+    try:
+        return ActionResult(code).name.lower()
+    except ValueError:
+        return f"result {code}"
+
+
+_STATE_ERRORS = {1: "service not allowed", 2: "service unknown"}
+_SERVICE_ERRORS = {
+    1: "operation not possible",
+    2: "service not supported",
+    3: "other reason",
+    4: "PDU too long",
+    5: "deciphering error",
+    6: "invocation counter error",
+}
+_DECIPHERING, _COUNTER = 5, 6
+
+
+@dataclass(frozen=True)
+class ExceptionAnswer:
+    """An exception response. `counter`: the meter's own, which a counter error may state; else None."""
+
+    octets: bytes
+    state_error: int
+    service_error: int
+    counter: int | None
+
+    @property
+    def is_key_fault(self) -> bool:
+        """The meter could not decipher what we sent."""
+        return self.service_error == _DECIPHERING
+
+    @property
+    def is_counter_fault(self) -> bool:
+        return self.service_error == _COUNTER
+
+    @property
+    def words(self) -> str:
+        """For people: service unknown, service not supported (d8 02 02)."""
+        state = _STATE_ERRORS.get(self.state_error, f"state error {self.state_error}")
+        service = _SERVICE_ERRORS.get(self.service_error, f"service error {self.service_error}")
+        counter = "" if self.counter is None else f" {self.counter}"
+        return f"{state}, {service}{counter} ({self.octets.hex(' ')})"
+
+
+def parse_exception(apdu: bytes) -> ExceptionAnswer:
+    """Read an exception response (D8); what it lacks is 0."""
+    state, service = (*apdu[1:3], 0, 0)[:2]
+    is_counter = service == _COUNTER and len(apdu) == 7
+    return ExceptionAnswer(apdu, state, service, int.from_bytes(apdu[3:7], "big") if is_counter else None)
+
+
 @dataclass(frozen=True)
 class Attribute:
     """An attribute (or method) of an object: class, OBIS code, number."""

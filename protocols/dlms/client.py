@@ -8,29 +8,29 @@ it asks the framing what to send (`timed_out`), and gives up when that does. One
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from functools import partial
 from hmac import compare_digest
 from typing import TypeVar
 
-from faults import Fault, FieldCrewFault, OperatorFault, RetryFault
+from faults import Fault
 from protocols.dlms import apdu as pdu
-from protocols.dlms.apdu import AccessResult, Attribute, Mechanism
+from protocols.dlms.access import AccessRefused, Credentials
+from protocols.dlms.apdu import Attribute, Mechanism
 from protocols.dlms.axdr import Data, Reader, Tag, decode_first, encode, octets
 from protocols.dlms.errors import (
     AssociationDelayed,
     AssociationRefused,
     AuthenticationBroken,
+    CounterRefused,
     LimitExceeded,
     LocalProtocolError,
     RemoteProtocolError,
+    ServiceRefused,
 )
 from protocols.dlms.framing import Framing
 from protocols.dlms.security import (
     AUTHENTICATED,
     ENCRYPTED,
-    CounterSource,
-    Keys,
     gmac,
     protect,
     unprotect,
@@ -45,8 +45,13 @@ MAX_ANSWER = 8 << 20
 MAX_BLOCKS = 1 << 17
 MAX_STRAY = 16
 
+# A push, an event, and an event in cipher: a meter may send them at any time between answers.
+NOTIFICATIONS = frozenset({0x0F, 0xC2, 0xCA})
+_EXCEPTION = 0xD8
 _GLO_REQUEST = {0xC0: 0xC8, 0xC1: 0xC9, 0xC3: 0xCB}
 _GLO_RESPONSE = {0xCC: 0xC4, 0xCD: 0xC5, 0xCF: 0xC7}
+# An exception names no request, so that two may be alike; in cipher it is a replay, which the counter tells.
+_NEVER_DOUBLED = (*_GLO_RESPONSE, 0xDB, _EXCEPTION)
 _TRANSIENT = 2
 _DIAGNOSTICS = {
     0x02: "application context not supported",
@@ -55,64 +60,9 @@ _DIAGNOSTICS = {
     0x0D: "authentication failed",
     0x0E: "authentication required",
 }
-# Refusals that another try may not meet: of the moment, or of a transfer that was broken off.
-_PASSING = frozenset(
-    {
-        AccessResult.TEMPORARY_FAILURE,
-        AccessResult.DATA_BLOCK_UNAVAILABLE,
-        AccessResult.LONG_GET_ABORTED,
-        AccessResult.NO_LONG_GET_IN_PROGRESS,
-        AccessResult.LONG_SET_ABORTED,
-        AccessResult.NO_LONG_SET_IN_PROGRESS,
-        AccessResult.DATA_BLOCK_NUMBER_INVALID,
-    }
-)
 # What a ciphered APDU has around a plain one, and what a block has around its piece, at most.
 _CIPHER_OCTETS, _BLOCK_OCTETS = 24, 24
 _CHECK_POLICY = "check the security policy of the meter, and who else is on its line"
-
-
-@dataclass(eq=False)  # Python sets attributes of an exception that passes a context manager
-class AccessRefused(Exception):
-    """The meter refuses one object: a value for the caller to handle, not the end of the session."""
-
-    attribute: Attribute
-    code: int
-
-    def __str__(self) -> str:
-        where = f"{self.attribute.obis} attribute {self.attribute.index}"
-        return f"{where}: {pdu.result_name(self.code)}"
-
-    def as_fault(self, message: str, where: str, remedy: str) -> Fault:
-        """The fault of whoever must act on it.
-
-        Args:
-            remedy: where the meter's configuration, or ours of the meter, is the matter.
-        """
-        told = f"{message} {self}".strip()
-        if self.code == AccessResult.HARDWARE_FAULT:
-            return FieldCrewFault(told, where=where, remedy="have the meter looked at: it reports a fault")
-        if self.code in _PASSING:
-            return RetryFault(told, where=where, remedy="it is tried again by itself")
-        return OperatorFault(told, where=where, remedy=remedy)
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """How a client proves itself to a meter."""
-
-    mechanism: Mechanism = Mechanism.NONE
-    password: bytes = field(default=b"", repr=False)
-    keys: Keys | None = None
-    title: bytes = b""
-    next_counter: CounterSource | None = None
-    make_challenge: Callable[[], bytes] | None = None
-
-    def __post_init__(self) -> None:
-        if self.mechanism is Mechanism.GMAC and not (
-            self.keys and len(self.title) == 8 and self.next_counter and self.make_challenge
-        ):
-            raise LocalProtocolError("GMAC takes keys, a title of 8 octets, a counter and a challenge source")
 
 
 class DlmsClient:
@@ -125,6 +75,9 @@ class DlmsClient:
         tolerate_trailing: keep values with surplus octets after them (one public server sends such).
         on_surplus: with `tolerate_trailing`: gets the object, and how many octets came after its value.
         on_plain: with ciphering: gets each plain request (True) and answer (False): evidence without keys.
+
+    What comes between an answer and the next is passed over and counted: `notifications` are kept for whoever
+    wants them, `doubled` answers are those that came before, octet by octet.
     """
 
     def __init__(
@@ -148,7 +101,9 @@ class DlmsClient:
         self._max_request = 0xFFFF
         self._is_associated = False
         self._invoke = 0
+        self._heard = b""
         self.notifications: list[bytes] = []
+        self.doubled = 0
 
     @property
     def meter_title(self) -> bytes:
@@ -182,9 +137,10 @@ class DlmsClient:
             assert credentials.make_challenge is not None
             secret, title = credentials.make_challenge(), credentials.title
             initiate = self._sealed(0x21, initiate)
-        answer = pdu.parse_aare(
-            (yield from self._ask(pdu.aarq(credentials.mechanism, initiate, secret, title)))
-        )
+        answered = yield from self._ask(pdu.aarq(credentials.mechanism, initiate, secret, title))
+        if answered[0] == _EXCEPTION:
+            raise self._refused(pdu.parse_exception(answered))
+        answer = pdu.parse_aare(answered)
         goes_on = credentials.mechanism is Mechanism.GMAC and answer.diagnostic == 0x0E
         if answer.result != 0 and not goes_on:
             why = _DIAGNOSTICS.get(answer.diagnostic, f"diagnostic {answer.diagnostic:02X}")
@@ -396,10 +352,8 @@ class DlmsClient:
             raise AuthenticationBroken(
                 "an answer in plain text in a ciphered association", where="service", remedy=_CHECK_POLICY
             )
-        if answer[:1] == b"\xd8":
-            raise RemoteProtocolError(
-                f"the meter answers with an exception: {answer.hex(' ')}", where="service"
-            )
+        if answer[0] == _EXCEPTION:
+            raise self._refused(pdu.parse_exception(answer))
         if pdu.invoke_number(answer) != self._invoke:
             raise RemoteProtocolError(
                 f"{answer[:3].hex(' ')} is no answer to request {self._invoke}", where="service"
@@ -412,14 +366,45 @@ class DlmsClient:
         while True:
             self._framing.receive(received)
             while (answer := self._framing.next_apdu()) is not None:
-                # A push may come at any time between answers; it is kept for whoever wants it.
-                if answer[:1] != b"\x0f":
+                if not answer:
+                    raise RemoteProtocolError("an answer without octets", where="service")
+                is_doubled = answer == self._heard and answer[0] not in _NEVER_DOUBLED
+                if answer[0] not in NOTIFICATIONS and not is_doubled:
+                    self._heard = answer
                     return answer
                 strays += 1
                 if strays > MAX_STRAY:
                     raise LimitExceeded("notifications instead of an answer", where="service")
-                self.notifications.append(answer)
+                if is_doubled:
+                    self.doubled += 1
+                else:
+                    self.notifications.append(answer)
             received = yield self._framing.data_to_send()
+
+    def _refused(self, answer: pdu.ExceptionAnswer) -> Fault:
+        """The fault of an exception: of the keys, of the counter, or of the service."""
+        told = f"the meter answers with an exception: {answer.words}"
+        if answer.is_key_fault:
+            return AssociationRefused(
+                told,
+                where="association",
+                remedy="check the keys of this meter: it cannot decipher what we send; it is not tried again",
+            )
+        if answer.counter is not None:
+            return CounterRefused(
+                told,
+                answer.counter,
+                where="association",
+                remedy="find out who else uses this key; with trusts_told_counter in the model the "
+                "reader goes on from the counter that the meter states",
+            )
+        if answer.is_counter_fault:
+            return AssociationRefused(
+                told,
+                where="association",
+                remedy="give the model the counter_object of this meter, so that its counter is read first",
+            )
+        return ServiceRefused(told, where="service")
 
     def _sealed(self, tag: int, plain: bytes) -> bytes:
         credentials = self._credentials
@@ -468,7 +453,16 @@ class DlmsClient:
             raise AccessRefused(attribute, reader.octet())
         if number != expected:
             raise RemoteProtocolError(f"block {number} instead of {expected}", where=attribute.obis)
-        return is_last, reader.take(reader.length())
+        return is_last, self._whole_block(reader, attribute)
+
+    def _whole_block(self, reader: Reader, about: Attribute) -> bytes:
+        """The piece that a block carries, and nothing behind it."""
+        piece = reader.take(reader.length())
+        if reader.left and not self._tolerate_trailing:
+            raise RemoteProtocolError(f"{reader.left} surplus octets after a block", where=about.obis)
+        if reader.left and self._on_surplus is not None:
+            self._on_surplus(about, reader.left)
+        return piece
 
     def _action_block(self, answer: bytes, expected: int, method: Attribute) -> tuple[bool, bytes]:
         if answer[:2] != b"\xc7\x02":
@@ -478,7 +472,7 @@ class DlmsClient:
         is_last, number = bool(reader.octet()), int.from_bytes(reader.take(4), "big")
         if number != expected:
             raise RemoteProtocolError(f"block {number} instead of {expected}", where=method.obis)
-        return is_last, reader.take(reader.length())
+        return is_last, self._whole_block(reader, method)
 
     @staticmethod
     def _check(answer: bytes, tag: int, kind: int, attribute: Attribute) -> None:

@@ -29,5 +29,17 @@ class AuthenticationBroken(FieldCrewFault):
     """The meter's own proof is wrong: not the meter it should be, or other keys."""
 
 
+class ServiceRefused(RemoteProtocolError):
+    """The meter answers a service with an exception in place of a result: another service may do."""
+
+
+class CounterRefused(AssociationRefused):
+    """The meter takes no invocation counter so low. `counter`: its own, as it says without proof."""
+
+    def __init__(self, message: str, counter: int, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.counter = counter
+
+
 class LimitExceeded(RemoteProtocolError):
     """The meter's answer is larger, deeper or longer than any honest one: cut off."""

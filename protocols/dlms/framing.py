@@ -141,7 +141,7 @@ class WrapperFraming:
         return b""
 
 
-SNRM, UA, DISC, DM, FRMR = 0x93, 0x73, 0x53, 0x1F, 0x97
+SNRM, UA, DISC, DM, FRMR, UI = 0x93, 0x73, 0x53, 0x1F, 0x97, 0x13
 RR, RNR, REJ = 0x01, 0x05, 0x09
 _SEGMENTED = 0x0800
 _MAX_LENGTH = 0x07FF
@@ -299,6 +299,7 @@ class HdlcDecoder:
 class _Link(Enum):
     CLOSED = auto()
     OPENING = auto()  # SNRM is out
+    CLEARING = auto()  # DISC is out, after which SNRM goes out again
     OPEN = auto()
     CLOSING = auto()  # DISC is out
 
@@ -313,6 +314,9 @@ class HdlcFraming:
     it again, an answer repeated ends the matter. An information frame is thus sent again only if the meter
     has not taken it, under its old N(S), by which the meter knows it: nothing is executed twice. What the
     meter repeats without need is passed over in silence: an answer to it would make it repeat yet more.
+
+    A meter that keeps an old link may refuse a new one (DM to SNRM): the old one is closed, once, and a new
+    one asked for.
 
     Args:
         repeats: how often in a row, without any progress, the meter is asked again.
@@ -335,6 +339,7 @@ class HdlcFraming:
         self._repeats = self._repeats_left = repeats
         self.retries = 0
         self._link = _Link.CLOSED
+        self._is_cleared = False
         self._send_sequence = 0
         self._receive_sequence = 0
         self._max_information = 128
@@ -353,6 +358,7 @@ class HdlcFraming:
 
     def connect(self) -> bytes:
         self._link = _Link.OPENING
+        self._is_cleared = False
         return self._frame(SNRM)
 
     def wrap(self, apdu: bytes) -> bytes:
@@ -378,7 +384,7 @@ class HdlcFraming:
         if self._heard:
             return b""
         self._spend()
-        if self._link in (_Link.OPENING, _Link.CLOSING):
+        if self._link is not _Link.OPEN:
             return self._frame(SNRM if self._link is _Link.OPENING else DISC)
         self._is_polled = True
         return self._ready()
@@ -425,9 +431,15 @@ class HdlcFraming:
 
     def _take(self, frame: HdlcFrame) -> bytes | None:
         control = frame.control & ~_POLL
-        if control == UA & ~_POLL or (control == DM & ~_POLL and self._link is _Link.CLOSING):
+        is_closing = self._link in (_Link.CLOSING, _Link.CLEARING)
+        if control == UA & ~_POLL or (control == DM & ~_POLL and is_closing):
             return self._agreed(frame.information)
         if control in (DM & ~_POLL, FRMR & ~_POLL):
+            if self._link is _Link.OPENING and not self._is_cleared:
+                self._link, self._is_cleared = _Link.CLEARING, True
+                self.retries += 1
+                self._outgoing += self._frame(DISC)
+                return None
             name = "DM" if control == DM & ~_POLL else "FRMR"
             raise RemoteProtocolError(f"the meter answers {name}: link refused or lost", where="HDLC")
         if self._link is not _Link.OPEN:
@@ -447,6 +459,9 @@ class HdlcFraming:
         if self._link is _Link.CLOSING:
             self._link = _Link.CLOSED
             return b""
+        if self._link is _Link.CLEARING:
+            self._link = _Link.OPENING
+            self._outgoing += self._frame(SNRM)
         return None
 
     def _take_supervisory(self, kind: int, number: int) -> None:

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from faults import OperatorFault
+from protocols.acquisition import Nulls
 from protocols.catalogues import (
     Catalogue,
     Entry,
@@ -26,7 +27,7 @@ from protocols.catalogues import (
     wrong,
 )
 from protocols.dlms.apdu import Mechanism, obis_octets, obis_text
-from protocols.dlms.clock import SHIFT_MOST_S
+from protocols.dlms.clock import SHIFT_MOST_S, ClockRules, DaylightSaving, DeviationSign
 from protocols.dlms.framing import Framing, HdlcAddress, HdlcFraming, WrapperFraming
 from protocols.dlms.mode_e import SPEEDS, SignOn
 
@@ -63,6 +64,20 @@ class ClockDeviation(StrEnum):
     UNSPECIFIED = "unspecified"
 
 
+class DoubtfulClock(StrEnum):
+    """What becomes of rows whose clock says that it is doubtful; those that say invalid are never taken."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+
+
+class AllOnes(StrEnum):
+    """What a value of nothing but ones is: memory that was never written, or a count like others."""
+
+    MISSING = "missing"
+    VALUE = "value"
+
+
 class Access(StrEnum):
     """Ways to ask for rows, tried in the model's order (section 6, rules 3 to 5)."""
 
@@ -96,7 +111,15 @@ class DlmsModel:
         public_client: SAP without security, for the invocation counter; counter_object: that counter.
         pulse_wh: energy of one stored pulse, Wh (varh, VAh): what the installation's constant counts.
         status_flags: names by mask. invalid_flags: those whose rows are not taken.
+        null_values: what a null in a column beside the clock means; all_ones: what FFFF and the like mean.
+        data_index: which of several values of one object a column is to have, to be the present one.
+        doubtful_clock: what becomes of rows whose clock doubts itself.
+        deviation_sign, daylight_saving: how it states its time, where it differs from the standard.
+        grid_tolerance_s: how far from its border an interval may end and still be the one of that border.
+        most_kw: highest average power that the meter can measure, kW; None: not known.
+        doubling_kw: growth that at least doubles a running total is believed up to this average power, kW.
         days_per_request: rows of how many days one request asks for.
+        trusts_told_counter: the invocation counter that a refusal states without proof is gone on from.
         answer_s: patience for the answer to one request, repeated or not.
         repeat_s, repeats: silence after which HDLC and the sign-on ask again, and how often in a row.
         opening, opening_address, opening_wait_s, opening_top_baud: of the port, as `mode_e.SignOn`.
@@ -132,6 +155,16 @@ class DlmsModel:
     status_objects: tuple[str, ...] = ()
     status_flags: Mapping[int, str] = field(default_factory=dict)
     invalid_flags: frozenset[str] = frozenset()
+    null_values: Nulls = Nulls.MISSING
+    all_ones: AllOnes = AllOnes.MISSING
+    data_index: int = 0
+    doubtful_clock: DoubtfulClock = DoubtfulClock.TAKEN
+    deviation_sign: DeviationSign = DeviationSign.STANDARD
+    daylight_saving: DaylightSaving = DaylightSaving.UNDECIDED
+    grid_tolerance_s: int = 5
+    most_kw: Fraction | None = None
+    doubling_kw: Fraction = Fraction(100)
+    trusts_told_counter: bool = False
     event_logs: tuple[str, ...] = ()
     tolerates_trailing: bool = False
     answer_s: float = 60.0
@@ -155,6 +188,11 @@ class DlmsModel:
             return WrapperFraming(client, self.logical_device, on_frame=on_frame)
         address = HdlcAddress(self.logical_device, self.physical_device, self.address_octets)
         return HdlcFraming(client, address, on_frame=on_frame, repeats=self.repeats)
+
+    @property
+    def clock_rules(self) -> ClockRules:
+        """How it states its time."""
+        return ClockRules(self.deviation_sign, self.daylight_saving)
 
     @property
     def sign_on(self) -> SignOn | None:
@@ -320,6 +358,16 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "status_objects": _obis_list,
     "status_flags": _flags,
     "invalid_flags": lambda value: frozenset(_text(one) for one in typed(list)(value)),
+    "null_values": Nulls,
+    "all_ones": AllOnes,
+    "data_index": _number(0, 0xFFFF),
+    "doubtful_clock": DoubtfulClock,
+    "deviation_sign": DeviationSign,
+    "daylight_saving": DaylightSaving,
+    "grid_tolerance_s": _number(0, 59),
+    "most_kw": _positive,
+    "doubling_kw": _positive,
+    "trusts_told_counter": _truth,
     "event_logs": _obis_list,
     "tolerates_trailing": _truth,
     "answer_s": _seconds,

@@ -8,21 +8,39 @@ becomes of the keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from protocols.dlms.apdu import MECHANISM, Attribute, Mechanism, invoke_number, obis_text
-from protocols.dlms.axdr import Data, Reader, decode
-from protocols.dlms.client import MAX_ANSWER
+from protocols.dlms.apdu import (
+    MECHANISM,
+    Attribute,
+    Mechanism,
+    invoke_number,
+    obis_text,
+    parse_exception,
+)
+from protocols.dlms.axdr import Data, Reader, decode, decode_first
+from protocols.dlms.client import MAX_ANSWER, NOTIFICATIONS
 from protocols.dlms.errors import LimitExceeded, RemoteProtocolError
-from protocols.dlms.framing import FLAG, LLC_REQUEST, LLC_RESPONSE, WRAPPER, HdlcDecoder, HdlcFrame
+from protocols.dlms.framing import (
+    FLAG,
+    LLC_REQUEST,
+    LLC_RESPONSE,
+    SNRM,
+    UA,
+    UI,
+    WRAPPER,
+    HdlcDecoder,
+    HdlcFrame,
+)
 from protocols.dlms.mode_e import is_opening
 
 _PASSWORD_MARK = MECHANISM + bytes([Mechanism.LLS]) + b"\xac"
 _AARQ = 0x60
 _HEAD_OCTETS = 12  # tag, kind, invoke id, class, OBIS code, index
 _MOST_AHEAD = 4  # frames in a row that a record may lack, of eight numbers
+_POLL = 0x10
 _HDLC_HEAD_OCTETS = 8  # of a frame that carries something, addresses of one octet
 
 
@@ -67,7 +85,8 @@ def label(frame: bytes) -> int:
     if opened is None:
         return 0
     information = opened.information
-    return information[3] if information[:3] in (LLC_REQUEST, LLC_RESPONSE) else opened.control
+    has_apdu = information[:3] in (LLC_REQUEST, LLC_RESPONSE) and len(information) > 3
+    return information[3] if has_apdu else opened.control
 
 
 def _hdlc(frame: bytes) -> HdlcFrame | None:
@@ -126,7 +145,8 @@ class Exchange:
     Attributes:
         code: the meter's data-access-result, 0 with a value.
         blocks: APDUs that the answer came in.
-        problem: why an answer gives no value, or "".
+        problem: why an answer gives no value, or "". is_exception: the meter does not do the service so.
+        surplus: octets behind the value, or behind the pieces of blocks, that were passed over.
         pieces: where the octets of the value, type included, lie in the record.
     """
 
@@ -140,6 +160,8 @@ class Exchange:
     blocks: int = 1
     problem: str = ""
     pieces: tuple[Piece, ...] = ()
+    surplus: int = 0
+    is_exception: bool = False
 
 
 @dataclass(slots=True)
@@ -152,6 +174,16 @@ class _Asked:
     raw: bytearray = field(default_factory=bytearray)
     pieces: list[Piece] = field(default_factory=list)
     blocks: int = 0
+    surplus: int = 0
+
+    @property
+    def about(self) -> tuple[Attribute, int, Data | None, datetime]:
+        return self.attribute, self.selector, self.selection, self.at
+
+
+NOTIFICATION, REPEATED = "notification", "repeated answer"
+"""What comes between an answer and the next, and is passed over."""
+OnStray = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -162,16 +194,25 @@ class _Link:
     pieces: list[Piece] = field(default_factory=list)
     last_sequence: int = -1
     has_gap: bool = False
+    repeats: int = 0
 
 
-def apdus(record: Iterable[Recorded]) -> Iterable[Apdu]:
-    """The APDUs of a record with their times and directions; what is none is passed over."""
+def apdus(record: Iterable[Recorded], on_stray: OnStray | None = None) -> Iterable[Apdu]:
+    """The APDUs of a record with their times and directions; what is none is passed over.
+
+    Args:
+        on_stray: gets REPEATED for each frame that the meter sent again.
+    """
     links = {True: _Link(), False: _Link()}
     for number, frame in enumerate(record):
         octets = frame.octets
         if octets[:1] == bytes([FLAG]):
             opened = _hdlc(octets)
-            whole = None if opened is None else _joined(opened, number, octets, links[frame.is_sent])
+            link = links[frame.is_sent]
+            repeats = link.repeats
+            whole = None if opened is None else _joined(opened, number, octets, link)
+            if link.repeats > repeats and not frame.is_sent and on_stray is not None:
+                on_stray(REPEATED)
             if whole is not None:
                 yield Apdu(frame.at, frame.is_sent, *whole)
         elif octets and not is_opening(octets):
@@ -183,8 +224,14 @@ def apdus(record: Iterable[Recorded]) -> Iterable[Apdu]:
 def _joined(
     frame: HdlcFrame, number: int, octets: bytes, link: _Link
 ) -> tuple[bytes, tuple[Piece, ...]] | None:
+    # Flag, two octets of format and length, what the length counts; its last two are the checksum.
+    end = 1 + (int.from_bytes(octets[1:3], "big") & 0x07FF) - 2
+    piece = Piece(number, end - len(frame.information), len(frame.information))
     if frame.control & 1:
-        if frame.control & 0x0F == 0x03:  # SNRM, UA: numbering begins again
+        kind = frame.control & ~_POLL
+        if kind == UI & ~_POLL and frame.information[:3] in (LLC_REQUEST, LLC_RESPONSE):
+            return frame.information[3:], cut([piece], 3, piece.count)  # unnumbered: a push
+        if kind in (SNRM & ~_POLL, UA & ~_POLL):  # numbering begins again
             link.last_sequence, link.has_gap = -1, False
             link.segments.clear()
             link.pieces.clear()
@@ -192,15 +239,14 @@ def _joined(
     sequence = frame.control >> 1 & 7
     ahead = sequence - link.last_sequence & 7
     if link.last_sequence >= 0 and (not ahead or ahead > _MOST_AHEAD):
+        link.repeats += 1
         return None  # sent again, or come late
     # A frame that the record lacks takes with it the whole APDU that it was part of; one that lacks its first
     # segment has no LLC header.
     link.has_gap |= bool(link.segments) and ahead != 1
     link.last_sequence = sequence
     link.segments += frame.information
-    # Flag, two octets of format and length, what the length counts; its last two are the checksum.
-    end = 1 + (int.from_bytes(octets[1:3], "big") & 0x07FF) - 2
-    link.pieces.append(Piece(number, end - len(frame.information), len(frame.information)))
+    link.pieces.append(piece)
     if frame.is_segmented:
         return None
     whole = b"" if link.has_gap else bytes(link.segments)
@@ -211,17 +257,54 @@ def _joined(
     return (whole[3:], pieces) if whole[:3] in (LLC_REQUEST, LLC_RESPONSE) else None
 
 
-def exchanges(record: Iterable[Recorded], tolerate_trailing: bool = False) -> Iterable[Exchange]:
-    """The GETs of a record that were answered, in order. Pure; raises nothing for what a meter may send."""
+def exchanges(
+    record: Iterable[Recorded], tolerate_trailing: bool = False, on_stray: OnStray | None = None
+) -> Iterable[Exchange]:
+    """The GETs of a record that were answered, in order. Pure; raises nothing for what a meter may send.
+
+    Args:
+        tolerate_trailing: octets behind a value are counted, not refused.
+        on_stray: gets NOTIFICATION or REPEATED for each APDU that came in between.
+    """
     asked: _Asked | None = None
-    for apdu in apdus(record):
+    stray = on_stray or _nothing
+    heard = b""
+    for apdu in apdus(record, on_stray):
+        octets = apdu.octets
         if apdu.is_sent:
-            asked = _asked(apdu.octets, apdu.at, asked)
-        elif asked is not None and apdu.octets[:1] == b"\xc4" and invoke_number(apdu.octets) == asked.invoke:
-            found = _answered(apdu, asked, tolerate_trailing)
-            if found is not None:
-                yield found
+            asked = _asked(octets, apdu.at, asked)
+        elif octets[:1] and octets[0] in NOTIFICATIONS:
+            stray(NOTIFICATION)
+        elif octets == heard and _is_old(octets, asked):
+            stray(REPEATED)
+        else:
+            heard = octets
+            if asked is None:
+                continue
+            if octets[:1] == b"\xd8":
+                told = f"the meter answers with an exception: {parse_exception(octets).words}"
+                blocks = asked.blocks + 1
+                yield Exchange(*asked.about, apdu.at, problem=told, blocks=blocks, is_exception=True)
                 asked = None
+            elif octets[:1] == b"\xc4" and invoke_number(octets) == asked.invoke:
+                found = _answered(apdu, asked, tolerate_trailing)
+                if found is not None:
+                    yield found
+                    asked = None
+
+
+def _is_old(octets: bytes, asked: _Asked | None) -> bool:
+    """Whether an answer that came before is none to what is asked now, though it may look so."""
+    if octets[:1] == b"\x61":
+        return True
+    if octets[:1] != b"\xc4":
+        return False
+    is_of_this = asked is not None and invoke_number(octets) == asked.invoke
+    return not is_of_this or (asked is not None and asked.blocks > 0)
+
+
+def _nothing(_: str) -> None:
+    """What came in between is of no interest."""
 
 
 def _asked(apdu: bytes, at: datetime, before: _Asked | None) -> _Asked | None:
@@ -243,17 +326,24 @@ def _asked(apdu: bytes, at: datetime, before: _Asked | None) -> _Asked | None:
 def _answered(apdu: Apdu, asked: _Asked, tolerate_trailing: bool) -> Exchange | None:
     """The exchange, once its answer is whole."""
     asked.blocks += 1
-    about = (asked.attribute, asked.selector, asked.selection, asked.at, apdu.at)
+    about = (*asked.about, apdu.at)
     try:
         code, raw = _take(apdu, asked)
         if code:
             return Exchange(*about, code=code, blocks=asked.blocks)
         if raw is None:
             return None
-        value = decode(raw, tolerate_trailing)
+        value, left = decode_first(raw)
+        asked.surplus += left
+        if asked.surplus and not tolerate_trailing:
+            raise RemoteProtocolError(
+                f"{asked.surplus} surplus octets behind the value, or behind blocks of it",
+                where=asked.attribute.obis,
+            )
     except RemoteProtocolError as error:
         return Exchange(*about, blocks=asked.blocks, problem=str(error))
-    return Exchange(*about, value, blocks=asked.blocks, pieces=tuple(asked.pieces))
+    pieces, surplus = tuple(asked.pieces), asked.surplus
+    return Exchange(*about, value, blocks=asked.blocks, pieces=pieces, surplus=surplus)
 
 
 def _take(apdu: Apdu, asked: _Asked) -> tuple[int, bytes | None]:
@@ -273,6 +363,7 @@ def _take(apdu: Apdu, asked: _Asked) -> tuple[int, bytes | None]:
     if number != asked.blocks:
         raise RemoteProtocolError(f"block {number} instead of {asked.blocks}", where=asked.attribute.obis)
     block = reader.take(reader.length())
+    asked.surplus += reader.left
     asked.raw += block
     asked.pieces += cut(apdu.pieces, reader.place - len(block), len(block))
     if len(asked.raw) > MAX_ANSWER:

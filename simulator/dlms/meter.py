@@ -45,7 +45,7 @@ class DlmsSpec:
         clients: mechanism by client SAP. password: of LLS; keys: of GMAC.
         pulse_wh: energy of one pulse of the load, Wh; the scaler is -3, so it may have three decimals.
         with_totals: the profile holds running totals instead of the increments of each period.
-        with_null_clocks: rows after the first have a null clock, and a null where a column repeats itself.
+        with_null_clocks: rows after the first of an answer have a null clock.
         is_newest_first: rows of the load profile are sorted, and counted, from the newest on.
         block_octets: largest piece of an answer. max_apdu: largest request that it takes.
         refuses_ranges, refuses_entries: selectors that are answered with "other reason".

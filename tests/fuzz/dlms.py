@@ -12,7 +12,8 @@ from collector.dlms import script as dlms_script
 from collector.dlms.decode import decode_dlms
 from collector.planning import Span
 from faults import OperatorFault, RetryFault
-from protocols.dlms.client import AccessRefused, Credentials, DlmsClient, Steps
+from protocols.dlms.access import AccessRefused, Credentials
+from protocols.dlms.client import DlmsClient, Steps
 from protocols.dlms.describe import describe
 from protocols.dlms.framing import HdlcFrame
 from protocols.dlms.mode_e import SPEEDS, Identification, Listen, SignOn, Step, Wait, is_opening

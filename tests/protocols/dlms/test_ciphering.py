@@ -9,9 +9,10 @@ from itertools import count
 
 import pytest
 
+from protocols.dlms.access import Credentials
 from protocols.dlms.apdu import Attribute, Mechanism, tlv
 from protocols.dlms.axdr import Data, Reader
-from protocols.dlms.client import Credentials, DlmsClient
+from protocols.dlms.client import DlmsClient
 from protocols.dlms.errors import (
     AssociationRefused,
     AuthenticationBroken,

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faults import Fault
+from protocols.dlms.access import Credentials
 from protocols.dlms.apdu import Attribute, Mechanism
 from protocols.dlms.axdr import Data, Tag, octets
-from protocols.dlms.client import Credentials, DlmsClient
+from protocols.dlms.client import DlmsClient
 from protocols.dlms.clock import encode_date_time
 from protocols.dlms.errors import LimitExceeded, NoAnswer, RemoteProtocolError
 from protocols.dlms.framing import (

@@ -8,9 +8,10 @@ from itertools import count
 
 import pytest
 
+from protocols.dlms.access import AccessRefused, Credentials
 from protocols.dlms.apdu import Attribute, Mechanism
 from protocols.dlms.axdr import Data, octets
-from protocols.dlms.client import AccessRefused, Credentials, DlmsClient
+from protocols.dlms.client import DlmsClient
 from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.framing import WRAPPER, WrapperFraming
