@@ -7,7 +7,7 @@ shown, and must agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from fractions import Fraction
@@ -15,16 +15,11 @@ from typing import Any
 
 from audit.evidence import FramePart, Locator
 from collector.decoded import Frame, MeterContext
-from collector.dlms.decode import (
-    column_of,
-    is_running_total,
-    pulses_of_one,
-    row_end,
-    row_flags,
-    whole_number,
-)
-from collector.dlms.script import PROFILE
-from protocols.dlms.axdr import NULL, Data, Reader, decode
+from collector.dlms.columns import Column, choose, row_flags
+from collector.dlms.rows import LoadProfile, Row, timed_rows
+from collector.dlms.script import DEMAND_REGISTER
+from protocols.acquisition import Holds, Nulls, whole_pulses
+from protocols.dlms.axdr import NULL, Reader, decode_first
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.framing import FLAG
 from protocols.dlms.models import DlmsModel, model_named
@@ -33,13 +28,12 @@ from protocols.dlms.profile import (
     COLUMNS,
     LAST_IN_FIRST_OUT,
     PERIOD,
+    PROFILE,
     SORT_METHOD,
-    CaptureObject,
     ScalerUnit,
     decode_capture_objects,
-    decode_rows,
     decode_scaler_unit,
-    row_step_s,
+    number_of,
 )
 from protocols.dlms.transcript import Exchange, Recorded, cut, exchanges
 
@@ -72,7 +66,7 @@ class RowPlace:
     end: datetime
     clock: Cell
     value: Cell
-    raw: int
+    raw: int | Fraction
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,7 @@ class DlmsPlace:
         is_newest_first: each row is the period before the one above it, not after.
         scaler_octets: where scaler and unit stand.
         pulse_wh: of the meter's model: energy of one pulse.
+        average_s: length by which an average power is multiplied; None: the column holds energy.
         pulses: what it comes to; None where that is no whole number.
     """
 
@@ -96,6 +91,7 @@ class DlmsPlace:
     unit: str
     scaler_octets: tuple[FramePart, ...]
     pulse_wh: Fraction
+    average_s: int | None
     pulses: int | None
     is_newest_first: bool
 
@@ -110,45 +106,38 @@ def locate_row(
         zone: of the meter. interval_end: naive, as the meter's clock has it.
     """
     record = _Record(frames, model)
-    place = record.column(channel)
-    if place is None or record.period_s <= 0:
+    column = record.column(channel)
+    if column is None or record.columns_from is None:
         return None
-    column, (scaler, scaler_from) = record.columns[place], record.scalers[record.columns[place].obis]
+    rows = record.rows(zone)
+    row = record.row_of(rows, interval_end)
+    if row is None or row.length_s is None:
+        return None
     ends = [interval_end]
-    if is_running_total(column, scaler):
-        ends.insert(0, interval_end - timedelta(seconds=record.period_s))
-    rows = [record.row(end, place, zone) for end in ends]
-    if None in rows or record.columns_from is None:
+    if column.holds is Holds.TOTAL:
+        ends.insert(0, interval_end - timedelta(seconds=row.length_s))
+    found = [record.place_of(rows, end, column) for end in ends]
+    if None in found:
         return None
-    told = tuple(row for row in rows if row is not None)
+    told = tuple(one for one in found if one is not None)
     raw = told[-1].raw - (told[0].raw if len(told) > 1 else 0)
-    pulses = raw * pulses_of_one(scaler, model)
     return DlmsPlace(
         profile=model.load_profile,
-        column=column.obis,
-        column_octets=record.octets(record.columns_from, (place,)),
+        column=column.name,
+        column_octets=record.octets(record.columns_from, (column.place,)),
         rows=told,
-        scaler=scaler.scaler,
-        unit=scaler.unit_name,
-        scaler_octets=record.octets(scaler_from, ()),
+        scaler=column.scaler.scaler,
+        unit=column.scaler.unit_name,
+        scaler_octets=record.octets(record.scalers[column.name][1], ()),
         pulse_wh=model.pulse_wh,
-        pulses=int(pulses) if pulses.denominator == 1 else None,
-        is_newest_first=record.sort_method == LAST_IN_FIRST_OUT,
+        average_s=row.length_s if column.holds is Holds.AVERAGE else None,
+        pulses=whole_pulses(column.energy_wh(raw, row.length_s), model.pulse_wh),
+        is_newest_first=record.load.sort_method == LAST_IN_FIRST_OUT,
     )
 
 
 def _pass_over(error: RemoteProtocolError) -> None:
     """The decoder says what is wrong with a row."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A decoded row, and where its octets are."""
-
-    answer: Exchange
-    number: int
-    end: datetime
-    values: tuple[Data, ...]
 
 
 @dataclass
@@ -157,77 +146,83 @@ class _Record:
 
     frames: Sequence[Frame]
     model: DlmsModel
-    columns: tuple[CaptureObject, ...] = ()
+    load: LoadProfile = field(default_factory=LoadProfile)
     columns_from: Exchange | None = None
-    period_s: int = 0
-    sort_method: int | None = None
     scalers: dict[str, tuple[ScalerUnit, Exchange]] = field(default_factory=dict)
-    answers: list[Exchange] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         record = (Recorded(frame.at, frame.is_sent, frame.payload) for frame in self.frames)
         for exchange in exchanges(record, self.model.tolerates_trailing):
             if exchange.value is not None:
                 try:
-                    self._take(exchange, exchange.value)
+                    self._take(exchange)
                 except RemoteProtocolError:
                     continue  # An answer of no sense: the decoder has put it into quarantine.
 
-    def _take(self, exchange: Exchange, value: Data) -> None:
-        about = exchange.attribute
+    def _take(self, exchange: Exchange) -> None:
+        about, value = exchange.attribute, exchange.value
+        assert value is not None
         if about.class_id != PROFILE:
-            if about.index in (3, 4) and isinstance(value.value, tuple):
+            if about.index == (4 if about.class_id == DEMAND_REGISTER else 3) and isinstance(
+                value.value, tuple
+            ):
                 self.scalers[about.obis] = decode_scaler_unit(value), exchange
         elif about.obis == self.model.load_profile:
             if about.index == COLUMNS:
-                self.columns, self.columns_from = decode_capture_objects(value), exchange
+                self.load.columns, self.columns_from = decode_capture_objects(value), exchange
             elif about.index == PERIOD:
-                self.period_s = whole_number(value) or 0
+                self.load.period_s = value.value if type(value.value) is int and value.value > 0 else 0
             elif about.index == SORT_METHOD:
-                self.sort_method = whole_number(value)
+                self.load.sort_method = value.value if type(value.value) is int else None
             elif about.index == BUFFER:
-                self.answers.append(exchange)
+                self.load.answers.append(exchange)
 
-    def column(self, channel: int) -> int | None:
-        """Place of the channel's column, from 0, where its scaler is known."""
+    def column(self, channel: int) -> Column | None:
+        """The channel's column, as the decoder chooses it."""
         wanted = next((one for one in self.model.channels if one.channel == channel), None)
-        place = None if wanted is None else column_of(wanted, self.columns)
-        return None if place is None or self.columns[place].obis not in self.scalers else place
+        scalers = {obis: scaler for obis, (scaler, _) in self.scalers.items()}
+        return None if wanted is None else choose(wanted, self.load.columns, scalers, self.model).column
 
-    def row(self, end: datetime, column: int, zone: tzinfo) -> RowPlace | None:
-        """The row that ends then: the first of equal ones; None where two contradict each other."""
-        found = [row for row in self._rows(zone) if row.end == end]
-        if not found or any(row.values != found[0].values for row in found):
-            return None
-        row, raw = found[0], whole_number(found[0].values[column])
-        if raw is None:
-            return None
-        clock = next(place for place, one in enumerate(self.columns) if one.is_clock)
-        return RowPlace(end, self._cell(row, clock), self._cell(row, column), raw)
-
-    def _rows(self, zone: tzinfo) -> Iterator[_Row]:
+    def rows(self, zone: tzinfo) -> list[Row]:
         """Rows that the decoder takes, too."""
-        for answer in self.answers:
-            assert answer.value is not None
-            step_s = row_step_s(self.period_s, self.sort_method)
-            rows = decode_rows(answer.value, self.columns, step_s, zone, _pass_over)
-            try:
-                for row in rows:
-                    flags = row_flags(row, self.columns, self.model)
-                    if not flags & self.model.invalid_flags and not row.clock.is_invalid:
-                        end = row_end(row, self.model, self.period_s, zone)
-                        yield _Row(answer, row.number, end, row.values)
-            except RemoteProtocolError:
-                continue  # The decoder says what is wrong with this answer.
+        found = timed_rows(self.load, self.model, zone, _pass_over) if self.load.columns else []
+        return [
+            row
+            for row in found
+            if row.is_on_grid
+            and not row.profile.clock.is_invalid
+            and not row_flags(row.profile, self.load.columns, self.model) & self.model.invalid_flags
+        ]
 
-    def _cell(self, row: _Row, column: int) -> Cell:
+    @staticmethod
+    def row_of(rows: Sequence[Row], end: datetime) -> Row | None:
+        """The row that ends then: the first of equal ones; None where two contradict each other."""
+        found = [row for row in rows if row.end == end]
+        if not found or any(row.profile.values != found[0].profile.values for row in found):
+            return None
+        return found[0]
+
+    def place_of(self, rows: Sequence[Row], end: datetime, column: Column) -> RowPlace | None:
+        """Where the row that ends then says what, in a column."""
+        row = self.row_of(rows, end)
+        if row is None:
+            return None
+        is_null = column.place in row.profile.nulls
+        raw = number_of(row.profile.values[column.place])
+        if raw is None or (is_null and self.model.null_values is Nulls.MISSING):
+            return None
+        clock = next(place for place, one in enumerate(self.load.columns) if one.is_clock)
+        return RowPlace(end, self._cell(row, clock), self._cell(row, column.place), raw)
+
+    def _cell(self, row: Row, column: int) -> Cell:
         assert row.answer.value is not None
-        rows, teller = row.answer.value.value, row.number
+        number = row.profile.number
+        rows, teller = row.answer.value.value, number
         while rows[teller - 1].value[column] == NULL:
             teller -= 1
-        told_by = () if teller == row.number else self.octets(row.answer, (teller - 1, column))
-        octets = self.octets(row.answer, (row.number - 1, column))
-        return Cell(row.number, column + 1, octets, teller, told_by)
+        told_by = () if teller == number else self.octets(row.answer, (teller - 1, column))
+        octets = self.octets(row.answer, (number - 1, column))
+        return Cell(number, column + 1, octets, teller, told_by)
 
     def octets(self, answer: Exchange, path: Sequence[int]) -> tuple[FramePart, ...]:
         """Where the element at `path` of an answer's value stands; empty where the record does not say."""
@@ -236,7 +231,7 @@ class _Record:
         )
         try:
             first, count = Reader(raw).find(path)
-            if decode(raw, self.model.tolerates_trailing) != answer.value:
+            if decode_first(raw)[0] != answer.value:
                 return ()
         except RemoteProtocolError:
             return ()

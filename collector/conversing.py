@@ -89,7 +89,7 @@ class Conversations:
         try:
             result = await driver_of(target.profile).read(visit)
             is_sound = not isinstance(result.fault, RetryFault)
-            ended = EndedSession.of(session_id, result)
+            ended = EndedSession.of(session_id, result, assignment.goal)
             if isinstance(result.fault, DeveloperFault):
                 trace = "".join(traceback.format_exception(result.fault))
                 log.error("session.bug", session=session_id, traceback=trace)

@@ -14,10 +14,12 @@ from typing import Any
 
 import psycopg
 
+from collector.coverage import covered, is_short
 from collector.decoded import Decoded, Frame, Issue, MeterContext, readings_frame
 from collector.drivers import Decoder, decoder_of
 from collector.session import EndedSession, MergedSession
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
+from faults.market_time import to_local
 from storage import quarantine, sessions
 from storage.readings import merge_readings
 from storage.records import append_records
@@ -49,6 +51,8 @@ def merge_sessions(
         end = replace(ends[row.session_id], outcome=outcome, fault=fault)
         work.append(_Work(end, row.request_id, decoder, context, frames[row.session_id], decoded))
     _check_history(conn, work)
+    for one in work:
+        one.cover(at)
     touched = _merge(conn, work, at)
     _set_aside(conn, work, at)
     sessions.close(conn, [one.outcome for one in work], at)
@@ -96,7 +100,15 @@ class _Work:
             meter_time=clock.meter_time if clock else None,
             drift_s=clock.drift_s if clock else None,
             round_trip_s=clock.round_trip_s if clock else None,
+            statement=self.decoded.statement.document() if self.decoded.statement else None,
         )
+
+    def cover(self, at: datetime) -> None:
+        """Rows asked against rows got; a session that lacks some is not complete."""
+        read_at = self.frames[-1].at if self.frames else at
+        self.decoded = covered(self.decoded, self.end.asked, to_local(read_at, self.context.zone))
+        if self.end.outcome == "complete" and is_short(self.decoded):
+            self.end = replace(self.end, outcome="partial")
 
     def merged(self, touched: Sequence[date]) -> MergedSession:
         return MergedSession(

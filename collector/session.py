@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from collector.decoded import Decoded
 from collector.lines.transports import Endpoint, Receiver, Stream
+from collector.planning import Goal, Span
 from faults import Fault
 
 Way = Callable[[Endpoint, Receiver, float], Awaitable[Stream]]
@@ -41,7 +42,10 @@ class SessionResult:
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """A session that is over, still to be decoded. Defaults are those of a session whose collector died."""
+    """A session that is over, still to be decoded. Defaults are those of a session whose collector died.
+
+    `asked`: the intervals that it was to bring, meter local; empty: none by time, or it did not come so far.
+    """
 
     session_id: int
     outcome: str = "aborted"
@@ -50,10 +54,11 @@ class EndedSession:
     bytes_sent: int | None = None
     bytes_received: int | None = None
     retries: int = 0
+    asked: tuple[Span, ...] = ()
 
     @classmethod
-    def of(cls, session_id: int, result: SessionResult) -> EndedSession:
-        """The end of a session that had its conversation."""
+    def of(cls, session_id: int, result: SessionResult, goal: Goal | None = None) -> EndedSession:
+        """The end of a session that had its conversation; `goal`: of its visit."""
         return cls(
             session_id=session_id,
             outcome=result.outcome,
@@ -62,6 +67,7 @@ class EndedSession:
             bytes_sent=result.bytes_sent,
             bytes_received=result.bytes_received,
             retries=result.retries,
+            asked=() if goal is None or result.outcome == "failed" else goal.spans,
         )
 
 

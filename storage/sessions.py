@@ -11,7 +11,7 @@ second, whichever collector asks; `session_line` does the same for the line that
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -237,6 +237,7 @@ class Outcome:
 
     Attributes:
         drift_s: the meter's clock minus ours; with `meter_time` and `round_trip_s` None where none was told.
+        statement: what it states about its readings, as JSON has it.
     """
 
     session_id: int
@@ -250,6 +251,7 @@ class Outcome:
     meter_time: datetime | None = None
     drift_s: float | None = None
     round_trip_s: float | None = None
+    statement: Mapping[str, Any] | None = None
 
 
 def close(conn: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
@@ -267,6 +269,7 @@ def close(conn: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
             "meter_time": one.meter_time,
             "drift_s": None if one.drift_s is None else round(one.drift_s, 3),
             "round_trip_s": None if one.round_trip_s is None else round(one.round_trip_s, 3),
+            "statement": one.statement,
         }
         for one in outcomes
     ]
@@ -275,9 +278,11 @@ def close(conn: Connection, outcomes: Sequence[Outcome], at: datetime) -> None:
         "error = r.error, "
         "bytes_sent = r.bytes_sent, bytes_received = r.bytes_received, retries = r.retries, "
         "meter_serial = r.meter_serial, meter_time = r.meter_time, drift_s = r.drift_s, "
-        "round_trip_s = r.round_trip_s FROM jsonb_to_recordset(%s) AS r (id bigint, outcome text, "
+        "round_trip_s = r.round_trip_s, statement = r.statement "
+        "FROM jsonb_to_recordset(%s) AS r (id bigint, outcome text, "
         "failed_stage text, error jsonb, bytes_sent bigint, bytes_received bigint, retries integer, "
-        "meter_serial text, meter_time timestamptz, drift_s numeric, round_trip_s numeric) WHERE s.id = r.id",
+        "meter_serial text, meter_time timestamptz, drift_s numeric, round_trip_s numeric, statement jsonb) "
+        "WHERE s.id = r.id",
         [at, orjson.dumps(records).decode()],
     )
 

@@ -31,15 +31,17 @@ from collector.commands.preview import Preview
 from collector.commands.steps import CHECK_MODEL, CLOCK, NOW, CommandWork, Pending, Tools, Verdict, Writing
 from collector.dlms.decode import text_of
 from collector.dlms.script import CLOCK as CLOCK_CLASS
-from collector.dlms.script import DATA, PROFILE
+from collector.dlms.script import DATA
 from collector.dlms.session import Talk, Work
 from faults import FieldCrewFault, OperatorFault, RetryFault
+from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute, action_request, numbered, result_name, set_request
 from protocols.dlms.axdr import Data, Tag, octets
-from protocols.dlms.client import AccessRefused, DlmsClient, Steps
+from protocols.dlms.client import DlmsClient, Steps
 from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.models import ClockDeviation, DlmsModel, FramingKind
+from protocols.dlms.profile import PROFILE
 
 SET_CLOCK = "set-clock"
 """A person's command: set the clock `at` a time, whatever intervals that crosses."""
@@ -110,6 +112,7 @@ def _set(model: DlmsModel, local: datetime, zone: tzinfo) -> _Write:
         with_weekday=model.clock_weekday,
         hundredths=model.clock_hundredths,
         status=model.clock_status,
+        rules=model.clock_rules,
     )
     return _Write(Attribute(CLOCK_CLASS, model.clock_object, _TIME), octets(value), False)
 
@@ -253,7 +256,7 @@ class _Errand:
     def _moment(self, told: bytes) -> datetime:
         """What the clock shows, naive market time."""
         try:
-            at = decode_date_time(told, self._tools.zone).at
+            at = decode_date_time(told, self._tools.zone, self._model.clock_rules).at
         except RemoteProtocolError as error:
             raise FieldCrewFault(
                 f"the meter's clock shows {told.hex(' ')}, which is no moment",

@@ -1,23 +1,20 @@
-"""From the frames of a DLMS session to what they mean. Pure, as `decode` is for NBR 14522.
+"""From the frames of a DLMS session to what they mean. Pure, as `nbr14522.decode` is.
 
-Reference "dlms_cosem", sections 5 and 6: columns by what they capture, exact scalers, totals told from
-increments by group D, status words by the model's masks. Doubtful rows are left out with a reason.
+Reference "dlms_cosem", sections 5 and 6. What a load profile holds is told by `rows`, `columns` and
+`intervals`, what its clock states by `times`; what is doubtful is left out, or stated, with its reason.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, tzinfo
-from fractions import Fraction
+from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from collector.decoded import (
     ChangeRow,
-    ClockReading,
     DayVector,
     Decoded,
     Frame,
@@ -26,66 +23,56 @@ from collector.decoded import (
     ParametersRow,
     RegisterRow,
 )
-from collector.dlms.script import CLOCK, DATA, PROFILE, REGISTER
+from collector.dlms.columns import NO_SCALER, Choice, Column, choose, row_flags, unit_problem
+from collector.dlms.intervals import intervals_of, vectors_of
+from collector.dlms.rows import LoadProfile, Row, timed_rows
+from collector.dlms.script import CLOCK, DATA, REGISTER
+from collector.dlms.times import Times
 from collector.planning import day_of
+from protocols.acquisition import (
+    Action,
+    Decision,
+    Holds,
+    Period,
+    StatedColumn,
+    Statement,
+    divides_day,
+    joined,
+)
+from protocols.dlms.apdu import result_name
 from protocols.dlms.axdr import Data, Tag
-from protocols.dlms.clock import decode_date_time
 from protocols.dlms.describe import shown
 from protocols.dlms.errors import RemoteProtocolError
-from protocols.dlms.models import Channel, DlmsModel, Timestamps
+from protocols.dlms.models import DlmsModel, DoubtfulClock
 from protocols.dlms.profile import (
     BUFFER,
     COLUMNS,
-    NO_UNIT,
+    DEMAND,
     PERIOD,
+    PROFILE,
     SORT_METHOD,
     CaptureObject,
-    ProfileRow,
     ScalerUnit,
     decode_capture_objects,
     decode_rows,
     decode_scaler_unit,
+    number_of,
     row_step_s,
 )
 from protocols.dlms.transcript import Exchange, Recorded, exchanges
 
-_DAY_S = 86_400
-_MAX_PULSES = (1 << 31) - 1
-_ENERGY_UNITS = frozenset({30, 31, 32})  # Wh, VAh, varh
 _MAX_CODE = (1 << 15) - 1
 _EVENT_CODES = "0-0:96.11."
 # A million bad rows say no more than these.
 _MAX_ISSUES = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One row of the load profile: when its period ended (naive, meter local) and its columns."""
-
-    end: datetime
-    values: tuple[Data, ...]
-
-
-@dataclass(slots=True)
-class _Profile:
-    """What was read of one profile object."""
-
-    columns: tuple[CaptureObject, ...] = ()
-    period_s: int = 0
-    sort_method: int | None = None
-    buffers: list[tuple[Data, datetime]] = field(default_factory=list)
-    """Each with the time at which it was there."""
-
-    @property
-    def step_s(self) -> int | None:
-        return row_step_s(self.period_s, self.sort_method)
+_SHOWN = 24
 
 
 def decode_dlms(stored: Iterable[Frame], model: DlmsModel, context: MeterContext) -> Decoded:
     """Decode all frames of one session, in order of `seq`. An answer that broke off gives nothing."""
     reader = _Reader(model, context)
     record = (Recorded(frame.at, frame.is_sent, frame.payload) for frame in stored)
-    for exchange in exchanges(record, model.tolerates_trailing):
+    for exchange in exchanges(record, model.tolerates_trailing, reader.passed_over):
         reader.take(exchange)
     return reader.finish()
 
@@ -94,29 +81,43 @@ class _Reader:
     def __init__(self, model: DlmsModel, context: MeterContext) -> None:
         self._model = model
         self._context = context
-        self._profiles: dict[str, _Profile] = {}
+        self._profiles: dict[str, LoadProfile] = {}
         self._scalers: dict[str, ScalerUnit] = {}
         self._registers: dict[str, int] = {}
         self._issues: list[Issue] = []
+        self._decisions: list[Decision] = []
+        self._questions: list[str] = []
         self._refused: dict[str, int] = {}
         self._serial: str | None = None
-        self._clock: ClockReading | None = None
-        self._clock_at: datetime | None = None
+        self._times = Times(model, context.zone)
         self._heard_at: datetime | None = None
         self._blocks = 0
         self._flags: dict[str, int] = {}
+        self._strays: dict[str, int] = {}
+
+    def passed_over(self, what: str) -> None:
+        """Count what came in between."""
+        self._strays[what] = self._strays.get(what, 0) + 1
 
     def take(self, exchange: Exchange) -> None:
         attribute, value = exchange.attribute, exchange.value
         name = f"{attribute.obis} attribute {attribute.index}"
         self._blocks += exchange.blocks
         self._heard_at = self._heard_at or exchange.received_at
+        if attribute.obis == self._model.load_profile and attribute.index == BUFFER:
+            self._questions.append(question(exchange))
         if exchange.code:
             self._refused[name] = exchange.code
+            return
+        if exchange.is_exception:
+            self._decide(Action.REFUSED, f"{name}: {exchange.problem}", 1)
             return
         if value is None:
             self._issue("frame", f"{name}: {exchange.problem}", {})
             return
+        if exchange.surplus:
+            reason = f"{name}: {exchange.surplus} surplus octets were passed over, as the model says"
+            self._issue("frame", reason, {"octets": exchange.surplus})
         try:
             self._value(exchange, value)
         except RemoteProtocolError as error:
@@ -131,43 +132,34 @@ class _Reader:
         if class_id == DATA and obis == self._model.serial_object:
             self._serial = self._serial or text_of(value)
         elif class_id == CLOCK and index == 2:
-            self._read_clock(exchange, value)
+            told = self._times.take_clock(value, exchange.sent_at, exchange.received_at)
+            if told is not None and (told.is_invalid or told.is_doubtful):
+                self._issue("decode", "the meter says that its clock is invalid or doubtful", {})
         elif class_id == PROFILE:
-            self._read_profile(self._profiles.setdefault(obis, _Profile()), exchange, value)
-        elif index in (3, 4) and isinstance(value.value, tuple):
+            self._read_profile(self._profiles.setdefault(obis, LoadProfile()), exchange, value)
+        elif index == (4 if class_id == DEMAND else 3) and isinstance(value.value, tuple):
             self._scalers[obis] = decode_scaler_unit(value)
         elif class_id == REGISTER and index == 2:
             self._read_register(obis, value)
 
     def _read_register(self, obis: str, value: Data) -> None:
-        number = whole_number(value)
-        if number is None:
-            self._issue("decode", f"register {obis} is no whole number", {"value": shown(value)})
-        else:
+        number = number_of(value)
+        if isinstance(number, int):
             self._registers[obis] = number
-
-    def _read_clock(self, exchange: Exchange, value: Data) -> None:
-        if self._clock is not None or not isinstance(value.value, bytes):
-            return
-        told = decode_date_time(value.value, self._context.zone)
-        round_trip = exchange.received_at - exchange.sent_at
-        drift = told.at - (exchange.sent_at + round_trip / 2)
-        self._clock = ClockReading(told.at, drift.total_seconds(), round_trip.total_seconds())
-        self._clock_at = exchange.received_at
-        if told.is_invalid or told.is_doubtful:
-            self._issue("decode", "the meter says that its clock is invalid or doubtful", {})
+        else:
+            self._issue("decode", f"register {obis} is no whole number", {"value": shown(value)})
 
     @staticmethod
-    def _read_profile(profile: _Profile, exchange: Exchange, value: Data) -> None:
+    def _read_profile(profile: LoadProfile, exchange: Exchange, value: Data) -> None:
         index = exchange.attribute.index
         if index == COLUMNS:
             profile.columns = decode_capture_objects(value)
         elif index == PERIOD:
-            profile.period_s = whole_number(value) or 0
+            profile.period_s = max(0, whole_number(value) or 0)
         elif index == SORT_METHOD:
             profile.sort_method = whole_number(value)
         elif index == BUFFER:
-            profile.buffers.append((value, exchange.received_at))
+            profile.answers.append(exchange)
 
     # --- what it comes to ----------------------------------------------------------------------------
 
@@ -178,13 +170,13 @@ class _Reader:
         elif is_held:
             detail = {"registered": self._context.serial, "answered": self._serial}
             self._issue("decode", "V10: another meter answered than the registry names; held", detail)
-        for obis in sorted(self._registers.keys() - self._scalers.keys()):
-            del self._registers[obis]
-            self._issue("decode", f"register {obis} has no scaler: left out", {})
+        self._judge_registers()
         load = self._profiles.get(self._model.load_profile)
-        rows = [] if load is None else self._rows(load)
-        vectors = [] if load is None else list(self._vectors(load, rows))
+        all_rows = [] if load is None else self._timed(load)
+        rows = [] if load is None else self._good(load, all_rows)
+        columns, vectors = ([], []) if load is None or not rows else self._vectors(load, rows)
         changes = tuple(self._events())
+        self._count_strays()
         return Decoded(
             vectors=tuple(vectors),
             registers=tuple(self._register_rows()),
@@ -192,133 +184,185 @@ class _Reader:
             parameters=tuple(self._parameters(load)),
             issues=tuple(self._issues),
             meter_serial=self._serial,
-            clock=self._clock,
+            clock=self._times.reading,
             last_end=max((row.end for row in rows), default=None),
             blocks=self._blocks,
             is_held=is_held,
+            clock_facts=self._times.facts(),
+            statement=None if load is None else self._statement(load, columns, rows),
+            got=None if load is None else _got(all_rows),
         )
 
-    def _rows(self, load: _Profile) -> list[_Row]:
-        """Rows of all answers by the end of their period; doubled ones once, contradicting ones not."""
-        if not load.buffers:
+    def _judge_registers(self) -> None:
+        for obis in sorted(self._registers):
+            scaler = self._scalers.get(obis)
+            if scaler is None:
+                del self._registers[obis]
+                self._issue("decode", f"register {obis} has no scaler: left out", {})
+                continue
+            register = CaptureObject(REGISTER, obis, 2)
+            problem = unit_problem(register, scaler) if register.holds is Holds.TOTAL else ""
+            if problem:
+                del self._registers[obis]
+                self._issue("decode", f"register {obis}: {problem}: left out", {})
+
+    def _timed(self, load: LoadProfile) -> list[Row]:
+        """All rows that came, with what their moments rest on."""
+        if not load.answers:
             return []
-        if not load.columns or load.period_s <= 0 or _DAY_S % load.period_s:
+        found: list[RemoteProtocolError] = []
+        rows = timed_rows(load, self._model, self._context.zone, found.append) if load.columns else []
+        if not load.columns or (not divides_day(load.period_s) and all(row.length_s is None for row in rows)):
             detail = {"columns": len(load.columns), "period_s": load.period_s}
-            self._issue(
-                "decode", "load profile without columns, or with a period that divides no day", detail
-            )
+            reason = "load profile without columns, or with a period that divides no day"
+            self._issue("decode", reason, detail)
             return []
-        found: dict[datetime, list[_Row]] = {}
-        for buffer, received_at in load.buffers:
-            latest = self._latest_end(received_at)
-            for row in self._buffer(buffer, load, latest):
-                known = found.setdefault(row.end, [])
-                if row not in known:
-                    known.append(row)
-        for end in sorted(end for end, rows in found.items() if len(rows) > 1):
+        for error in found:
+            self._issue("decode", f"load profile: {error}", {})
+        for row in rows:
+            self._times.take_row(row.profile)
+        return rows
+
+    def _good(self, load: LoadProfile, rows: Sequence[Row]) -> list[Row]:
+        """Rows by the end of their interval; doubled ones once, contradicting ones not."""
+        found: dict[datetime, list[Row]] = {}
+        for row in rows:
+            if self._is_good(load, row):
+                _add(found.setdefault(row.end, []), row)
+        for end in sorted(end for end, same in found.items() if len(same) > 1):
             # Both are kept, with their reason; neither is taken.
-            told = [[shown(value) for value in row.values] for row in found.pop(end)]
+            told = [[shown(value) for value in row.profile.values] for row in found.pop(end)]
             reason = "two rows of the load profile end at one time: the clock was set"
             self._issue("decode", reason, {"end": end.isoformat(), "rows": told}, day_of(end))
-        return [found[end][0] for end in sorted(found)]
+        good = [found[end][0] for end in sorted(found)]
+        self._tell_lengths(load, good)
+        self._mark(good)
+        return good
 
-    def _latest_end(self, received_at: datetime) -> datetime:
-        """No period has ended later than our clock and the meter's own say, which tells whole seconds."""
-        latest = received_at
-        if self._clock is not None and self._clock_at is not None:
-            told = self._clock.meter_time + (received_at - self._clock_at) + timedelta(seconds=1)
-            latest = max(latest, told)
-        return latest.astimezone(self._context.zone).replace(tzinfo=None)
-
-    def _buffer(self, buffer: Data, load: _Profile, latest: datetime) -> Iterator[_Row]:
-        def bad(error: RemoteProtocolError) -> None:
-            self._issue("decode", f"load profile: {error}", {})
-
-        try:
-            for row in decode_rows(buffer, load.columns, load.step_s, self._context.zone, bad):
-                taken = self._timed(row, load, latest)
-                if taken is not None:
-                    yield taken
-        except RemoteProtocolError as error:
-            bad(error)
-
-    def _timed(self, row: ProfileRow, load: _Profile, latest: datetime) -> _Row | None:
-        end = row_end(row, self._model, load.period_s, self._context.zone)
-        if end > latest:
-            limits = {"end": end.isoformat(), "latest": latest.isoformat()}
+    def _is_good(self, load: LoadProfile, row: Row) -> bool:
+        latest = self._times.latest_end(row.answer.received_at)
+        end = row.end.isoformat()
+        if row.told > latest:
+            limits = {"end": end, "latest": latest.isoformat()}
             self._issue("decode", "a row of the load profile ends in the future", limits)
-            return None
-        since_midnight = end - datetime.combine(end.date(), datetime.min.time())
-        if since_midnight % timedelta(seconds=load.period_s):
-            self._issue("decode", "a row of the load profile is off the grid", {"end": end.isoformat()})
-            return None
+            return False
         bad = self._status(row, load.columns) & self._model.invalid_flags
-        if row.clock.is_invalid:
+        clock = row.profile.clock
+        if clock.is_invalid:
             bad = bad | {"clock invalid"}
+        if clock.is_doubtful and self._model.doubtful_clock is DoubtfulClock.REFUSED:
+            bad = bad | {"clock doubtful"}
         if bad:
-            detail = {"end": end.isoformat(), "flags": sorted(bad)}
-            self._issue("decode", "the meter marks rows of its load profile as invalid", detail, day_of(end))
-            return None
-        return _Row(end, row.values)
+            detail = {"end": end, "flags": sorted(bad)}
+            reason = "the meter marks rows of its load profile as invalid"
+            self._issue("decode", reason, detail, day_of(row.end))
+            return False
+        if row.length_s is not None and not row.is_on_grid:
+            self._issue("decode", "a row of the load profile is off the grid", {"end": end})
+            return False
+        return True
 
-    def _status(self, row: ProfileRow, columns: Sequence[CaptureObject]) -> frozenset[str]:
+    def _status(self, row: Row, columns: Sequence[CaptureObject]) -> frozenset[str]:
         """Names of the flags that are set; counted, so that the record shows what the meter reported."""
-        names = row_flags(row, columns, self._model)
+        names = row_flags(row.profile, columns, self._model)
         for name in names:
             self._flags[name] = self._flags.get(name, 0) + 1
         return names
 
-    def _vectors(self, load: _Profile, rows: Sequence[_Row]) -> Iterable[DayVector]:
+    def _tell_lengths(self, load: LoadProfile, rows: Sequence[Row]) -> None:
+        """Rows decide, and what they decide against is told."""
+        counts = _lengths_s(rows)
+        if counts.keys() <= {load.period_s}:
+            return
+        changes = [
+            after.end.isoformat()
+            for before, after in pairwise(rows)
+            if None not in (before.length_s, after.length_s) and before.length_s != after.length_s
+        ]
+        each = ", ".join(f"{length} s" for length in sorted(counts))
+        lengths_s = {str(length): count for length, count in sorted(counts.items())}
+        detail = {"stated_s": load.period_s, "lengths_s": lengths_s, "changes": changes[:_SHOWN]}
+        stated = f"the load profile states a period of {load.period_s} s"
+        self._issue("decode", f"{stated}, and its rows come each {each}: rows decide", detail)
+
+    def _mark(self, rows: Sequence[Row]) -> None:
+        """State what the model let pass."""
+        near = [abs((row.end - row.told).total_seconds()) for row in rows if row.end != row.told]
+        if near:
+            detail = {"most_s": max(near), "tolerance_s": self._model.grid_tolerance_s}
+            self._decide(Action.MARKED, "rows beside their border, within the tolerance", len(near), detail)
+        doubtful = sum(row.profile.clock.is_doubtful for row in rows)
+        if doubtful:
+            self._decide(Action.MARKED, "rows whose clock says that it is doubtful", doubtful)
+
+    def _vectors(self, load: LoadProfile, rows: Sequence[Row]) -> tuple[list[StatedColumn], list[DayVector]]:
+        columns: list[StatedColumn] = []
+        vectors: list[DayVector] = []
         for channel in self._model.channels:
-            place = column_of(channel, load.columns)
-            if place is not None and rows:
-                pulses = self._pulses(channel, load, rows, place)
-                yield from _by_day(channel, load.period_s, pulses)
+            choice = choose(channel, load.columns, self._scalers, self._model)
+            self._tell_refused(choice)
+            columns += choice.refused
+            if choice.column is not None:
+                columns.append(choice.column.stated())
+                vectors += self._of(choice.column, rows)
+        if not columns:
+            captured = [f"{column.obis} attribute {column.attribute}" for column in load.columns]
+            reason = "no column of the load profile is one of the model's channels"
+            self._issue("decode", reason, {"columns": captured})
+        return columns, vectors
 
-    def _pulses(
-        self, channel: Channel, load: _Profile, rows: Sequence[_Row], place: int
-    ) -> dict[datetime, int]:
-        """Pulses by end of interval: what rows say, or what a running total has grown by."""
-        column = load.columns[place]
-        step = timedelta(seconds=load.period_s)
-        weight = self._weight(column)
-        is_total = column.obis in self._scalers and is_running_total(column, self._scalers[column.obis])
-        found: dict[datetime, int] = {}
-        if weight is None:
-            return found
-        before: tuple[datetime, int] | None = None
-        for row in rows:
-            raw = whole_number(row.values[place])
-            if raw is None:
-                self._issue("decode", f"column {column.obis} is no whole number", {}, day_of(row.end))
-                continue
-            amount: int | None = raw
-            if is_total:
-                amount = raw - before[1] if before is not None and before[0] + step == row.end else None
-                before = (row.end, raw)
-            if amount is None:
-                continue
-            pulses = Fraction(amount) * weight
-            if pulses.denominator != 1 or not 0 <= pulses <= _MAX_PULSES:
-                reason = f"column {column.obis} is no whole number of pulses, or out of range"
-                detail = {"end": row.end.isoformat(), "value": amount, "channel": channel.channel}
-                self._issue("decode", reason, detail, day_of(row.end))
-                continue
-            found[row.end] = int(pulses)
-        return found
+    def _of(self, column: Column, rows: Sequence[Row]) -> Iterator[DayVector]:
+        def on_issue(reason: str, detail: Mapping[str, Any], day: date | None) -> None:
+            self._issue("decode", reason, detail, day)
 
-    def _weight(self, column: CaptureObject) -> Fraction | None:
-        """Pulses of one raw unit of the column; None where nothing says what it counts."""
-        scaler = self._scalers.get(column.obis)
-        if scaler is None:
-            self._issue("decode", f"column {column.obis} has no scaler: left out", {})
-            return None
-        return pulses_of_one(scaler, self._model)
+        found = intervals_of(column, rows, self._model, on_issue)
+        if found.filled:
+            detail = {"column": column.name, "ends": [end.isoformat() for end in found.filled[:_SHOWN]]}
+            reason = "nulls that stand for the value above, as the model says"
+            self._decide(Action.MARKED, reason, len(found.filled), detail)
+        if column.holds is Holds.AVERAGE and found.pulses:
+            reason = "average power x length of the interval"
+            self._decide(Action.CONVERTED, reason, len(found.pulses), {"column": column.name})
+        return vectors_of(column, found)
+
+    def _tell_refused(self, choice: Choice) -> None:
+        """Say why columns are not used; an older value beside the present one is no matter."""
+        for refused in choice.refused:
+            code = refused.name.split()[0]
+            is_matter = choice.column is None or "data_index" not in refused.refused
+            if is_matter and refused.refused == NO_SCALER:
+                self._issue("decode", f"column {code} has no scaler: left out", {})
+            elif is_matter:
+                detail = {"channel": refused.channel, "column": refused.name}
+                self._issue("decode", f"column {code} is refused: {refused.refused}", detail)
+
+    def _statement(
+        self, load: LoadProfile, columns: Sequence[StatedColumn], rows: Sequence[Row]
+    ) -> Statement:
+        basis = f"the {self._model.timestamps} of the interval by the meter's clock, in {self._context.zone}"
+        return Statement(
+            columns=tuple(columns),
+            interval_s=load.period_s or None,
+            lengths_s=_lengths_s(rows),
+            time_basis=basis,
+            status=dict(self._flags),
+            decisions=tuple(self._decisions),
+            questions=tuple(self._questions[:_SHOWN]),
+        )
+
+    def _count_strays(self) -> None:
+        for what, count in sorted(self._strays.items()):
+            self._decide(Action.PASSED_OVER, f"{what} between an answer and the next", count)
+
+    def _decide(
+        self, action: Action, reason: str, count: int, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        self._decisions.append(Decision(action, reason, count, detail or {}))
 
     @property
     def _at(self) -> datetime | None:
         """When the meter was read: by its clock, or by ours where that tells no moment."""
-        return self._heard_at if self._clock is None else self._clock.meter_time
+        return self._heard_at if self._times.reading is None else self._times.reading.meter_time
 
     def _register_rows(self) -> Iterable[RegisterRow]:
         for number, obis in enumerate(self._model.registers, start=1):
@@ -327,7 +371,7 @@ class _Reader:
                 values = {"raw": self._registers[obis], "scaler": scaler.scaler, "unit": scaler.unit}
                 yield RegisterRow(REGISTER, number, self._at, values)
 
-    def _parameters(self, load: _Profile | None) -> Iterable[ParametersRow]:
+    def _parameters(self, load: LoadProfile | None) -> Iterable[ParametersRow]:
         """What the meter's objects look like: columns with a hash that tells of a change, and refusals."""
         at = self._at
         if at is None:
@@ -355,16 +399,18 @@ class _Reader:
             log = self._profiles.get(obis)
             if log is None or not log.columns:
                 continue
-            for buffer, _ in log.buffers:
-                yield from self._log_rows(obis, log, buffer)
+            for answer in log.answers:
+                assert answer.value is not None
+                yield from self._log_rows(obis, log, answer.value)
 
-    def _log_rows(self, obis: str, log: _Profile, buffer: Data) -> Iterator[ChangeRow]:
+    def _log_rows(self, obis: str, log: LoadProfile, buffer: Data) -> Iterator[ChangeRow]:
         def bad(error: RemoteProtocolError) -> None:
             self._issue("decode", f"event log {obis}: {error}", {})
 
-        place = _code_column(log.columns)
+        place, rules = _code_column(log.columns), self._model.clock_rules
+        step_s = row_step_s(log.period_s, log.sort_method)
         try:
-            for row in decode_rows(buffer, log.columns, log.step_s, self._context.zone, bad):
+            for row in decode_rows(buffer, log.columns, step_s, self._context.zone, bad, rules):
                 code = None if place is None else whole_number(row.values[place])
                 if code is not None and 0 <= code <= _MAX_CODE:
                     yield ChangeRow(row.clock.at, code, obis)
@@ -386,59 +432,43 @@ def _code_column(columns: Sequence[CaptureObject]) -> int | None:
     return next(iter(codes or others), None)
 
 
-def _by_day(channel: Channel, period_s: int, pulses: Mapping[datetime, int]) -> Iterable[DayVector]:
-    slots = _DAY_S // period_s
-    days: dict[date, list[datetime]] = {}
-    for end in pulses:
-        days.setdefault(day_of(end), []).append(end)
-    for day in sorted(days):
-        counts, present = np.zeros(slots, np.int32), np.zeros(slots, np.bool_)
-        midnight = datetime.combine(day, datetime.min.time())
-        for end in days[day]:
-            index = int((end - midnight).total_seconds()) // period_s - 1
-            counts[index], present[index] = pulses[end], True
-        yield DayVector(channel.channel, day, channel.quantity, period_s, counts, present)
+def _add(same: list[Row], row: Row) -> None:
+    """Add a row to those of the same end, unless one says the same; a value stands before its null."""
+    for number, known in enumerate(same):
+        unsaid = known.profile.nulls | row.profile.nulls
+        pairs = enumerate(zip(known.profile.values, row.profile.values, strict=True))
+        if all(place in unsaid or one == other for place, (one, other) in pairs):
+            if len(row.profile.nulls) < len(known.profile.nulls):
+                same[number] = row
+            return
+    same.append(row)
 
 
-def row_end(row: ProfileRow, model: DlmsModel, period_s: int, zone: tzinfo) -> datetime:
-    """End of the period of a row of the load profile, naive, as the meter's clock has it."""
-    end = row.clock.at.astimezone(zone).replace(tzinfo=None)
-    return end + timedelta(seconds=period_s) if model.timestamps is Timestamps.START else end
+def _lengths_s(rows: Iterable[Row]) -> dict[int, int]:
+    """Lengths of the intervals, with how many rows have each."""
+    return dict(Counter(row.length_s for row in rows if row.length_s is not None))
 
 
-def row_flags(row: ProfileRow, columns: Sequence[CaptureObject], model: DlmsModel) -> frozenset[str]:
-    """Names of the flags that a row's status columns set."""
-    words = [
-        status_word(value)
-        for column, value in zip(columns, row.values, strict=True)
-        if column.obis in model.status_objects
-    ]
-    return frozenset(name for word in words for mask, name in model.status_flags.items() if word & mask)
-
-
-def column_of(channel: Channel, columns: Sequence[CaptureObject]) -> int | None:
-    """Place of a channel's column, from 0: the first of its objects that is captured."""
-    return next(
-        (
-            number
-            for wanted in channel.objects
-            for number, column in enumerate(columns)
-            if column.obis == wanted and column.attribute == 2
-        ),
-        None,
+def _got(rows: Iterable[Row]) -> tuple[Period, ...]:
+    """Intervals of all rows that came."""
+    return joined(
+        Period(row.end - timedelta(seconds=row.length_s), row.end) for row in rows if row.length_s is not None
     )
 
 
-def is_running_total(column: CaptureObject, scaler: ScalerUnit) -> bool:
-    """Whether intervals are what the column has grown by from row to row: group D tells, of counts, too."""
-    return not column.is_increment and scaler.unit in (*_ENERGY_UNITS, NO_UNIT)
-
-
-def pulses_of_one(scaler: ScalerUnit, model: DlmsModel) -> Fraction:
-    """Pulses of one raw unit of a column with that scaler; counts of no energy are pulses themselves."""
-    if scaler.unit not in _ENERGY_UNITS:
-        return Fraction(1)
-    return Fraction(10) ** scaler.scaler / model.pulse_wh
+def question(exchange: Exchange) -> str:
+    """What was asked of a profile's buffer, and what came, in words."""
+    asked = {0: "all rows", 1: "rows by time", 2: "rows by number"}.get(exchange.selector, "rows")
+    selection = exchange.selection
+    if selection is not None and isinstance(selection.value, tuple):
+        ends = [shown(part) for part in selection.value[1 if exchange.selector == 1 else 0 :][:2]]
+        asked += " " + " to ".join(str(end) for end in ends)
+    if exchange.code:
+        return f"{asked}: {result_name(exchange.code)}"
+    if exchange.value is None:
+        return f"{asked}: {exchange.problem}"
+    rows = exchange.value.value
+    return f"{asked}: {len(rows) if isinstance(rows, tuple) else 'no'} rows"
 
 
 def whole_number(value: Data) -> int | None:
@@ -456,13 +486,3 @@ def text_of(value: Data) -> str | None:
         return text.strip() if text.isprintable() and text.isascii() else raw.hex()
     number = whole_number(value)
     return None if number is None else str(number)
-
-
-def status_word(value: Data) -> int:
-    """A status column as a number, whatever type carries it."""
-    raw = value.value
-    if isinstance(raw, bytes):
-        return int.from_bytes(raw, "big")
-    if isinstance(raw, str):
-        return int(raw, 2) if raw and set(raw) <= {"0", "1"} else 0
-    return raw if isinstance(raw, int) else 0

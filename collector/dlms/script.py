@@ -1,41 +1,39 @@
 """What one visit asks a DLMS meter. Pure: a generator of octets, see `protocols.dlms.client`.
 
 Scalers and columns are asked for before the rows, in each visit: a record then explains itself, and a meter
-that was changed cannot be read by what another one said.
+that was changed cannot be read by what another one said. How the rows are asked for: `asking`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Sequence
+from datetime import datetime, timezone
 
+from collector.dlms.asking import RowReader
+from collector.dlms.rows import LoadProfile
 from collector.planning import Goal, SequenceName, Span
 from faults import OperatorFault
+from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute
 from protocols.dlms.axdr import Data
-from protocols.dlms.client import AccessRefused, DlmsClient, Steps
-from protocols.dlms.models import Access, DlmsModel, Timestamps
+from protocols.dlms.client import DlmsClient, Steps
+from protocols.dlms.errors import ServiceRefused
+from protocols.dlms.models import DlmsModel
 from protocols.dlms.profile import (
     BUFFER,
     COLUMNS,
-    ENTRIES_IN_USE,
-    LAST_IN_FIRST_OUT,
     PERIOD,
+    PROFILE,
     SORT_METHOD,
     CaptureObject,
-    by_entry,
-    by_range,
     decode_capture_objects,
 )
 
-DATA, REGISTER, EXTENDED_REGISTER, DEMAND_REGISTER, PROFILE, CLOCK, ASSOCIATION = 1, 3, 4, 5, 7, 8, 15
+DATA, REGISTER, EXTENDED_REGISTER, DEMAND_REGISTER, CLOCK, ASSOCIATION = 1, 3, 4, 5, 8, 15
 CURRENT_ASSOCIATION = "0-0:40.0.0.255"
-_LONGEST_PERIOD_S = 86_400
-# For the meter's clock, and for rows doubled when it was set.
-_SPARE_ROWS = 2
 
 
-def visit(client: DlmsClient, model: DlmsModel, goal: Goal, now: datetime, zone: tzinfo) -> Steps[None]:
+def visit(client: DlmsClient, model: DlmsModel, goal: Goal, now: datetime, zone: timezone) -> Steps[None]:
     """Everything of one visit between opening and release.
 
     Args:
@@ -92,12 +90,12 @@ def ask(
     """An attribute's value, None where the meter refuses it: the next object may still be there."""
     try:
         return (yield from client.get(attribute, selector, selection))
-    except AccessRefused:
+    except (AccessRefused, ServiceRefused):
         return None
 
 
 def load_profile(
-    client: DlmsClient, model: DlmsModel, spans: Sequence[Span] | None, now: datetime, zone: tzinfo
+    client: DlmsClient, model: DlmsModel, spans: Sequence[Span] | None, now: datetime, zone: timezone
 ) -> Steps[None]:
     """Columns, period and scalers, then the rows of the spans (None: all that there are)."""
     obis = model.load_profile
@@ -112,18 +110,12 @@ def load_profile(
     captured = decode_capture_objects(columns)
     sort_method = yield from ask(client, Attribute(PROFILE, obis, SORT_METHOD))
     yield from _scalers(client, captured)
-    if spans is None:
-        yield from client.get(Attribute(PROFILE, obis, BUFFER))
-        return
-    is_newest_first = sort_method is not None and sort_method.value == LAST_IN_FIRST_OUT
-    period_s = period.value if isinstance(period.value, int) and period.value > 0 else _LONGEST_PERIOD_S
-    ways = list(model.access)
-    for start, end in _requests(spans, model, period_s):
-        span = (start.replace(tzinfo=zone), end.replace(tzinfo=zone))
-        count = int((now.replace(tzinfo=zone) - span[0]).total_seconds() // period_s) + _SPARE_ROWS
-        yield from _rows(client, obis, ways, span, count, is_newest_first)
-        if ways[0] in (Access.ALL, Access.ENTRY):
-            return  # both go on to the newest row
+    load = LoadProfile(
+        columns=captured,
+        period_s=period.value if type(period.value) is int and period.value > 0 else 0,
+        sort_method=None if sort_method is None else sort_method.value,
+    )
+    yield from RowReader(client, model, load, now, zone).read(spans)
 
 
 def _scalers(client: DlmsClient, columns: Sequence[CaptureObject]) -> Steps[None]:
@@ -136,66 +128,3 @@ def _scalers(client: DlmsClient, columns: Sequence[CaptureObject]) -> Steps[None
     }
     for class_id, obis, index in sorted(wanted):
         yield from ask(client, Attribute(class_id, obis, index))
-
-
-def _requests(spans: Sequence[Span], model: DlmsModel, period_s: int) -> Iterator[tuple[datetime, datetime]]:
-    """First and last moment of each request. One row more before: totals need something to differ from."""
-    period = timedelta(seconds=period_s)
-    most = timedelta(days=model.days_per_request)
-    for span in spans:
-        start, last = span.first_end - period, span.last_end
-        while start < last:
-            end = min(start + most, last)
-            shift = period if model.timestamps is Timestamps.START else timedelta()
-            yield start - shift, end - shift
-            start = end
-
-
-def _rows(
-    client: DlmsClient,
-    obis: str,
-    ways: list[Access],
-    span: tuple[datetime, datetime],
-    count: int,
-    is_newest_first: bool,
-) -> Steps[None]:
-    """Rows of the span, both ends included, by the first of the ways that the meter takes.
-
-    Args:
-        count: of the newest rows, among which are those of the span.
-    """
-    buffer = Attribute(PROFILE, obis, BUFFER)
-    while ways:
-        try:
-            if ways[0] is Access.ALL:
-                yield from client.get(buffer)
-            elif ways[0] is Access.ENTRY:
-                yield from _newest(client, obis, count, is_newest_first)
-            else:
-                selection = by_range(
-                    *span,
-                    with_deviation=ways[0] is not Access.RANGE_UNSPECIFIED,
-                    with_weekday=ways[0] is Access.RANGE_WEEKDAY,
-                )
-                yield from client.get(buffer, 1, selection)
-        except AccessRefused as refused:
-            fault = refused.as_fault("the meter cannot give its load profile now:", obis, "")
-            if not isinstance(fault, OperatorFault):
-                raise fault from refused
-            ways.pop(0)
-            continue
-        return
-    raise OperatorFault(
-        "the meter refuses every way to the rows of its load profile",
-        where=obis,
-        remedy="check the rights of the client in the meter, and `access` of its model",
-    )
-
-
-def _newest(client: DlmsClient, obis: str, count: int, is_newest_first: bool) -> Steps[None]:
-    """The newest rows, however they are sorted; rows count from 1."""
-    in_use = yield from client.get(Attribute(PROFILE, obis, ENTRIES_IN_USE))
-    held = in_use.value if isinstance(in_use.value, int) else 0
-    if held > 0:
-        wanted = by_entry(1, min(count, held)) if is_newest_first else by_entry(max(1, held - count + 1))
-        yield from client.get(Attribute(PROFILE, obis, BUFFER), 2, wanted)

@@ -20,9 +20,10 @@ from collector.dlms.secrets import Secrets
 from collector.lines.transports import Endpoint, SpeedStream, Stream, Timeouts
 from collector.session import Recorder, SessionResult, Way
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
+from protocols.dlms.access import AccessRefused, Credentials
 from protocols.dlms.apdu import Attribute, Mechanism
-from protocols.dlms.client import AccessRefused, Credentials, DlmsClient, Steps
-from protocols.dlms.errors import LimitExceeded, NoAnswer
+from protocols.dlms.client import DlmsClient, Steps
+from protocols.dlms.errors import CounterRefused, LimitExceeded, NoAnswer
 from protocols.dlms.framing import Framing
 from protocols.dlms.mode_e import Listen, Send, SetSpeed, Step, Wait
 from protocols.dlms.models import DlmsModel, FramingKind
@@ -175,11 +176,27 @@ class _Conversation:
         await self._open_port()
         if model.authentication is Mechanism.GMAC:
             await self._find_counter()
-        client = self._client(model.client, self._credentials())
-        await self.drive(client.open())
+        client = await self._associate()
         self._stage = "reading"
         await work(Talk(client, self))
         await self._release(client)
+
+    async def _associate(self) -> DlmsClient:
+        """An open association; where the model lets it, with the counter that a refusal states."""
+        model = self._line.model
+        client = self._client(model.client, self._credentials())
+        try:
+            await self.drive(client.open())
+        except CounterRefused as refused:
+            if not model.trusts_told_counter:
+                raise
+            await self._release(client)
+            self._above = max(self._above, refused.counter)
+            self._counters.clear()
+            await self._reserve()
+            client = self._client(model.client, self._credentials())
+            await self.drive(client.open())
+        return client
 
     async def _open_port(self) -> None:
         """Sign on where the port asks for it; what the meter says it is stays with the frames."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from audit.dlms_evidence import DlmsPlace, locate_row
 from collector.decoded import Frame, MeterContext
 from collector.dlms.decode import decode_dlms
+from protocols.acquisition import Nulls
 from protocols.dlms.apdu import Attribute, get_next, get_request, obis_octets
 from protocols.dlms.axdr import (
     NULL,
@@ -120,7 +121,7 @@ ROWS = st.lists(st.tuples(st.booleans(), st.one_of(st.none(), st.integers(0, 500
     timestamps=st.sampled_from(list(Timestamps)),
 )
 def test_places_agree_with_the_decoder_for_any_nulls_and_blocks(rows, block, is_bare, is_total, timestamps):
-    model = replace(MODEL, timestamps=timestamps)
+    model = replace(MODEL, timestamps=timestamps, null_values=Nulls.ABOVE)
     raw, cells, told = 0, [], []
     for number, (is_null, amount) in enumerate(rows):
         is_said = number == 0 or amount is not None

@@ -25,10 +25,11 @@ class RowExplanation:
     def show(self, node: Tree, place: DlmsPlace) -> None:
         energy = " - ".join(str(row.raw) for row in reversed(place.rows))
         energy = f"({energy})" if len(place.rows) > 1 else energy
+        length = "" if place.average_s is None else f" x {place.average_s} s / 3600"
         found = node.add(
             escape(
                 f"load profile {place.profile}, column {place.rows[-1].value.column} {place.column}: "
-                f"{energy} x 10^{place.scaler} {place.unit}, {place.pulse_wh} Wh a pulse "
+                f"{energy} x 10^{place.scaler} {place.unit}{length}, {place.pulse_wh} Wh a pulse "
             )
             + f"= [bold]{place.pulses} pulses[/]"
         )

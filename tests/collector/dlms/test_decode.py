@@ -19,10 +19,11 @@ from collector.dlms.secrets import Secrets
 from collector.dlms.session import DlmsLine, read_dlms, steps
 from collector.lines.transports import Timeouts, open_stream, parse_url
 from collector.planning import Span
-from pipelines.cli.decode import app as decode_app
+from pipelines.cli.decode.app import app as decode_app
+from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute
 from protocols.dlms.axdr import Data, Tag, octets
-from protocols.dlms.client import AccessRefused, DlmsClient
+from protocols.dlms.client import DlmsClient
 from protocols.dlms.clock import decode_date_time, encode_date_time
 from protocols.dlms.models import model_named
 from simulator.dlms.end import HdlcEnd, WrapperEnd

@@ -10,9 +10,9 @@ import pytest
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.dlms.decode import decode_dlms, text_of
 from faults import FieldCrewFault, OperatorFault, RetryFault
+from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute, get_next, get_request, obis_octets
 from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, encode_length, octets, structure
-from protocols.dlms.client import AccessRefused
 from protocols.dlms.clock import encode_date_time
 from protocols.dlms.models import Timestamps, model_named
 from tests.collector.world import MARKET
@@ -303,14 +303,22 @@ class TestWhatAColumnCounts:
     def test_an_increment_is_one_with_and_without_a_unit(self, unit):
         assert self.told(INCREMENT, unit, 0, 4, 7) == {"2026-11-20T10:00": 4, "2026-11-20T10:15": 7}
 
-    @pytest.mark.parametrize("unit", [30, 31, 32], ids=["Wh", "VAh", "varh"])
-    def test_energy_of_each_kind_is_scaled_and_its_total_grows(self, unit):
-        assert self.told(INCREMENT, unit, 3, 5) == {"2026-11-20T10:00": 5000}
-        assert self.told(TOTAL, unit, 3, 100, 105) == {"2026-11-20T10:15": 5000}
+    @pytest.mark.parametrize(
+        ("group_c", "unit", "channel"), [(1, 30, 1), (5, 32, 2), (8, 32, 3), (2, 30, 4)], ids=str
+    )
+    def test_energy_of_each_kind_is_scaled_and_its_total_grows(self, group_c, unit, channel):
+        increment, total = f"1-0:{group_c}.29.0.255", f"1-0:{group_c}.8.0.255"
+        assert self.told(increment, unit, 3, 5) == {"2026-11-20T10:00": 5000}
+        assert self.told(total, unit, 3, 100, 105) == {"2026-11-20T10:15": 5000}
 
-    @pytest.mark.parametrize("unit", [27, 28, 29, 33])
-    def test_what_is_no_energy_does_not_grow(self, unit):
-        assert self.told(TOTAL, unit, 0, 100, 105) == {"2026-11-20T10:00": 100, "2026-11-20T10:15": 105}
+    @pytest.mark.parametrize("column", [INCREMENT, TOTAL])
+    @pytest.mark.parametrize("unit", [0, 8, 27, 28, 29, 31, 32, 33])
+    def test_what_is_no_energy_of_its_kind_is_refused(self, column, unit):
+        rows = [(at("2026-11-20T10:00"), wh(100)), (NULL, wh(105))]
+        found = Session().profile(column, unit=unit).rows(*rows).decoded()
+        assert found.vectors == ()
+        (reason,) = reasons(found)
+        assert reason.startswith(f"column {column} is refused: its unit is ")
 
     @pytest.mark.parametrize(
         ("scaler", "raw", "pulses"),
@@ -495,7 +503,7 @@ def test_a_count_beyond_the_readings_is_left_out_with_the_reason(count, is_taken
     assert [issue.detail["value"] for issue in found.issues] == ([] if is_taken else [count])
 
 
-@pytest.mark.parametrize("moment", ["2026-11-20T10:07", "2026-11-20T10:15:01", "2026-11-20T10:14:59"])
+@pytest.mark.parametrize("moment", ["2026-11-20T10:07", "2026-11-20T10:15:06", "2026-11-20T10:14:54"])
 def test_a_row_off_the_grid_is_in_no_interval(moment):
     """A period that was cut short when the clock was set belongs to no slot."""
     found = Session().profile().rows((at("2026-11-20T10:00"), wh(1)), (at(moment), wh(2))).decoded()

@@ -11,9 +11,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.decode import app as decode
-from pipelines.cli.read import app as read
-from pipelines.cli.simulate import app as simulate
+from pipelines.cli.decode.app import app as decode
+from pipelines.cli.read.app import app as read
+from pipelines.cli.simulate.app import app as simulate
 from protocols.dlms.framing import UA, HdlcFraming
 
 pytestmark = pytest.mark.req("TR-5.12a")

@@ -13,8 +13,8 @@ from itertools import pairwise
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.read import app
 from pipelines.cli.read import dlms as read_dlms
+from pipelines.cli.read.app import app
 from protocols.dlms.apdu import Mechanism
 from protocols.dlms.axdr import NULL, Data, Tag, array, octets, structure
 from simulator.dlms.meter import SERIAL, DlmsMeter, DlmsSpec
