@@ -426,7 +426,8 @@ _DATED = {
 }
 _LOSSES = (
     "SELECT l.kind, l.percent, l.compensated_at, l.valid::text FROM point_loss l"
-    " JOIN point p ON p.id = l.point_id WHERE p.uc_id = %(uc)s AND l.valid @> %(day)s ORDER BY l.kind"
+    " JOIN point p ON p.id = l.point_id WHERE p.uc_id = %(uc)s AND l.valid @> %(at)s::timestamptz"
+    " ORDER BY p.id, l.kind"
 )
 _INSTALLATIONS = (
     "SELECT i.role, i.active_channel, i.pulse_energy_num, i.pulse_energy_den, i.tp_ratio, i.tc_ratio,"

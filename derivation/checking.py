@@ -1,7 +1,6 @@
 """What must be true of derived layers, judged over a window in chunks; it does not know Dagster.
 
 What belongs here: statements about stored rows that hold whatever the rules of `vee` are: energy is conserved
-from derivation.window import Window
 from layer to layer, missing never became zero, registers and intervals agree. What does not: rules that judge
 a meter's values (`vee.validation`), what an auditor is shown (`expectations`).
 
@@ -10,9 +9,9 @@ Each function reads rows on its own and does the sums again; none asks the code 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from fractions import Fraction
 
 import numpy as np
@@ -22,8 +21,9 @@ import polars as pl
 from derivation.window import Window
 from storage.bulk import read_frame
 from storage.database import Database
+from vee.calendars import ONE_DAY, day_start
 from vee.frames import INT64_MAX, SeriesMatrix, max_abs, split_by_slots, to_matrix
-from vee.losses import loss_factor
+from vee.losses import MODES, loss_factor
 from vee.quality import Origin, Reason
 
 PRIMARY, VALIDATED, ESTIMATED, ADJUSTED, CCEE = 1, 2, 3, 4, 5
@@ -138,10 +138,10 @@ class LayerFindings:
 def layers(db: Database, window: Window) -> LayerFindings:
     """Judge all statements about layers in one pass over the rows."""
     found = LayerFindings(Finding(), Finding(), Finding())
-    factors = _factors(db, window)
+    percents = _percents(db, window)
     for chunk in layer_chunks(db, window):
         missing_never_zero(chunk, found.never_zero)
-        conserved_by_losses(chunk, factors, found.by_losses)
+        conserved_by_losses(chunk, percents, found.by_losses)
         conserved_by_rounding(chunk, found.by_rounding)
     return found
 
@@ -170,22 +170,21 @@ def missing_never_zero(chunk: Layers, finding: Finding) -> None:
     finding.add("intervals_missing_in_ccee", int((~chunk[CCEE].known).sum()))
 
 
-def conserved_by_losses(
-    chunk: Layers, factors: Mapping[tuple[int, date], set[Fraction]], finding: Finding
-) -> None:
+def conserved_by_losses(chunk: Layers, percents: Mapping[int, Sequence[_Percent]], finding: Finding) -> None:
     """Adjusted energy is estimated energy times the registry's factor, exactly, in every slot.
 
     Args:
-        factors: of each UC-day with losses, under each way of combining them; others have 1.
+        percents: of the registry, by UC; they may be combined in either way.
     """
     below, above = chunk[ESTIMATED], chunk[ADJUSTED]
     both = below.known & above.known
     finding.judged += len(below)
     for row in range(len(below)):
-        key = (int(below.uc_id[row]), below.day_of(row))
-        allowed = factors.get(key, {Fraction(1)})
-        if not any(_is_times(below, above, row, both[row], factor) for factor in allowed):
-            finding.broken[_key(above, row)] = f"not {' or '.join(map(str, allowed))} times the layer below"
+        for pair, where in _pairs_of_day(percents.get(int(below.uc_id[row]), ()), below, row):
+            allowed = {loss_factor(*pair, mode) for mode in MODES}
+            if not any(_is_times(below, above, row, both[row] & where, factor) for factor in allowed):
+                times = " or ".join(map(str, sorted(allowed)))
+                finding.broken[_key(above, row)] = f"not {times} times the layer below"
     finding.add("energy_estimated_kwh", _energy(below, both))
     finding.add("energy_adjusted_kwh", _energy(above, both))
 
@@ -231,28 +230,52 @@ def _is_times(
 
 
 _LOSSES = """
-    SELECT p.uc_id, l.kind, lower(l.valid) AS valid_from, upper(l.valid) AS valid_to,
-           l.percent::text AS percent
+    SELECT p.uc_id, l.kind, extract(epoch FROM lower(l.valid))::float8 AS since_s,
+           extract(epoch FROM upper(l.valid))::float8 AS until_s, l.percent::text AS percent
     FROM point_loss l JOIN point p ON p.id = l.point_id
-    WHERE l.compensated_at = 'platform' AND l.valid && daterange($1::date, $2::date, '[]')
+    WHERE l.compensated_at = 'platform'
+      AND l.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
       AND p.uc_id % $3::bigint = $4::bigint
+      AND p.id = (SELECT q.id FROM point q WHERE q.uc_id = p.uc_id ORDER BY q.sign DESC, q.id LIMIT 1)
 """
 
+# Kind, seconds since 1970 from which and until which it holds, percentage.
+_Percent = tuple[str, float, float, str]
 
-def _factors(db: Database, window: Window) -> dict[tuple[int, date], set[Fraction]]:
+
+def _percents(db: Database, window: Window) -> dict[int, list[_Percent]]:
+    """Percentages of each UC's reference point, whose level layers 1 to 3 have."""
     rows = read_frame(db, _LOSSES, [window.first_day, window.last_day, window.shards, window.shard])
-    percents: dict[tuple[int, date], dict[str, str]] = {}
-    for uc_id, kind, begin, end, percent in rows.iter_rows():
-        for day in window.days:
-            if (begin is None or begin <= day) and (end is None or day < end):
-                percents.setdefault((uc_id, day), {})[kind] = percent
-    return {
-        key: {
-            loss_factor(kinds.get("transformation", "0"), kinds.get("line", "0"), mode)
-            for mode in ("product", "additive")
-        }
-        for key, kinds in percents.items()
-    }
+    found: dict[int, list[_Percent]] = {}
+    for uc_id, kind, since_s, until_s, percent in rows.iter_rows():
+        span = (-math.inf if since_s is None else since_s, math.inf if until_s is None else until_s)
+        found.setdefault(uc_id, []).append((kind, *span, percent))
+    return found
+
+
+def _pairs_of_day(
+    percents: Sequence[_Percent], matrix: SeriesMatrix, row: int
+) -> list[tuple[tuple[str, str], npt.NDArray[np.bool_]]]:
+    """(transformation, line) percentages of a day, each with the slots that begin under it."""
+    everywhere = np.ones(matrix.slots, np.bool_)
+    if not percents:
+        return [(("0", "0"), everywhere)]
+    start = day_start(matrix.day_of(row)).timestamp()
+    length_s = (day_start(matrix.day_of(row) + ONE_DAY).timestamp() - start) / matrix.slots
+    begins = start + np.arange(matrix.slots) * length_s
+    pairs = [(("0", "0"), everywhere)]
+    for kind, since_s, until_s, percent in percents:
+        inside = (begins >= since_s) & (begins < until_s)
+        pairs = [
+            (chosen, where)
+            for (transformation, line), old in pairs
+            for chosen, where in (
+                ((percent, line) if kind == "transformation" else (transformation, percent), old & inside),
+                ((transformation, line), old & ~inside),
+            )
+            if where.any()
+        ]
+    return pairs
 
 
 def _energy(matrix: SeriesMatrix, where: npt.NDArray[np.bool_]) -> float:

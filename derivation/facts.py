@@ -103,7 +103,7 @@ _APPROVALS = """
 
 # The last word of the main meter since the day began; a session that failed explains an empty day.
 _CAUSES = """
-    SELECT k.uc_id, d.day, 'link_failed' AS cause
+    SELECT DISTINCT k.uc_id, d.day, 'link_failed' AS cause
     FROM unnest($2::text::bigint[]) AS k (uc_id)
     CROSS JOIN unnest($1::text::date[]) AS d (day)
     CROSS JOIN LATERAL (
@@ -262,7 +262,10 @@ def _expected(registered: RegistrySnapshot, readings: pl.DataFrame, days: list[d
     """The UC-days to be derived: by status, and those for which readings came all the same."""
     of_days = registered.uc_days.filter(pl.col("day").is_in(days))
     came = readings.select("meter_id", "day").unique()
-    with_readings = came.join(registered.installations.select("uc_id", "meter_id"), on="meter_id")
+    # One that ended before is there for the gap behind it alone.
+    is_there = pl.col("gap_until").is_null() | (pl.col("valid_to").dt.date() >= min(days))
+    installed = registered.installations.filter(is_there)
+    with_readings = came.join(installed.select("uc_id", "meter_id"), on="meter_id")
     is_expected = pl.col("status").is_in(_EXPECTED).fill_null(False)
     unexpected = of_days.filter(~is_expected).join(with_readings, on=_KEY, how="semi")
     return pl.concat([of_days.filter(is_expected), unexpected]).sort("day", "uc_id")

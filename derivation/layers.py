@@ -15,7 +15,7 @@ import polars as pl
 
 from derivation import judging
 from derivation.judging import RuleFacts
-from vee import edits, estimation, losses, musd, outcome, primary, rounding, validation
+from vee import edits, estimation, losses, musd, outcome, points, primary, rounding, validation
 from vee.calendars import ONE_DAY, Calendars
 from vee.filling import EstimationParams
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
@@ -60,7 +60,7 @@ class Facts:
 
     Args:
         registry: one row per UC-day wanted (`validation.REGISTRY_SCHEMA`).
-        readings, installations: see `primary.from_pulses`.
+        readings, installations: see `points.from_pulses`.
         losses: see `losses.adjust`.
         outages, incidents: see `validation.ValidationInput`.
         strategies, approvals: see `estimation.EstimationInput`.
@@ -144,13 +144,7 @@ class Layers:
 def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) -> Layers:
     """All layers of the UC-days of `facts.registry`, which are of `days`."""
     chosen = settings.parameters
-    first = primary.from_pulses(
-        facts.readings,
-        facts.installations,
-        facts.registry.select(_KEY),
-        chosen.primary,
-        facts.recovery_sessions,
-    )
+    first = _primary(facts, facts.registry, chosen)
     valid = _validate(first.main, facts.registry, facts, settings)
     pairs = _pairs(first, facts, days, settings, reader)
     judged = judging.measured(
@@ -165,7 +159,9 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
     )
     filled = _estimate(first, judged, valid.verdicts, facts, pairs, days, settings, reader)
     filled = _edited(filled, facts.edits)
-    adjusted = losses.adjust(filled.estimated, facts.losses, chosen.loss_mode)
+    adjusted = losses.adjust(
+        filled.estimated, points.reference_losses(facts.losses), chosen.loss_mode, zone=chosen.primary.zone
+    )
     checked = musd.check(rounding.to_ccee(adjusted.adjusted), facts.registry, chosen.musd)
     final = judging.sent(
         checked.series,
@@ -204,6 +200,18 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
     )
 
 
+def _primary(facts: Facts, wanted: pl.DataFrame, chosen: Parameters) -> primary.PrimaryResult:
+    return points.from_pulses(
+        facts.readings,
+        facts.installations,
+        facts.losses,
+        wanted.select(_KEY),
+        chosen.primary,
+        facts.recovery_sessions,
+        chosen.loss_mode,
+    )
+
+
 def _pairs(
     first: primary.PrimaryResult, facts: Facts, days: list[date], settings: Settings, reader: Reader
 ) -> pl.DataFrame:
@@ -216,10 +224,7 @@ def _pairs(
     before = [days[0] - ONE_DAY * n for n in range(params.days - 1, 0, -1)]
     if before:
         earlier = reader.facts(uc_ids, before)
-        uc_days = earlier.registry.select(_KEY)
-        made = primary.from_pulses(
-            earlier.readings, earlier.installations, uc_days, settings.parameters.primary
-        )
+        made = _primary(earlier, earlier.registry, settings.parameters)
         main = pl.concat([made.main.drop("input_version"), main.filter(pl.col("uc_id").is_in(uc_ids))])
         backup = pl.concat([made.backup.drop("input_version"), backup])
     return judging.pairs(main, backup, days, params.days)
@@ -307,9 +312,7 @@ def _neighbours(uc_ids: list[int], days: list[date], settings: Settings, reader:
     wanted = facts.registry.join(seen, on=_KEY, how="semi")
     if wanted.is_empty():
         return empty_series()
-    first = primary.from_pulses(
-        facts.readings, facts.installations, wanted.select(_KEY), settings.parameters.primary
-    )
+    first = _primary(facts, wanted, settings.parameters)
     return _validate(first.main, wanted, facts, settings).validated
 
 

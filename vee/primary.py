@@ -2,7 +2,8 @@
 
 Energy of an interval = pulses x energy per pulse (x TP x TC where the constant does not include them). The
 meter is the one installed for the whole interval, so a swap in mid-day works by slots: the interval that the
-swap cuts belongs to neither meter and is missing. Judging values is validation's work; a negative count
+swap cuts belongs to neither meter and is missing, and so are those between a meter's removal and the next
+one's installation. Judging values is validation's work; a negative count
 passes through here as it was read.
 """
 
@@ -95,7 +96,8 @@ def from_pulses(
             source_sessions`.
         installations: `uc_id, meter_id, role ('main' | 'backup'), valid_from, valid_to (aware datetimes,
             null = open), active_channel, pulse_energy_num, pulse_energy_den, tp_ratio, tc_ratio (int,
-            Decimal or text), constant_includes_ratios`.
+            Decimal or text), constant_includes_ratios`. With `gap_until` (aware, null = none), one also
+            says when the next one at its place begins; it may have ended earlier and be there for that.
         uc_days: `uc_id, day`, the UC-days wanted, each once.
         recovery_sessions: sessions that recovered mass memory late; their slots say LATE_RECOVERED (E1).
     """
@@ -217,6 +219,7 @@ class _Day:
             pl.col("valid_from").is_null() | (pl.col("valid_from") < self.end),
             pl.col("valid_to").is_null() | (pl.col("valid_to") > self.start),
         )
+        self._mark_gaps(installations)
         joined = (
             self.rows.join(overlapping, on="uc_id", how="inner")
             .join(
@@ -236,6 +239,23 @@ class _Day:
                 self._lay(piece)
             else:
                 self._merge(piece)
+
+    def _mark_gaps(self, installations: pl.DataFrame) -> None:
+        """Where one meter was taken away and the next one was not there yet: missing, like any gap."""
+        if self.is_backup or "gap_until" not in installations.columns:
+            return
+        gaps = installations.filter(
+            pl.col("gap_until") > pl.col("valid_to"),
+            pl.col("valid_to") < self.end,
+            pl.col("gap_until") > self.start,
+        )
+        for row, begin, until in (
+            self.rows.join(gaps, on="uc_id", how="inner").select("row", "valid_to", "gap_until").iter_rows()
+        ):
+            length = (self.end - self.start) / self.slots
+            first = max((begin - self.start) // length, 0)
+            last = min(-((self.start - until) // length), self.slots)
+            self.matrix.reason[row, first:last] = Reason.METER_SWAP
 
     def _piece(self, group: pl.DataFrame, interval_s: int | None) -> _Piece:
         target_s = self.params.interval_s

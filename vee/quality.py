@@ -128,7 +128,7 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(Reason.FUTURE, _MISSING, "Intervalo futuro: valor recusado, ou ainda por vir (V02)"),
     ReasonInfo(Reason.HELD_CONFLICT, _MISSING, "Duas leituras com valores diferentes: retido (V03)"),
     ReasonInfo(Reason.NO_INSTALLATION, _MISSING, "Nenhum medidor instalado neste intervalo"),
-    ReasonInfo(Reason.METER_SWAP, _MISSING, "Intervalo partido pela troca do medidor"),
+    ReasonInfo(Reason.METER_SWAP, _MISSING, "Troca de medidor: intervalo partido ou sem medidor"),
     ReasonInfo(Reason.WRONG_CHANNEL, _MISSING, "O canal lido não é de energia ativa direta"),
     ReasonInfo(Reason.OUTSIDE_ACTIVE_PERIOD, _MISSING, "Fora do período ativo da UC (V15)"),
     ReasonInfo(Reason.OMITTED_MUSD, _MISSING, "Hora omitida por superar 125% do MUSD (omit_hours)"),

@@ -51,6 +51,15 @@ _DATES = (
 )
 _FROM_TO = "lower({0}.valid)::text, upper({0}.valid)::text"
 _RANGE = "daterange(p.valid_from::date, p.valid_to::date)"
+_TIMES = (
+    Column("valid_from", "moment from which it holds, market time; empty: since ever", "time"),
+    Column("valid_to", "moment from which it holds no more; empty: open", "time", is_end=True),
+)
+_FROM_TO_TIME = (
+    "to_char(lower({0}.valid) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"'), "
+    "to_char(upper({0}.valid) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"')"
+)
+_SPAN = "tstzrange(p.valid_from::timestamptz, p.valid_to::timestamptz)"
 
 
 def _uc() -> Column:
@@ -87,20 +96,29 @@ def _uc_facts(
     )
 
 
-def _point_facts(name: str, table: str, help_line: str, columns: tuple[Column, ...], shown: str, taken: str,
-                 separate: tuple[str, ...] = ()) -> Sheet:  # fmt: skip
+def _point_facts(
+    name: str,
+    table: str,
+    help_line: str,
+    columns: tuple[Column, ...],
+    shown: str,
+    taken: str,
+    separate: tuple[str, ...] = (),
+    is_by_instant: bool = False,
+) -> Sheet:
+    dates, from_to, span = (_TIMES, _FROM_TO_TIME, _SPAN) if is_by_instant else (_DATES, _FROM_TO, _RANGE)
     names = ", ".join(column.name for column in columns)
     return Sheet(
         name=name,
         table=table,
         help_line=help_line,
-        columns=(_point(), *columns, *_DATES),
+        columns=(_point(), *columns, *dates),
         key=("point_code", *separate, "valid_from"),
         owner=("point_code",),
         no_overlap=(("point_code", *separate),),
-        select=f"SELECT o.code, {shown}, {_FROM_TO.format('t')} "
+        select=f"SELECT o.code, {shown}, {from_to.format('t')} "
         f"FROM {table} t JOIN point o ON o.id = t.point_id",
-        insert=f"INSERT INTO {table} (point_id, {names}, valid) SELECT o.id, {taken}, {_RANGE} "
+        insert=f"INSERT INTO {table} (point_id, {names}, valid) SELECT o.id, {taken}, {span} "
         "FROM pending p JOIN point o ON o.code = p.point_code",
         delete=f"DELETE FROM {table} t USING point o, pending p "
         "WHERE o.code = p.point_code AND t.point_id = o.id",
@@ -268,18 +286,23 @@ SHEETS: tuple[Sheet, ...] = (
     Sheet(
         name="points",
         table="point",
-        help_line="Metering points, one per UC",
+        help_line="Metering points: a UC's energy is the sum of its points' by sign and share",
         columns=(
             Column("code", "code of the point", required=True),
             _uc(),
             Column("name", "name", default=""),
+            Column("sign", "what its energy does to the UC's", "choice", False, "add", ("add", "subtract")),
+            Column("share", "the part of it that counts: 1, 0.25, 1/3", "share", default="1", above=0),
         ),
         key=("code",),
-        unique=("uc_code",),
-        select="SELECT o.code, u.code, o.name FROM point o JOIN uc u ON u.id = o.uc_id",
-        insert="INSERT INTO point (code, uc_id, name) SELECT p.code, u.id, coalesce(p.name, '') "
+        select="SELECT o.code, u.code, o.name, CASE o.sign WHEN 1 THEN 'add' ELSE 'subtract' END, "
+        "concat_ws('/', o.share_num, nullif(o.share_den, 1)) FROM point o JOIN uc u ON u.id = o.uc_id",
+        insert="INSERT INTO point (code, uc_id, name, sign, share_num, share_den) "
+        "SELECT p.code, u.id, coalesce(p.name, ''), CASE p.sign WHEN 'subtract' THEN -1 ELSE 1 END, "
+        "split_part(p.share, '/', 1)::bigint, coalesce(nullif(split_part(p.share, '/', 2), ''), '1')::bigint "
         "FROM pending p JOIN uc u ON u.code = p.uc_code "
-        "ON CONFLICT (code) DO UPDATE SET uc_id = excluded.uc_id, name = excluded.name",
+        "ON CONFLICT (code) DO UPDATE SET uc_id = excluded.uc_id, name = excluded.name, "
+        "sign = excluded.sign, share_num = excluded.share_num, share_den = excluded.share_den",
     ),
     _point_facts(
         "losses",
@@ -297,6 +320,7 @@ SHEETS: tuple[Sheet, ...] = (
         "t.kind, trim_scale(t.percent)::text, t.compensated_at",
         "p.kind, p.percent::numeric, p.compensated_at",
         ("kind",),
+        is_by_instant=True,
     ),
     _point_facts(
         "schedules",

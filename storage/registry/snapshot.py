@@ -25,9 +25,10 @@ class RegistrySnapshot:
             is silent.
         installations: uc_id, meter_id, meter_serial, profile, role, valid_from, valid_to (UTC, null = open),
             active_channel, pulse_energy_num, pulse_energy_den, tp_ratio, tc_ratio (exact, as text),
-            constant_includes_ratios, element_count, interval_s.
-        losses: uc_id, kind, valid_from, valid_to (Date, null = open), percent (exact, as text),
-        compensated_at.
+            constant_includes_ratios, element_count, interval_s; of the point: point_id, sign, share_num,
+            share_den, is_reference; gap_until (UTC): when the next meter at its place comes, after a gap.
+        losses: uc_id, point_id, is_reference, kind, valid_from, valid_to (UTC, null = open), percent (exact,
+            as text), compensated_at.
     """
 
     uc_days: pl.DataFrame
@@ -84,25 +85,38 @@ LEFT JOIN uc_contract t ON t.uc_id = u.id AND t.valid @> d.day
 WHERE {wanted}
 ORDER BY u.id, d.day
 """
-_INSTALLATIONS = """
-SELECT p.uc_id, i.meter_id, m.serial AS meter_serial, k.profile, i.role,
+# The point at whose level a UC's own layers are: its first one that adds.
+_IS_REFERENCE = """p.id = (
+        SELECT q.id FROM point q WHERE q.uc_id = p.uc_id ORDER BY q.sign DESC, q.id LIMIT 1
+    ) AS is_reference"""
+# Those of the days, and the last one before days on which no meter was there until the next one came.
+_INSTALLATIONS = f"""
+SELECT p.uc_id, p.id AS point_id, p.sign, p.share_num, p.share_den, {_IS_REFERENCE},
+    CASE WHEN i.next_from > upper(i.valid) THEN i.next_from END AS gap_until,
+    i.meter_id, m.serial AS meter_serial, k.profile, i.role,
     lower(i.valid) AS valid_from, upper(i.valid) AS valid_to, i.active_channel, i.pulse_energy_num,
     i.pulse_energy_den, i.tp_ratio::text AS tp_ratio, i.tc_ratio::text AS tc_ratio,
     i.constant_includes_ratios, i.element_count, i.interval_s
-FROM installation i
-JOIN point p ON p.id = i.point_id
+FROM point p
+CROSS JOIN LATERAL (
+    SELECT *, lead(lower(valid)) OVER (PARTITION BY role ORDER BY lower(valid) NULLS FIRST) AS next_from
+    FROM installation WHERE point_id = p.id
+) i
 JOIN meter m ON m.id = i.meter_id
 JOIN meter_model k ON k.id = m.model_id
-WHERE {wanted}
-    AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
+WHERE {{wanted}}
+    AND tstzrange(
+            lower(i.valid),
+            CASE WHEN NOT upper_inf(i.valid) THEN greatest(upper(i.valid), i.next_from) END)
+        && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
 ORDER BY p.uc_id, i.role DESC, lower(i.valid) NULLS FIRST
 """
-_LOSSES = """
-SELECT p.uc_id, l.kind, lower(l.valid) AS valid_from, upper(l.valid) AS valid_to, l.percent::text AS percent,
-    l.compensated_at
+_LOSSES = f"""
+SELECT p.uc_id, p.id AS point_id, {_IS_REFERENCE}, l.kind,
+    lower(l.valid) AS valid_from, upper(l.valid) AS valid_to, l.percent::text AS percent, l.compensated_at
 FROM point_loss l
 JOIN point p ON p.id = l.point_id
-WHERE {wanted}
-    AND l.valid && daterange($1::date, $2::date, '[]')
-ORDER BY p.uc_id, l.kind, lower(l.valid) NULLS FIRST
+WHERE {{wanted}}
+    AND l.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
+ORDER BY p.uc_id, p.id, l.kind, lower(l.valid) NULLS FIRST
 """

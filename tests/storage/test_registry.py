@@ -208,7 +208,6 @@ def test_all_errors_at_once_by_row_and_column_and_nothing_loaded(db: Database, t
         ),
         ("status", ["001347925802810", "inactive", "2027-01-01", ""], ("status.csv", 5, "valid_from")),
         ("meters", ["00012345", "M"], ("meters.csv", 5, "serial")),
-        ("points", ["P3", "001347925802810"], ("points.csv", 4, "uc_code")),
         (
             "installations",
             ["00012347", "P2", "", "main", "9", "1250", "1", "1", "true", "2026-12-01", ""],
@@ -323,7 +322,7 @@ def test_snapshot_has_the_facts_of_each_day(db: Database, tmp_path: Path) -> Non
     assert shot.uc_days.filter(pl.col("uc_code") == "000001000000471")["musd_kw"].to_list() == [None, None]
     assert shot.losses.select("kind", "percent", "valid_to").rows() == [
         ("line", "1", None),
-        ("transformation", "2.5", dt.date(2026, 11, 15)),
+        ("transformation", "2.5", dt.datetime(2026, 11, 15, 3, tzinfo=dt.UTC)),
     ], "losses that do not hold in these days are left out"
     day = snapshot(db, DAY, DAY)
     assert day.losses["percent"].to_list() == ["1", "3"]
