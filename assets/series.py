@@ -14,7 +14,8 @@ import dagster as dg
 
 from assets.metadata import OWNERS, Column, Metadata, fresh_by, kwh, lineage, sample, share, table
 from assets.partitions import Partitions
-from assets.resources import Clock, Metering
+from assets.resources import CceeAccess, Clock, Metering
+from derivation.parameters import parameters_in_force
 from derivation.run import CODE_VERSION, DeriveSummary, derive
 
 GROUP = "series"
@@ -105,10 +106,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def series_layers(
-        context: dg.AssetExecutionContext, metering: Metering, clock: Clock
+        context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> Iterator[dg.MaterializeResult[None]]:
         as_of = clock.as_of()
         with metering.open() as db:
+            parameters = parameters_in_force(db.settings.market, ccee.profile().musd.params)
             summaries = [
                 derive(
                     db,
@@ -118,6 +120,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     window.shards,
                     as_of=as_of,
                     run_id=context.run.run_id,
+                    parameters=parameters,
                 )
                 for window in partitions.windows(context.partition_keys)
             ]

@@ -24,6 +24,7 @@ from ccee.body import day_stamps, render
 from ccee.ledger import NAME_THE_CONTRACT, not_in_force
 from ccee.profile import Profile
 from collector.decoded import MeterContext
+from derivation.parameters import parameters_kept
 from derivation.run import recompute
 from faults import OperatorFault
 from faults.market_time import fixed_offset
@@ -324,7 +325,8 @@ def _checks(
         checks.append(Check(f"count in the {locator.holder}'s octets", str(reading.pulses), there))
         decoded = str(reading.decoded_pulses)
         checks.append(Check(f"count decoded from the {locator.whole}", str(reading.pulses), decoded))
-    made = recompute(db, uc_id, day, as_of=layers[-1].recorded_at)
+    kept = parameters_kept({layer.name: layer.parameters for layer in layers})
+    made = recompute(db, uc_id, day, as_of=layers[-1].recorded_at, parameters=kept)
     for stored, frame in zip(layers, made.in_order, strict=True):
         row = frame.row(0, named=True)
         numerator = row["numerators"][slot]

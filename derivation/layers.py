@@ -15,6 +15,7 @@ import polars as pl
 
 from derivation import judging
 from derivation.judging import RuleFacts
+from derivation.register_bounds import register_bounds
 from vee import edits, estimation, losses, musd, outcome, points, primary, rounding, validation
 from vee.calendars import ONE_DAY, Calendars
 from vee.filling import EstimationParams
@@ -22,6 +23,7 @@ from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
 from vee.missing import with_causes
 from vee.rules.base import RuleParams
 from vee.rules.engine import Judged, RuleSet
+from vee.rules.inputs import REGISTER_SCHEMA
 from vee.rules.meters import BackupParams
 from vee.rules.table import default_rules
 from vee.shapes import SimilarDays
@@ -47,6 +49,10 @@ class Parameters:
     estimation: EstimationParams = field(default_factory=EstimationParams)
     loss_mode: str = "product"
     musd: musd.MusdParams = field(default_factory=musd.MusdParams)
+
+    def __post_init__(self) -> None:
+        if self.loss_mode not in losses.MODES:
+            raise ValueError(f"loss_mode {self.loss_mode!r} is none of {', '.join(losses.MODES)}")
 
     @property
     def rule_set(self) -> RuleSet:
@@ -278,6 +284,12 @@ def _estimate(
             registry=facts.registry.filter(is_gapped),
             strategies=facts.strategies,
             approvals=facts.approvals,
+            registers=register_bounds(
+                facts.rules.tables.get("registers", pl.DataFrame(schema=REGISTER_SCHEMA)),
+                facts.readings,
+                facts.installations,
+                settings.parameters.primary.interval_s,
+            ),
             backup_pairs=pairs,
         ),
         days,

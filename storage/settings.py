@@ -61,6 +61,10 @@ class MarketSettings:
         None, "milestones of a month (CSV, as vee/data/milestones.csv); without it the ones that are shipped"
     )
 
+    rules_path: Path | None = setting(
+        None, "parameters of the rules that differ from their defaults (TOML); kept with each derivation"
+    )
+
     @property
     def tzinfo(self) -> dt.timezone:
         return fixed_offset(self.zone)

@@ -2,8 +2,8 @@
 
 Factor = (1 + t)(1 + l), or 1 + t + l where the setting says additive (vee_rules.md section 5). A percentage
 is valid from an instant: a change at 00:15 acts from the interval that ends at 00:20, and an interval in
-which it changes keeps the one it began with. What the meter already compensates is not applied again, and
-`platform` is refused for a meter that reports a compensation.
+which it changes keeps the one it began with. What the registry says the meter compensates is not applied
+again.
 
 The default percentage for metering on the secondary (1% or 2.5% by voltage, REN 1.000 art. 305) is the
 registry's matter: it is written there, marked as derived, before it reaches this layer.
@@ -11,7 +11,6 @@ registry's matter: it is written there, marked as derived, before it reaches thi
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fractions import Fraction
@@ -48,7 +47,7 @@ class LossResult:
     Attributes:
         adjusted: series frame, rows as given; a UC-day set aside has all its slots missing.
         factors: `uc_id, day, first_slot, factor_num, factor_den`, of UC-days with a factor other than 1.
-        quarantined: QUARANTINE_SCHEMA; reason is a `quality.Cause` (arithmetic, compensated_twice).
+        quarantined: QUARANTINE_SCHEMA; reason is a `quality.Cause` (arithmetic).
     """
 
     adjusted: pl.DataFrame
@@ -72,7 +71,6 @@ def adjust(
     estimated: pl.DataFrame,
     losses: pl.DataFrame,
     mode: str = "product",
-    compensating_ucs: Collection[int] = (),
     zone: str = MARKET_ZONE,
 ) -> LossResult:
     """Apply the losses in force in each interval.
@@ -82,7 +80,6 @@ def adjust(
         losses: `uc_id, kind ('transformation' | 'line'), valid_from, valid_to (aware datetimes, or Date: its
             00:00; null = open), percent (Decimal, int or text), compensated_at ('meter' | 'platform' |
             'none')`.
-        compensating_ucs: UCs whose meter reports that it compensates losses itself.
     """
     percentages = Percentages(losses, "uc_id", zone)
     series: list[pl.DataFrame] = []
@@ -98,18 +95,15 @@ def adjust(
             factors = [(first, loss_factor(*percents, mode)) for first, percents in runs]
             if all(factor == 1 for _, factor in factors):
                 continue
-            twice = [row for row in rows if int(matrix.uc_id[row]) in compensating_ucs]
-            bad += _set_aside(matrix, twice, "losses", Cause.COMPENSATED_TWICE)
-            once = [row for row in rows if int(matrix.uc_id[row]) not in compensating_ucs]
             applied += [
                 (int(matrix.uc_id[row]), matrix.day_of(row), first, factor.numerator, factor.denominator)
-                for row in once
+                for row in rows
                 for first, factor in factors
             ]
             if len(factors) == 1:
-                overflow = _multiply(matrix, np.array(once, dtype=np.int64), factors[0][1])
+                overflow = _multiply(matrix, np.array(rows, dtype=np.int64), factors[0][1])
             else:
-                overflow = [row for row in once if not _multiply_exactly(matrix, row, factors)]
+                overflow = [row for row in rows if not _multiply_exactly(matrix, row, factors)]
             bad += _set_aside(matrix, overflow, "arithmetic", Cause.ARITHMETIC)
         bad += _set_aside(matrix, _beyond_milli(matrix), "arithmetic", Cause.ARITHMETIC)
         series.append(to_frame(matrix))

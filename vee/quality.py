@@ -80,7 +80,6 @@ class Cause(StrEnum):
     NO_AGENT = "no_agent"
     WRONG_CHANNEL = "wrong_channel"
     NO_INSTALLATION = "no_installation"
-    COMPENSATED_TWICE = "compensated_twice"
     REGISTER_MISMATCH = "register_mismatch"
     ARITHMETIC = "arithmetic"
     DAY_NOT_OVER = "day_not_over"
@@ -236,11 +235,6 @@ CAUSES: tuple[CauseInfo, ...] = (
         Cause.NO_INSTALLATION,
         "Nenhum medidor principal instalado em parte do dia",
         "Corrigir as datas de instalação no cadastro",
-    ),
-    CauseInfo(
-        Cause.COMPENSATED_TWICE,
-        "O medidor informa compensação de perdas e o cadastro pede perdas na plataforma",
-        "Cadastrar onde a compensação é feita; perdas nunca se aplicam duas vezes",
     ),
     CauseInfo(
         Cause.REGISTER_MISMATCH,

@@ -18,6 +18,7 @@ from vee.calendars import ONE_DAY
 from vee.filling import Fill, Filling
 from vee.frames import as_fraction
 from vee.quality import Origin, Reason
+from vee.rounding import MILLI, round_half_up
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,34 @@ def bound_row(
         return BoundOutcome(fills, slots, True, True, detail)
     if not scale:
         return BoundOutcome(fills, slots, abs(missing - total) > tolerance, False, detail)
-    return BoundOutcome([_scaled(f, estimated, missing, total) for f in fills], slots, False, False, detail)
+    return BoundOutcome(_scaled(fills, estimated, missing), slots, False, False, detail)
 
 
-def _scaled(fill: Fill, estimated: dict[int, Fraction], missing: Fraction, total: Fraction) -> Fill:
-    """x_i = profile_i x missing / sum of profile; flat where the profile is all zero."""
+def _scaled(fills: list[Fill], estimated: dict[int, Fraction], missing: Fraction) -> list[Fill]:
+    """x_i = profile_i x missing / sum of profile; flat where the profile is all zero.
+
+    Each value is rounded as it will be sent, and the residue goes to the largest: what is sent adds up to the
+    register.
+    """
+    total = sum(estimated.values(), Fraction(0))
+    if total == missing:
+        return fills
     factor = missing / total if total else None
-    values = {
-        slot: value
-        if slot not in estimated
-        else (value * factor if factor is not None else missing / len(estimated))
-        for slot, value in fill.values.items()
+    exact = {
+        slot: value * factor if factor is not None else missing / len(estimated)
+        for slot, value in estimated.items()
     }
+    scaled = {slot: Fraction(round_half_up(value), MILLI) for slot, value in exact.items()}
+    largest = max(scaled, key=lambda slot: (scaled[slot], -slot))
+    scaled[largest] += missing - sum(scaled.values(), Fraction(0))
+    if scaled[largest] < 0:
+        # So many tiny values that their roundings outweigh the largest: the exact ones say it better.
+        scaled = exact
+    return [_with_scaled(fill, scaled, factor) for fill in fills]
+
+
+def _with_scaled(fill: Fill, scaled: dict[int, Fraction], factor: Fraction | None) -> Fill:
+    values = {slot: scaled.get(slot, value) for slot, value in fill.values.items()}
     if values == dict(fill.values):
         return fill
     detail = {**fill.detail, "register_factor": "flat" if factor is None else factor}

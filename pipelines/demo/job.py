@@ -26,9 +26,11 @@ from psycopg.rows import dict_row
 
 from assets import delivery
 from assets.resources import Clock
+from ccee.profile import DEFAULT_PROFILE, load_profile
 from collector.drain import Progress, drain
 from collector.worklist import request_missing
 from derivation.expectations import docs_folder
+from derivation.parameters import parameters_in_force
 from derivation.run import derive
 from faults import DeveloperFault, OperatorFault
 from pipelines.definitions import build_defs
@@ -266,7 +268,9 @@ def _read_history(db: Database, clock: RunningClock, day: date, on_step: Follow)
 
     asyncio.run(drain(db, requests, clock.now, follow))
     on_step("deriving")
-    derive(db, days[0], days[-1], as_of=clock.now(), run_id="demo-history")
+    profile = load_profile(db.settings.ccee.profile_path or DEFAULT_PROFILE)
+    parameters = parameters_in_force(db.settings.market, profile.musd.params)
+    derive(db, days[0], days[-1], as_of=clock.now(), run_id="demo-history", parameters=parameters)
 
 
 def _settled(settings: Settings, options: DemoOptions, home: Path) -> DemoOptions:

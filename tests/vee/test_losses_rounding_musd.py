@@ -83,30 +83,11 @@ def test_a_loss_is_not_applied_on_the_day_on_which_it_ends() -> None:
 
 
 @pytest.mark.req("TR-2c")
-def test_no_loss_at_all_is_not_compensated_twice() -> None:
-    none = losses(("transformation", None, None, "0", "platform"))
-    result = adjust(series({(1, DAY): ["100"] * SLOTS}), none, compensating_ucs={1})
-    assert values_of(result.adjusted, 1, DAY)[0] == 100
-
-
-@pytest.mark.req("TR-2c")
 def test_a_loss_compensated_in_the_meter_is_not_applied() -> None:
     rows = losses(("transformation", None, None, "2.5", "meter"), ("line", None, None, "1", "none"))
-    result = adjust(series({(1, DAY): ["100"] * SLOTS}), rows, compensating_ucs={1})
+    result = adjust(series({(1, DAY): ["100"] * SLOTS}), rows)
     assert values_of(result.adjusted, 1, DAY)[0] == 100
     assert result.quarantined.is_empty()
-
-
-@pytest.mark.req("TR-2c")
-def test_never_twice_platform_is_refused_where_the_meter_compensates() -> None:
-    estimated = series({(1, DAY): ["100"] * SLOTS, (2, DAY): ["100"] * SLOTS})
-    both = pl.concat([losses(TRANSFORMATION), losses(TRANSFORMATION, uc_id=2)])
-    result = adjust(estimated, both, compensating_ucs={1})
-    assert result.quarantined.select("uc_id", "stage", "reason").rows() == [
-        (1, "losses", "compensated_twice")
-    ]
-    assert set(values_of(result.adjusted, 1, DAY)) == {None}
-    assert values_of(result.adjusted, 2, DAY)[0] == Fraction("102.5")
 
 
 def test_a_product_beyond_64_bits_is_still_exact_or_set_aside() -> None:

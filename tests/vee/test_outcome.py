@@ -93,8 +93,6 @@ def test_a_person_must_decide_first() -> None:
         "held",
         Cause.ARITHMETIC,
     )
-    twice = [(1, DAY, "losses", Cause.COMPENSATED_TWICE.value, "{}")]
-    assert judge(NOTHING, quarantined=twice)["cause"] == Cause.COMPENSATED_TWICE
     mismatch = [(1, DAY, 0, 3, Cause.REGISTER_MISMATCH.value, "{}")]
     assert judge(FULL, unresolved=mismatch)["state"] == "held"
     no_agent = [(1, DAY, "V19", 0, 287, "blocked", "{}")]
