@@ -4,8 +4,8 @@ storage merges.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from enum import StrEnum
 from typing import Any
@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 
 from protocols.acquisition import Period, Statement
 from protocols.nbr14522.checks import CrossCheck
+from storage.holds import HoldReason
 from storage.sessions import Frame as Frame
+from storage.sessions import Installation
 
 
 @dataclass(frozen=True, slots=True)
 class MeterContext:
-    """What the registry says about the meter that was meant to be read."""
+    """What the registry says about the meter that was meant to be read; `installed` None: nothing."""
 
     meter_id: int
     serial: str
     active_channel: int
     zone: timezone
+    installed: Installation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,22 @@ class DayVector:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldVector:
+    """A vector that must not become readings until a person decides; see `storage.holds`.
+
+    Attributes:
+        vector: `present` marks the slots that are held.
+        evidence: plain values for a person to decide by. likely_shift_s: as `storage.holds.HeldDay` has it.
+    """
+
+    vector: DayVector
+    reason: HoldReason
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    rule: str = ""
+    likely_shift_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterRow:
     command: int
     channel: int
@@ -51,8 +70,10 @@ class RegisterRow:
 
 @dataclass(frozen=True, slots=True)
 class OutageRow:
+    """A power failure; `ended_at` None: its return is not recorded yet."""
+
     started_at: datetime
-    ended_at: datetime
+    ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +189,14 @@ class Decoded:
     sums: tuple[MemorySum, ...] = ()
     answered: frozenset[int] = frozenset()
     """Codes of the answers that came."""
+    held: tuple[HeldVector, ...] = ()
+    """What a decoder, and then `judging`, sets aside for a person."""
     clock_facts: ClockFacts | None = None
     """Of a protocol whose clock states more than the time."""
     statement: Statement | None = None
     """What the session states about its readings; kept with it."""
+    shortfall: str = ""
+    """What was announced and did not come, in words: to be read again."""
     got: tuple[Period, ...] | None = None
     """Intervals of all rows that came, whatever became of their values; None: the decoder does not say."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -17,10 +18,12 @@ import psycopg
 from collector.coverage import covered, is_short
 from collector.decoded import Decoded, Frame, Issue, MeterContext, readings_frame
 from collector.drivers import Decoder, decoder_of
+from collector.judging import held_days, judge
 from collector.session import EndedSession, MergedSession
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
 from storage import quarantine, sessions
+from storage.holds import hold_readings
 from storage.readings import merge_readings
 from storage.records import append_records
 from storage.settings import Settings
@@ -44,7 +47,7 @@ def merge_sessions(
     work = []
     for row in rows:
         decoder = decoder_of(row.protocol)
-        context = MeterContext(row.meter_id, row.serial, row.active_channel, zone)
+        context = MeterContext(row.meter_id, row.serial, row.active_channel, zone, row.installation)
         decoded, outcome, fault = _decode(
             ends[row.session_id], frames[row.session_id], decoder, row.profile, context
         )
@@ -53,6 +56,9 @@ def merge_sessions(
     _check_history(conn, work)
     for one in work:
         one.cover(at)
+        _judge(one, settings, at)
+    held = (held_days(one.decoded, one.context.meter_id, one.session_id) for one in work)
+    hold_readings(conn, chain.from_iterable(held), at)
     touched = _merge(conn, work, at)
     _set_aside(conn, work, at)
     sessions.close(conn, [one.outcome for one in work], at)
@@ -147,14 +153,25 @@ def _decode(
             where=f"session {end.session_id}",
             remedy="the memory was left out and is read again",
         )
-    if decoded.is_held and fault is None:
-        said = decoded.meter_serial or "of no serial"
-        fault = OperatorFault(
-            f"meter {said} answered, the registry names {context.serial}: held (V10)",
+    outcome = end.outcome
+    if decoded.shortfall:
+        outcome = "partial" if outcome == "complete" else outcome
+        fault = fault or RetryFault(
+            decoded.shortfall,
             where=f"session {end.session_id}",
-            remedy="if the meter was changed, register the new one; else correct the unit's address",
+            remedy="read again; what could be given a time is kept",
         )
-    return decoded, end.outcome, fault
+    return decoded, outcome, fault
+
+
+def _judge(one: _Work, settings: Settings, at: datetime) -> None:
+    """Hold what must not become readings; a session of which nothing may is a matter of an operator's."""
+    one.decoded, why, remedy = judge(one.decoded, one.context, settings.acquisition, at)
+    if (one.decoded.held or why) and one.end.outcome == "complete":
+        one.end = replace(one.end, outcome="partial")
+    if why and one.end.fault is None:
+        fault = OperatorFault(why, where=f"session {one.session_id}", remedy=remedy)
+        one.end = replace(one.end, fault=fault)
 
 
 def _check_history(conn: Connection, work: Sequence[_Work]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from enum import IntEnum, StrEnum
 
@@ -21,6 +21,8 @@ CHANNELS_PER_GROUP = 3
 # What one more block, and one more command with its answer, cost on the line in octets (nbr14522.md 1.3).
 BLOCK_OCTETS = 258 + 1
 COMMAND_OCTETS = 66 + 258 + 1
+# A clock so far off is no drift, and no request that waited for its turn.
+_FAR_OFF = timedelta(hours=2)
 _EVER = timedelta(days=3650)  # longer than any meter remembers
 
 
@@ -70,6 +72,7 @@ class Goal:
             of an hour leaves them out, since they cost more octets than the memory it came for.
         absent: commands that this meter has answered with 39 before.
         with_all_groups: also the memory of channels 4 to 12; without it only with the records.
+        asked_at: by our clock, naive market time; None: not known.
     """
 
     sequence: SequenceName
@@ -77,6 +80,7 @@ class Goal:
     with_records: bool = True
     with_all_groups: bool = False
     absent: frozenset[int] = frozenset()
+    asked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,20 @@ class MemoryRead(StrEnum):
 class MemoryStep:
     read: MemoryRead
     days: int = 0
+
+
+def by_the_meters_clock(goal: Goal, facts: MemoryFacts) -> tuple[Span, ...]:
+    """The missing intervals under the times that the meter has them, where its clock is far off.
+
+    A meter 30 days slow keeps today under a day of last month. What it brings is held, and not in vain.
+    """
+    if goal.asked_at is None or abs(facts.now - goal.asked_at) < _FAR_OFF:
+        return goal.spans
+    interval = timedelta(seconds=facts.interval_s)
+    off = round((facts.now - goal.asked_at) / interval) * interval
+    return tuple(
+        replace(span, first_end=span.first_end + off, last_end=span.last_end + off) for span in goal.spans
+    )
 
 
 def choose_memory(

@@ -122,6 +122,7 @@ def assign(
             with_records=target.meter_id not in busy_today,
             with_all_groups=bool(lacking),
             absent=absent.get(target.meter_id, frozenset()),
+            asked_at=local,
         )
         nothing_to_do = name is SequenceName.MISSING and not goal.spans
         assignments.append(replace(blank, target=target, goal=None if nothing_to_do else goal))
@@ -163,10 +164,36 @@ def _present(
         "ORDER BY r.meter_id, r.day, r.version DESC",
         [list(meter_ids), list(days), min(days), max(days)],
     )
-    return {
+    found = {
         (meter_id, day): [True] * slots if pulses is None else [value is not None for value in pulses]
         for meter_id, day, slots, pulses in cursor
     }
+    for (meter_id, day), held in _held(conn, meter_ids, days).items():
+        known = found.setdefault((meter_id, day), [False] * len(held))
+        if len(known) == len(held):
+            found[meter_id, day] = [a or b for a, b in zip(known, held, strict=True)]
+    return found
+
+
+def _held(
+    conn: Connection, meter_ids: Sequence[int], days: Sequence[date]
+) -> dict[tuple[int, date], list[bool]]:
+    """Slots of the active channel that wait for a person: the meter would say the same again.
+
+    Not so where its clock is the matter: once that is right, another reading brings them under their times.
+    """
+    rows = conn.execute(
+        "SELECT h.meter_id, h.day, h.pulses FROM reading_hold h JOIN installation i "
+        "ON i.meter_id = h.meter_id AND i.active_channel = h.channel AND i.interval_s = h.interval_s "
+        "WHERE h.state = 'held' AND h.reason NOT IN ('clock', 'future') AND h.meter_id = ANY(%s) "
+        "AND h.day = ANY(%s)",
+        [list(meter_ids), list(days)],
+    )
+    found: dict[tuple[int, date], list[bool]] = {}
+    for meter_id, day, pulses in rows:
+        known = found.setdefault((meter_id, day), [False] * len(pulses))
+        found[meter_id, day] = [a or value is not None for a, value in zip(known, pulses, strict=True)]
+    return found
 
 
 def _read_today(conn: Connection, meter_ids: Sequence[int], settings: Settings, now: datetime) -> set[int]:
@@ -221,6 +248,12 @@ def known_days(conn: Connection, days: Sequence[date]) -> dict[tuple[int, date],
         [wanted, min(wanted), max(wanted)],
     )
     found = {(meter_id, day): (slots, False) for meter_id, day, slots in present}
+    meters = [
+        row[0] for row in conn.execute("SELECT DISTINCT meter_id FROM reading_hold WHERE state = 'held'")
+    ]
+    for (meter_id, day), held in _held(conn, meters, wanted).items():
+        slots, is_exhausted = found.get((meter_id, day), (0, False))
+        found[meter_id, day] = (min(len(held), slots + sum(held)), is_exhausted)
     exhausted = conn.execute(
         "SELECT DISTINCT meter_id, day::date FROM job_request, "
         "jsonb_array_elements_text(result -> 'exhausted_days') AS day "

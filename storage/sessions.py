@@ -14,6 +14,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import orjson
@@ -201,6 +203,7 @@ class OpenSession:
 
     Attributes:
         serial, profile, active_channel: of its meter, by the registry as it is now.
+        installation: its latest one; None: it has none.
     """
 
     session_id: int
@@ -210,6 +213,23 @@ class OpenSession:
     protocol: str
     profile: str
     active_channel: int
+    installation: Installation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the registry says of a meter's constant and interval.
+
+    Attributes:
+        kwh_per_pulse: as registered; `includes_ratios` says whether `ratio`, TP x TC, is part of it.
+        since: aware; None: ever.
+    """
+
+    kwh_per_pulse: Fraction
+    ratio: Fraction
+    includes_ratios: bool
+    interval_s: int
+    since: datetime | None
 
 
 def lock_open(conn: Connection, session_ids: Sequence[int]) -> list[OpenSession]:
@@ -223,12 +243,32 @@ def lock_open(conn: Connection, session_ids: Sequence[int]) -> list[OpenSession]
         return []
     rows = conn.execute(
         "SELECT DISTINCT ON (s.id) s.id, s.request_id, s.meter_id, m.serial, s.protocol, mm.profile, "
-        "coalesce(i.active_channel, 1) FROM session s JOIN meter m ON m.id = s.meter_id "
+        "coalesce(i.active_channel, 1), i.pulse_energy_num, i.pulse_energy_den, i.tp_ratio * i.tc_ratio, "
+        "i.constant_includes_ratios, i.interval_s, lower(i.valid) "
+        "FROM session s JOIN meter m ON m.id = s.meter_id "
         "JOIN meter_model mm ON mm.id = m.model_id LEFT JOIN installation i ON i.meter_id = m.id "
         "WHERE s.id = ANY(%s) ORDER BY s.id, lower(i.valid) DESC NULLS LAST",
         [ids],
     )
-    return [OpenSession(*row) for row in rows]
+    return [
+        OpenSession(
+            session_id=row[0],
+            request_id=row[1],
+            meter_id=row[2],
+            serial=row[3],
+            protocol=row[4],
+            profile=row[5],
+            active_channel=row[6],
+            installation=None if row[7] is None else _installation(*row[7:]),
+        )
+        for row in rows
+    ]
+
+
+def _installation(
+    numerator: int, denominator: int, ratio: Decimal, includes: bool, interval_s: int, since: datetime | None
+) -> Installation:
+    return Installation(Fraction(numerator, denominator), Fraction(ratio), includes, interval_s, since)
 
 
 @dataclass(frozen=True, slots=True)

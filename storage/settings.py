@@ -183,6 +183,24 @@ class CollectorSettings:
 
 
 @dataclass(frozen=True)
+class AcquisitionSettings:
+    """When what a source brings is held for a person instead of becoming readings."""
+
+    clock_ceiling_s: float = setting(
+        3600.0,
+        "a session whose meter's clock is further off is held; up to 60 minutes clocks are corrected by "
+        "themselves (TR-5.6d)",
+        minimum=0,
+    )
+    clock_hour_tolerance_s: float = setting(
+        120.0,
+        "so near to a whole hour an error is no drift but a zone or summer time mistaken, and is held, too; "
+        "0: not looked at",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True)
 class CceeSettings:
     """How to reach CCEE; production needs a verified profile."""
 
@@ -257,6 +275,7 @@ class Settings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     market: MarketSettings = field(default_factory=MarketSettings)
     collector: CollectorSettings = field(default_factory=CollectorSettings)
+    acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     ccee: CceeSettings = field(default_factory=CceeSettings)
     dagster: DagsterSettings = field(default_factory=DagsterSettings)
     public_files: PublicFileSettings = field(default_factory=PublicFileSettings)

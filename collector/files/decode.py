@@ -19,7 +19,8 @@ import psycopg
 
 from collector.decoded import DayVector, Decoded, Frame, Issue, MeterContext, ParametersRow
 from collector.nbr14522.cross_checks import check_history
-from collector.nbr14522.decode import MEMORY_CODES, PARAMETERS_OF, decode_session
+from collector.nbr14522.decode import decode_session
+from collector.nbr14522.memories import MEMORY_CODES, PARAMETERS_OF
 from faults import DeveloperFault
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.frames import Addressing

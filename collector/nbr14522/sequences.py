@@ -16,6 +16,7 @@ from collector.planning import (
     MemoryRead,
     MemoryStep,
     SequenceName,
+    by_the_meters_clock,
     choose_memory,
 )
 from faults import OperatorFault, RetryFault
@@ -112,7 +113,8 @@ def _missing(goal: Goal, available: set[int]) -> Script:
     facts = _facts(parameters)
     # A hundred decoded fields must not wait in each of some thousand sessions until its memory is read.
     del parameters
-    while steps := choose_memory(goal.spans, facts, available):
+    spans = by_the_meters_clock(goal, facts)
+    while steps := choose_memory(spans, facts, available):
         for step in steps:
             if not (yield from _memory(step, available, goal.with_records, groups)):
                 break  # refused as not implemented: choose again from what is left
@@ -216,10 +218,18 @@ def _memory_requests(step: MemoryStep, with_records: bool, group: int) -> Iterab
             return [PreviousParametersRequest(group=group), *registers, PreviousMemoryRequest()]
         case MemoryRead.NEWEST_DAYS:
             limited = WholeMemoryParametersRequest(group=group, unit=LimitUnit.DAYS, amount=step.days)
-            return [limited, WholeMemoryRequest()]
+            return [limited, *_proof(with_records, group), WholeMemoryRequest()]
         case MemoryRead.WHOLE:
             whole = WholeMemoryParametersRequest(group=group, unit=LimitUnit.EVERYTHING)
-            return [whole, WholeMemoryRequest()]
+            return [whole, *_proof(with_records, group), WholeMemoryRequest()]
+
+
+def _proof(with_records: bool, group: int) -> list[Request]:
+    """Registers by which a whole memory's count of words is judged, where the session has not got them.
+
+    26 and 27 have their period's calendar; 52 has nothing else that tells where its words begin.
+    """
+    return [] if with_records and not group else [CurrentRegistersRequest()]
 
 
 def _parameters(request: Request) -> Generator[Request, Answered, Parameters]:

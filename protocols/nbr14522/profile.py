@@ -291,6 +291,13 @@ class MeterProfile:
     sign_bit: bool = setting(
         False, "B", "8.2", "One parser takes bit 11 as a sign; counts up to 4095 are the plain reading."
     )
+    counts_above_2047: bool = setting(
+        False,
+        "B",
+        "8.2",
+        "Whether bit 11 of a word belongs to the count. The largest word of a real month was 698, and one "
+        "parser takes the bit as a sign: such words are held until it is known of the model.",
+    )
     hours_limit_is_trusted: bool = setting(
         False, "C", "2.1", "Unit 01 of command 51 as hours is an inference; days (02) were found."
     )

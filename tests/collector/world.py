@@ -60,13 +60,33 @@ def register(db, servers, *, options="", cells=(), first=0):
             "ON CONFLICT DO NOTHING"
         )
         for number, server in enumerate(servers, start=first):
-            serial, url, profile = server.station.meter.spec.serial, server.url, server.profile.name
+            spec, url, profile = server.station.meter.spec, server.url, server.profile.name
             cell = cells[number % len(cells)] if cells else ""
-            ids[serial] = add_meter(conn, number, serial, url + options, profile, cell)
+            constant = spec.channel_constants[0] if spec.channel_constants else spec.pulse_constant
+            ids[spec.serial] = add_meter(
+                conn,
+                number,
+                spec.serial,
+                url + options,
+                profile,
+                cell,
+                constant=constant,
+                interval_s=spec.source.interval_s,
+            )
     return ids
 
 
-def add_meter(conn, number, serial, url, profile="default", cell="", since="2026-09-01Z"):
+def add_meter(
+    conn,
+    number,
+    serial,
+    url,
+    profile="default",
+    cell="",
+    since="2026-09-01Z",
+    constant=(9, 1250),
+    interval_s=300,
+):
     def one(query, *parameters):
         row = conn.execute(query, parameters).fetchone()
         return None if row is None else row[0]
@@ -88,8 +108,8 @@ def add_meter(conn, number, serial, url, profile="default", cell="", since="2026
     )
     conn.execute(
         "INSERT INTO installation (meter_id, point_id, unit_id, role, valid, pulse_energy_num, "
-        "pulse_energy_den) VALUES (%s, %s, %s, 'main', tstzrange(%s, NULL), 9, 1250)",
-        [meter_id, point, unit, since],
+        "pulse_energy_den, interval_s) VALUES (%s, %s, %s, 'main', tstzrange(%s, NULL), %s, %s, %s)",
+        [meter_id, point, unit, since, *constant, interval_s],
     )
     return meter_id
 

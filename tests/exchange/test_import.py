@@ -35,6 +35,7 @@ from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import FileKind, TextFile, read_text, write_text
 from storage import sessions
 from storage.database import Database
+from storage.holds import HoldReason, open_holds
 from storage.readings import read_reading_days
 from tests.collector.world import (
     DAY,
@@ -291,7 +292,12 @@ def test_how_far_ahead_a_meters_clock_may_be_is_a_setting(embedded_db, tmp_path)
     path = _written(tmp_path / "renamed.txt", _text_file(datetime(2027, 3, 1)))
     files = replace(embedded_db.settings.public_files, clock_ahead_s=200 * 86_400)
     patient = Database(embedded_db.url, replace(embedded_db.settings, public_files=files))
-    assert import_file(patient, path, "rui", NOW).merged.outcome == "complete"
+    # Taken as evidence; the days that are yet to come are held, whatever the setting.
+    assert import_file(patient, path, "rui", NOW).merged.outcome == "partial"
+    with embedded_db.connect() as conn:
+        assert {hold.reason for hold in open_holds(conn)} == {HoldReason.FUTURE}
+        last = conn.execute("SELECT max(day) FROM reading_day").fetchone()
+    assert last is None or last[0] is None or last[0] <= NOW.date()
 
 
 def test_a_busy_meter_waits_and_a_collector_finishes_a_dead_import(embedded_db, tmp_path):

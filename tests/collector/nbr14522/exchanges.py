@@ -76,5 +76,5 @@ class Exchange:
 
 
 def ramp(intervals, seed=1):
-    """Words of so many intervals, three channels, each below 4096."""
-    return np.random.default_rng(seed).integers(0, 4096, intervals * 3)
+    """Words of so many intervals, three channels, each below 2048: above, a profile says what they are."""
+    return np.random.default_rng(seed).integers(0, 2048, intervals * 3)

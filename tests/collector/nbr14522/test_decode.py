@@ -181,7 +181,10 @@ class TestRecords:
             (3, 7),
         ]
         assert decoded.registers[0].at == STARTED
-        assert [row.started_at for row in decoded.outages] == [datetime(2026, 11, 20, 4, tzinfo=UTC)]
+        assert [(row.started_at, row.ended_at) for row in decoded.outages] == [
+            (datetime(2026, 11, 20, 4, tzinfo=UTC), datetime(2026, 11, 20, 5, tzinfo=UTC)),
+            (STARTED, None),
+        ]
         assert [(row.code, row.reader_serial) for row in decoded.changes] == [(0x29, "000001")]
         assert [row.command for row in decoded.parameters] == [0x21]
         assert decoded.parameters[0].values["words_current"] == 3 * INTERVALS

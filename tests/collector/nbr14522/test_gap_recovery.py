@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import pytest
@@ -218,7 +218,8 @@ def test_a_read_on_demand_is_shown_readably(embedded_db, monkeypatch, sequence, 
     ready, done = threading.Event(), threading.Event()
 
     async def serve():
-        async with served(meter()) as servers:
+        # The command reads by the machine's time, and a clock that is days slow would be held.
+        async with served(meter(now=datetime.now(UTC))) as servers:
             register(embedded_db, servers)
             ready.set()
             await asyncio.to_thread(done.wait)
