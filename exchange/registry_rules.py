@@ -23,7 +23,7 @@ def _doubt_of_code(code: str) -> str | None:
     return None if has_valid_check_digits(code) else f"the check digits of {code!r} do not fit"
 
 
-class _Profiles(Collection[str]):
+class MeterProfiles(Collection[str]):
     """Names of all protocols' profiles, looked up when asked: catalogues are loaded after this module."""
 
     def __contains__(self, name: object) -> bool:
@@ -42,7 +42,8 @@ def _full_code(digits: str) -> str | None:
     return code if len(code) == _NATIONAL_DIGITS and has_valid_check_digits(code) else None
 
 
-def _fault_of_url(url: str) -> str | None:
+def fault_of_url(url: str) -> str | None:
+    """Why the collector would refuse a unit's URL, or None."""
     try:
         parse_url(url)
     except OperatorFault as fault:
@@ -51,8 +52,8 @@ def _fault_of_url(url: str) -> str | None:
 
 
 RULES = Rules(
-    known={"estimation.strategy": STRATEGIES, "meter_models.profile": _Profiles()},
-    wrong={"units.url": _fault_of_url},
+    known={"estimation.strategy": STRATEGIES, "meter_models.profile": MeterProfiles()},
+    wrong={"units.url": fault_of_url},
     doubtful={"ucs.code": _doubt_of_code},
     completed={"ucs.code": _full_code},
 )

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from exchange.registry_rules import RULES
-from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit, login_name
+from ccee.profile import DEFAULT_PROFILE, load_profile
+from closing.preflight import Known, Preflight, Severity, preflight
+from exchange.registry_rules import RULES, MeterProfiles, fault_of_url
+from pipelines.cli.output import (
+    EXIT_ATTENTION,
+    EXIT_BY_ACTOR,
+    console,
+    emit_json,
+    errors,
+    faults_to_exit,
+    login_name,
+)
 from storage.database import Database
 from storage.registry import ImportResult, RegistryFault, export_registry, load_registry
 from storage.registry import files as registry_files
 from storage.registry.files import Issue
 from storage.settings import Settings
+from vee.calendars import Period, market_calendars, parse_month
+from vee.estimation import STRATEGIES
 
 app = typer.Typer(help="Load and write back the registry (CSV, XLSX).", no_args_is_help=True)
 
@@ -49,6 +63,47 @@ def import_(
         )
     else:
         _show_result(result, check)
+
+
+@app.command("check")
+def check_(
+    month: Annotated[
+        str | None, typer.Option(help="YYYY-MM; default: the month after this one.", metavar="MONTH")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at the registry before a month opens: each finding says what CCEE would do with it.
+
+    Exit code 1 where something blocks a unit, or is likely wrong.
+    """
+    with faults_to_exit(as_json), Database.open() as db:
+        db.migrate()
+        today = datetime.now(db.settings.market.tzinfo).date()
+        chosen = Period.month(today).following if month is None else parse_month(month)
+        profile = load_profile(db.settings.ccee.profile_path or DEFAULT_PROFILE)
+        known = Known(MeterProfiles(), STRATEGIES, fault_of_url, profile.musd.default_kw)
+        found = preflight(db, chosen, market_calendars(db.settings.market), known)
+    if as_json:
+        emit_json({**asdict(found), "needs_attention": found.needs_attention})
+    else:
+        _show_findings(found)
+    if found.needs_attention:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _show_findings(found: Preflight) -> None:
+    if found.findings:
+        table = Table(title=f"Registry for {found.month:%Y-%m}", title_justify="left")
+        for heading in ("Severity", "Where", "What", "What CCEE does", "What to do"):
+            table.add_column(heading, overflow="fold")
+        for item in found.findings[:_SHOWN_ISSUES]:
+            table.add_row(item.severity, item.where, item.what, item.ccee, item.remedy)
+        if len(found.findings) > _SHOWN_ISSUES:
+            table.caption = f"and {len(found.findings) - _SHOWN_ISSUES:,} more: --json lists all"
+        console.print(table)
+    counts = ", ".join(f"{found.count(severity):,} {severity}" for severity in Severity)
+    console.print(f"{found.ucs:,} UCs are submitted in {found.month:%Y-%m}: {counts}.", highlight=False)
+    console.print(f"CCEE's register takes changes until {found.register_closes}.", highlight=False)
 
 
 @app.command("export")
