@@ -98,8 +98,8 @@ class Driver(Protocol):
             OperatorFault: it cannot be sent so.
         """
 
-    def clock_way(self, profile: str) -> ClockWay:
-        """How the clock rule corrects clocks of this profile."""
+    def clock_way(self, profile: str) -> ClockWay | None:
+        """How the clock rule corrects clocks of this profile; None: it cannot."""
 
 
 class Decoder(Protocol):

@@ -5,38 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 from faults import OperatorFault
-from protocols.celesc import catalogue as celesc
-from protocols.dlms import models as dlms
-from protocols.nbr14522 import models as nbr14522
-from protocols.ssu import catalogue as ssu
+from protocols.table import catalogues
 
 
-def use_meter_models(
-    path: Path | None,
-    dlms_path: Path | None = None,
-    *,
-    ssu_path: Path | None = None,
-    celesc_path: Path | None = None,
-) -> None:
-    """Lay the files' models over those that are shipped, each protocol's; nothing without a file.
+def use_meter_models(folder: Path | None) -> None:
+    """Lay the folder's catalogues over those that are shipped: PROTOCOL.toml each; nothing without a folder.
 
     Raises:
-        OperatorFault: a file cannot be read, or an entry is wrong.
+        OperatorFault: the folder or a file cannot be read, a file is of no protocol, or an entry is wrong.
     """
-    if path is not None:
-        nbr14522.add_catalogue(str(path), _text(path, "meter_models_path"))
-    if dlms_path is not None:
-        dlms.add_catalogue(str(dlms_path), _text(dlms_path, "dlms_models_path"))
-    if ssu_path is not None:
-        ssu.add_catalogue(str(ssu_path), _text(ssu_path, "ssu_models_path"))
-    if celesc_path is not None:
-        celesc.add_catalogue(str(celesc_path), _text(celesc_path, "celesc_meters_path"))
+    if folder is None:
+        return
+    known = {entry.name: models for entry, models in catalogues()}
+    for path in _files(folder):
+        if path.stem not in known:
+            raise OperatorFault(
+                "a catalogue of no protocol",
+                where=str(path),
+                remedy=f"name it after its protocol: {', '.join(f'{name}.toml' for name in known)}",
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OperatorFault(
+                f"cannot read the meter models: {error}", where=str(path), remedy="correct or remove the file"
+            ) from error
+        known[path.stem].add(str(path), text)
 
 
-def _text(path: Path, setting: str) -> str:
+def _files(folder: Path) -> list[Path]:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
+    except OSError as error:
         raise OperatorFault(
-            f"cannot read the meter models: {error}", where=str(path), remedy=f"correct collector.{setting}"
+            f"cannot read the meter models: {error}",
+            where=str(folder),
+            remedy="correct collector.meter_models_path: the folder that holds a catalogue a protocol",
         ) from error

@@ -108,12 +108,7 @@ class Collector:
         self._on_session = on_session
         self._rng = rng or random.Random()
         self._windows = windows or Windows()
-        use_meter_models(
-            self._settings.meter_models_path,
-            self._settings.dlms_models_path,
-            ssu_path=self._settings.ssu_models_path,
-            celesc_path=self._settings.celesc_meters_path,
-        )
+        use_meter_models(self._settings.meter_models_path)
         self._policy = load_policy(self._settings.command_policy_path)
         self.name = f"{self._settings.name}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stats = Stats()

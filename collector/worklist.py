@@ -27,10 +27,10 @@ from collector.planning import (
     joined,
     plan_reads,
 )
-from collector.streams.profiles import STREAM_PROFILES
 from faults import Fault, OperatorFault
 from faults.market_time import to_local
 from protocols.nbr14522.frames import NOT_IMPLEMENTED
+from protocols.table import unasked_profiles
 from storage import queue
 from storage.database import Database
 from storage.settings import Settings
@@ -220,7 +220,7 @@ def installed_meters(conn: Connection, at: datetime, settings: Settings) -> list
         "LEFT JOIN point_schedule ps ON ps.point_id = p.id AND ps.valid @> %s::date "
         "ORDER BY i.meter_id",
         # Who speaks by itself is not asked: `streams` listens.
-        [list(STREAM_PROFILES), to_local(at, zone).date()],
+        [unasked_profiles(), to_local(at, zone).date()],
     )
     return [
         InstalledMeter(

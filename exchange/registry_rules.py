@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import chain
 
 from collector.lines.transports import parse_url
-from collector.streams.profiles import STREAM_PROFILES
 from faults import OperatorFault
-from protocols.dlms.models import models
-from protocols.nbr14522.profiles import PROFILES
+from protocols.table import catalogues
 from storage.registry import Rules
 from vee.estimation import STRATEGIES
 from vee.validation import has_valid_check_digits
@@ -27,13 +24,13 @@ class MeterProfiles(Collection[str]):
     """Names of all protocols' profiles, looked up when asked: catalogues are loaded after this module."""
 
     def __contains__(self, name: object) -> bool:
-        return name in PROFILES or name in models() or name in STREAM_PROFILES
+        return any(name in models.names() for _, models in catalogues())
 
     def __iter__(self) -> Iterator[str]:
-        return chain(PROFILES, models(), STREAM_PROFILES)
+        return (name for _, models in catalogues() for name in models.names())
 
     def __len__(self) -> int:
-        return len(PROFILES) + len(models()) + len(STREAM_PROFILES)
+        return sum(len(models.names()) for _, models in catalogues())
 
 
 def _full_code(digits: str) -> str | None:

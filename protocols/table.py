@@ -26,13 +26,11 @@ class ProtocolEntry:
     Attributes:
         name: as in the column `protocol` of sessions, and the key of its own catalogue in [catalogues].
         models: the meter models that speak it, see `Models`; None where files name the meter (public files).
-        driver: has sessions with meters that are asked; None where none is.
-        stream: listens to meters that speak by themselves.
-        identify: who calls, asked or overheard; for units that dial in.
+        driver: has sessions with meters that are asked; None where they speak by themselves, or files do.
         decoder: what stored frames mean.
         evidence: where in the stored octets a count stands.
         explanation: how `smf trace` shows that place.
-        simulator: documents where the meter's side is; nothing looks it up but `smf simulate`.
+        simulator: serves a meter of a fleet, see `simulator.fleets.server`; None where no fleet has one.
         read, decode, simulate: functions that add the verbs' commands to their Typer application.
     """
 
@@ -42,8 +40,7 @@ class ProtocolEntry:
     explanation: str
     models: str | None = None
     driver: str | None = None
-    stream: str | None = None
-    identify: str | None = None
+    simulator: str | None = None
     read: str | None = None
     decode: str | None = None
     simulate: str | None = None
@@ -56,11 +53,11 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
             name="nbr14522",
             models="protocols.nbr14522.profiles:MODELS",
             driver="collector.nbr14522.driver:DRIVER",
-            identify="collector.nbr14522.identity:identify",
             decoder="collector.nbr14522.decoder:DECODER",
             evidence="audit.nbr14522_evidence:LOCATOR",
             explanation="pipelines.cli.explain.nbr14522:WORD",
             read="pipelines.cli.read.nbr14522:register",
+            simulator="simulator.nbr14522.server:serve",
             decode="pipelines.cli.decode.nbr14522:register",
             simulate="pipelines.cli.simulate.nbr14522:register",
         ),
@@ -72,13 +69,13 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
             evidence="audit.dlms_evidence:LOCATOR",
             explanation="pipelines.cli.explain.dlms:ROW",
             read="pipelines.cli.read.dlms:register",
+            simulator="simulator.dlms.server:serve",
             decode="pipelines.cli.decode.dlms:register",
             simulate="pipelines.cli.simulate.dlms:register",
         ),
         ProtocolEntry(
             name="ssu",
             models="protocols.ssu.catalogue:MODELS",
-            stream="collector.streams.ssu:STREAM",
             decoder="collector.streams.decode:SSU_DECODER",
             evidence="audit.stream_evidence:SSU",
             explanation="pipelines.cli.explain.streams:RECORD",
@@ -89,8 +86,6 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ProtocolEntry(
             name="celesc",
             models="protocols.celesc.catalogue:MODELS",
-            stream="collector.streams.celesc:STREAM",
-            identify="collector.streams.celesc:identify",
             decoder="collector.streams.decode:CELESC_DECODER",
             evidence="audit.stream_evidence:CELESC",
             explanation="pipelines.cli.explain.streams:RECORD",
@@ -167,3 +162,8 @@ def protocol_of(profile: str) -> ProtocolEntry:
 def profile_names() -> set[str]:
     """All that a meter model of the registry may name."""
     return {name for _, models in catalogues() for name in models.names()}
+
+
+def unasked_profiles() -> list[str]:
+    """Profiles of meters that speak by themselves: no session can be had with them."""
+    return sorted(name for entry, models in catalogues() if entry.driver is None for name in models.names())

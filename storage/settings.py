@@ -154,19 +154,12 @@ class CollectorSettings:
     backoff_base_s: float = setting(30.0, "wait before the first retry; doubles each time", minimum=0)
     backoff_max_s: float = setting(3600.0, "longest wait between retries", minimum=0)
     meter_models_path: Path | None = setting(
-        None, "catalogue of meter models (TOML) of one's own, laid over the one that is shipped"
+        None,
+        "folder of meter models of one's own, a catalogue (TOML) a protocol: nbr14522.toml, dlms.toml ...; "
+        "each is laid over the shipped one",
     )
     meter_passwords_path: Path | None = setting(
         None, "passwords of meters (TOML), readable by the collector only and kept out of version control"
-    )
-    dlms_models_path: Path | None = setting(
-        None, "catalogue of DLMS meter models (TOML) of one's own, laid over the one that is shipped"
-    )
-    ssu_models_path: Path | None = setting(
-        None, "catalogue of meters with SSU (TOML) of one's own, laid over the one that is shipped"
-    )
-    celesc_meters_path: Path | None = setting(
-        None, "catalogue of meters with CELESC's output (TOML) of one's own, laid over the shipped one"
     )
     dlms_secrets_path: Path | None = setting(
         None, "keys and passwords of DLMS meters (TOML), readable by the collector alone (mode 600)"

@@ -53,12 +53,10 @@ def _overview() -> Table:
 
 def _use_own_meter_models() -> None:
     """Before any group is loaded, so that whatever looks a profile up finds the utility's own, too."""
-    settings = Settings.load().collector
-    paths = settings.meter_models_path, settings.dlms_models_path
-    streams = {"ssu_path": settings.ssu_models_path, "celesc_path": settings.celesc_meters_path}
-    if any((*paths, *streams.values())):
+    folder = Settings.load().collector.meter_models_path
+    if folder is not None:
         # Loaded only then: it brings numpy, which most commands do without.
-        importlib.import_module("collector.meter_models").use_meter_models(*paths, **streams)
+        importlib.import_module("collector.meter_models").use_meter_models(folder)
 
 
 def main(argv: list[str] | None = None) -> int:

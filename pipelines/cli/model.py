@@ -11,15 +11,11 @@ from rich.table import Table
 
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, faults_to_exit
-from protocols.celesc import catalogue as celesc
-from protocols.dlms import models as dlms
-from protocols.nbr14522 import models as nbr14522
-from protocols.nbr14522.profile import GENERIC
-from protocols.ssu import catalogue as ssu
+from protocols.table import PROTOCOLS, catalogues
 
 app = typer.Typer(no_args_is_help=True, help="Meter models of every protocol, one's own included.")
 
-PROTOCOLS = ("nbr14522", "dlms", "ssu", "celesc")
+WITH_MODELS = tuple(entry.name for entry in PROTOCOLS.values() if entry.models is not None)
 
 
 @dataclass(frozen=True)
@@ -40,14 +36,16 @@ def models() -> None:
 
 @app.command("list")
 def list_(
-    protocol: Annotated[str | None, typer.Option(help=f"Only of: {', '.join(PROTOCOLS)}.")] = None,
+    protocol: Annotated[str | None, typer.Option(help=f"Only of: {', '.join(WITH_MODELS)}.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """What may stand as a meter model's profile in the registry; files of one's own: see smf.toml."""
     with faults_to_exit(as_json):
-        if protocol is not None and protocol not in PROTOCOLS:
+        if protocol is not None and protocol not in WITH_MODELS:
             raise OperatorFault(
-                f"no protocol {protocol!r}", where="--protocol", remedy=f"use one of: {', '.join(PROTOCOLS)}"
+                f"no protocol {protocol!r}",
+                where="--protocol",
+                remedy=f"use one of: {', '.join(WITH_MODELS)}",
             )
         rows = [row for row in _rows() if protocol in (None, row.protocol)]
     if as_json:
@@ -62,13 +60,6 @@ def list_(
 
 
 def _rows() -> Iterator[Row]:
-    for general in GENERIC.values():
-        yield Row(general.name, "nbr14522", "", general.description, "")
-    for one in nbr14522.models().values():
-        yield Row(one.name, "nbr14522", one.maker, one.description, one.confidence)
-    for model in dlms.models().values():
-        yield Row(model.name, "dlms", model.maker, model.description, model.confidence)
-    for output in ssu.models().values():
-        yield Row(output.name, "ssu", "", output.description, "")
-    for meter in celesc.meters().values():
-        yield Row(meter.profile, "celesc", "", meter.description, "")
+    for entry, models in catalogues():
+        for model in models.rows():
+            yield Row(model.profile, entry.name, model.maker, model.description, model.confidence)

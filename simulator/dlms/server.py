@@ -16,7 +16,9 @@ from protocols.dlms.mode_e import SPEEDS
 from simulator.dlms.end import End, HdlcEnd, WrapperEnd
 from simulator.dlms.meter import DlmsMeter
 from simulator.dlms.optical import OpticalEnd
+from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.server import LOOPBACK
+from simulator.wires.serving import Serving
 from simulator.wires.telnet import Rfc2217Codec
 
 # A pause this long ends a frame, whatever length it claims.
@@ -223,3 +225,8 @@ _BAUDS = {getattr(termios, f"B{baud}"): baud for baud in SPEEDS.values()}
 
 def _hear(end: End, data: bytes, baud: int, now: datetime) -> bytes:
     return end.heard(data, baud, now) if isinstance(end, OpticalEnd) else end.receive(data, now)
+
+
+def serve(meter: SimulatedMeter, how: Serving) -> DlmsServer:
+    """A meter of a fleet on a port; `how.speech` is its `DlmsSpec`."""
+    return DlmsServer(DlmsMeter(meter, how.speech), how.now, host=how.host, port=how.port)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from simulator.dlms.meter import DlmsMeter
-from simulator.dlms.server import DlmsServer
+from protocols.table import part, protocol_of
 from simulator.fleets.demo import DemoMeter, DemoPoint
-from simulator.nbr14522.line import SimulatedClock, Station
+from simulator.nbr14522.line import SimulatedClock
 from simulator.nbr14522.meter import SimulatedMeter
-from simulator.nbr14522.server import LOOPBACK, TCP_ENQ_PERIOD_S, TcpMeterServer
+from simulator.nbr14522.server import LOOPBACK, TCP_ENQ_PERIOD_S
+from simulator.wires.serving import Serve, Serving
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,11 @@ class FleetServer:
 
     async def _serve(self, meter: DemoMeter, port: int, stack: AsyncExitStack) -> str:
         host, _, enq_period_s = self._place
-        simulated = SimulatedMeter(meter.spec)
-        if meter.dlms is not None:
-            speaking = DlmsServer(DlmsMeter(simulated, meter.dlms), self._clock, host=host, port=port)
-            return (await stack.enter_async_context(speaking)).url
-        station = Station(simulated, self._clock, meter.faults)
-        return (await stack.enter_async_context(TcpMeterServer(station, host, port, enq_period_s))).url
+        reference = protocol_of(meter.profile_name).simulator
+        assert reference is not None  # The demonstration has meters that are asked, only.
+        serve: Serve = part(reference)
+        how = Serving(self._clock, host, port, enq_period_s, meter.faults, meter.dlms)
+        return (await stack.enter_async_context(serve(SimulatedMeter(meter.spec), how))).url
 
     async def stop(self) -> None:
         """Hang up and close every port."""

@@ -16,8 +16,10 @@ from typing import Self, cast
 from faults import OperatorFault
 from protocols.nbr14522.frames import ENQ
 from protocols.nbr14522.profile import MeterProfile
-from simulator.nbr14522.line import EnqPace, Place
+from simulator.nbr14522.line import EnqPace, Place, Station
+from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.meter_end import MeterEnd
+from simulator.wires.serving import Serving
 from simulator.wires.telnet import Rfc2217Codec
 
 # Between ENQ on TCP. Gateways pass the meter's own pace on; a short one makes sessions start quickly.
@@ -232,3 +234,8 @@ async def serve_tcp(
 async def serve_pty(station: Place, enq_period_s: float | None = None) -> PtyMeterServer:
     """Put a meter on a new pseudo terminal and return the running server; `path` is what readers open."""
     return await PtyMeterServer(station, enq_period_s).start()
+
+
+def serve(meter: SimulatedMeter, how: Serving) -> TcpMeterServer:
+    """A meter of a fleet on a port."""
+    return TcpMeterServer(Station(meter, how.now, how.faults), how.host, how.port, how.enq_period_s)

@@ -158,9 +158,10 @@ async def run_bare(ports: list[int], calling: int, days: int) -> None:
 
 def run_collector(url: str, folder: str, sessions: int, days: int, profiled: bool) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    kinds, models = Path(folder, "kinds.toml"), Path(folder, "models.toml")
+    kinds, models = Path(folder, "kinds.toml"), Path(folder, "models")
+    models.mkdir(exist_ok=True)
     kinds.write_text(KINDS)
-    models.write_text(MODELS)
+    Path(models, "nbr14522.toml").write_text(MODELS)
     settings = CollectorSettings(
         max_sessions=sessions,
         per_host_limit=sessions,

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import collector as collector_cli
-from pipelines.cli.read import app as read_cli
+from pipelines.cli.read.app import app as read_cli
 from protocols.nbr14522.profile import DEFAULT, GENERIC
 from protocols.nbr14522.profiles import P2_GENERIC, P8_GENERIC
 from simulator.nbr14522.line import Bus
@@ -31,7 +31,7 @@ class TestRead:
         station = meter()
         with meters_in_thread([station]) as (server,):
             done = run(
-                read_cli.app,
+                read_cli,
                 "nbr14522",
                 server.url,
                 "--commands",
@@ -56,30 +56,30 @@ class TestRead:
 
     def test_tables_for_people(self):
         with meters_in_thread([meter()]) as (server,):
-            done = run(read_cli.app, "nbr14522", server.url)
+            done = run(read_cli, "nbr14522", server.url)
         assert done.exit_code == 0, done.output
         for words in (f"Meter {SERIAL}", "words_current", "total_pulses", "pulses by day", "complete:"):
             assert words in done.output
 
     def test_what_a_meter_says_is_no_markup(self):
         with meters_in_thread([meter(installation_code="[/b] [red]UC")]) as (server,):
-            done = run(read_cli.app, "nbr14522", server.url, "--commands", "80")
+            done = run(read_cli, "nbr14522", server.url, "--commands", "80")
         assert done.exit_code == 0, done.output
         assert "[/b] [red]UC" in done.output
 
     def test_a_silent_line_and_a_dead_address_are_told_apart(self, unused_port):
         with meters_in_thread([meter(plan=FaultPlan(silent=True))]) as (server,):
-            silent = run(read_cli.app, "nbr14522", server.url + "?idle_s=0.3")
+            silent = run(read_cli, "nbr14522", server.url + "?idle_s=0.3")
         assert silent.exit_code == 10
         assert "no ENQ" in silent.output
-        dead = run(read_cli.app, "nbr14522", f"tcp://127.0.0.1:{unused_port}")
+        dead = run(read_cli, "nbr14522", f"tcp://127.0.0.1:{unused_port}")
         assert dead.exit_code == 10
         assert "the connection" in dead.output
 
     def test_a_break_names_the_block_and_shows_the_octets(self):
         plan = FaultPlan(drop_first=9, drop_at_block=4)
         with meters_in_thread([meter(plan=plan)]) as (server,):
-            done = run(read_cli.app, "nbr14522", server.url, "--commands", "21,26", "--json")
+            done = run(read_cli, "nbr14522", server.url, "--commands", "21,26", "--json")
         told = json.loads(done.stdout)
         assert told["outcome"] == "partial"
         assert told["failed_stage"].startswith("command 26 block")
@@ -87,7 +87,7 @@ class TestRead:
 
     @pytest.mark.parametrize("commands", ["20", "29", "21,xx", ""])
     def test_what_changes_a_meter_or_means_nothing_is_refused(self, commands):
-        done = run(read_cli.app, "nbr14522", "tcp://127.0.0.1:9", "--commands", commands)
+        done = run(read_cli, "nbr14522", "tcp://127.0.0.1:9", "--commands", commands)
         assert done.exit_code == 11
         assert "only reads" in done.output
 
@@ -99,12 +99,12 @@ class TestRead:
             stations = [meter(f"1000000{n}", profile=replace(profile, address=n)) for n in (1, 2)]
             with meters_in_thread([Bus(stations, FaultPlan())]) as (server,):
                 options = ["--profile", profile.name, "--commands", "21", "--json", *words]
-                done = run(read_cli.app, "nbr14522", server.url + query_part, *options)
+                done = run(read_cli, "nbr14522", server.url + query_part, *options)
             assert done.exit_code == 0, done.output
             assert json.loads(done.stdout)["meter_serial"] == "10000002"
 
     def test_a_serial_that_addresses_no_meter_is_told(self):
-        done = run(read_cli.app, "nbr14522", "tcp://127.0.0.1:9", "--serial", "0123456789")
+        done = run(read_cli, "nbr14522", "tcp://127.0.0.1:9", "--serial", "0123456789")
         assert done.exit_code == 11
         assert "no serial of eight digits" in done.output
 
@@ -133,7 +133,7 @@ class TestReadWithPassword:
     def read(self, station, *words):
         with meters_in_thread([station]) as (server,):
             words = ("--profile", "guarded", "--commands", "21,26", "--json", *words)
-            done = run(read_cli.app, "nbr14522", server.url, *words)
+            done = run(read_cli, "nbr14522", server.url, *words)
         for secret in (READ, READ.encode().hex()):
             assert secret not in done.output
         return done.exit_code, json.loads(done.stdout)
@@ -172,7 +172,7 @@ class TestReadWithPassword:
         ],
     )
     def test_what_is_missing_is_told_before_anything_is_sent(self, guarded, words, message):
-        done = run(read_cli.app, "nbr14522", "tcp://127.0.0.1:9", *words)
+        done = run(read_cli, "nbr14522", "tcp://127.0.0.1:9", *words)
         assert done.exit_code == 11
         assert message in done.output
 

@@ -50,6 +50,8 @@ def consider_clock(
     if clock is None or drift_s is None or merged.decoded.is_held:
         return
     way = driver_of(target.profile).clock_way(target.profile)
+    if way is None:
+        return
     zone = settings.market.tzinfo
     limits = policy.clock if work is None else replace(policy.clock, leave_below_s=policy.clock.tolerance_s)
     decision = decide(drift_s, clock.round_trip_s, limits, way)
@@ -132,6 +134,12 @@ def request_correction(
     if target is None:
         raise unreachable(meter_id, target)
     way = driver_of(target.profile).clock_way(target.profile)
+    if way is None:
+        raise OperatorFault(
+            "the protocol has no command that sets a clock",
+            where=f"meter {target.serial}",
+            remedy="set the clock at the meter",
+        )
     row = conn.execute(
         "SELECT drift_s FROM clock_observation WHERE meter_id = %s ORDER BY at DESC LIMIT 1", [meter_id]
     ).fetchone()

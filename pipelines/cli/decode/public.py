@@ -27,9 +27,13 @@ from protocols.public_format.text import CHANNELS
 PackingOption = Annotated[str, typer.Option("--packing", help="How words lie in the octets: S, M or L.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these formats to `smf decode`."""
+def register_fk7(app: typer.Typer) -> None:
+    """Add the format to `smf decode`."""
     app.command("fk7")(fk7)
+
+
+def register_text(app: typer.Typer) -> None:
+    """Add the format to `smf decode`."""
     app.command("public-text")(public_text)
 
 

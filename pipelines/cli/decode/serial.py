@@ -41,10 +41,14 @@ class BlockFormat(StrEnum):
 FormatOption = Annotated[BlockFormat, typer.Option("--format", help="Format of the blocks.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these formats to `smf decode`."""
+def register_ssu(app: typer.Typer) -> None:
+    """Add blocks and streams of SSU to `smf decode`."""
     app.command("ssu")(ssu)
     app.command("ssu-stream")(ssu_stream)
+
+
+def register_celesc(app: typer.Typer) -> None:
+    """Add CELESC's packets to `smf decode`."""
     app.command("celesc")(celesc)
 
 

@@ -36,9 +36,13 @@ _PACE = LinePace(connect_s=10.0, silence_s=30.0, backoff_max_s=5.0)
 _LOOK_S = 1.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add these to `smf read`."""
+def register_ssu(app: typer.Typer) -> None:
+    """Add the user output to `smf read`."""
     app.command("ssu")(ssu)
+
+
+def register_celesc(app: typer.Typer) -> None:
+    """Add CELESC's output to `smf read`."""
     app.command("celesc")(celesc)
 
 

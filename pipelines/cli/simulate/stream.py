@@ -46,9 +46,13 @@ CutOption = Annotated[float, typer.Option(help="Share of records that lose their
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these to `smf simulate`."""
+def register_ssu(app: typer.Typer) -> None:
+    """Add the user output to `smf simulate`."""
     app.command("ssu")(ssu)
+
+
+def register_celesc(app: typer.Typer) -> None:
+    """Add CELESC's output to `smf simulate`."""
     app.command("celesc")(celesc)
 
 

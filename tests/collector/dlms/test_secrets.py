@@ -56,17 +56,19 @@ def _now() -> datetime:
 
 @pytest.mark.req("TR-5.1")
 def test_the_utilitys_own_models_come_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "models.toml"
+    path = tmp_path / "nbr14522.toml"
     path.write_text('[models.own-1]\nextends = "old-3ch"\npacking = "M"\n', encoding="utf-8")
     use_meter_models(None)
-    use_meter_models(path)
+    use_meter_models(tmp_path)
     try:
         assert PROFILES["own-1"].packing == "M"
     finally:
         remove_catalogue(str(path))
-    _refused(lambda: use_meter_models(tmp_path / "absent.toml"), "cannot read the meter models")
+    _refused(lambda: use_meter_models(tmp_path / "absent"), "cannot read the meter models")
     path.write_text("[models.own-1]\ncolour = 1\n", encoding="utf-8")
-    _refused(lambda: use_meter_models(path), "unknown key colour")
+    _refused(lambda: use_meter_models(tmp_path), "unknown key colour")
+    path.rename(tmp_path / "modbus.toml")
+    _refused(lambda: use_meter_models(tmp_path), "a catalogue of no protocol")
 
 
 def _refused(work: Callable[[], None], words: str) -> None:

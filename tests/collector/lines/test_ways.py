@@ -446,10 +446,10 @@ resumes_broken_answer = true
 
 @pytest.fixture
 def resuming(tmp_path):
-    path = tmp_path / "models.toml"
+    path = tmp_path / "nbr14522.toml"
     path.write_text(RESUMING)
     add_catalogue(str(path), RESUMING)
-    yield path
+    yield tmp_path
     remove_catalogue(str(path))
 
 

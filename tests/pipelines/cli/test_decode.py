@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from faults import OperatorFault
-from pipelines.cli.decode import app
+from pipelines.cli.decode.app import app
 from pipelines.cli.decode.source import raw_octets, unhex
 from protocols.nbr14522.frames import Addressing, wrap_command, wrap_response
 from protocols.nbr14522.memory import words_to_payloads

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.decode import app
 from pipelines.cli.decode import source as decode_input
+from pipelines.cli.decode.app import app
 from protocols.celesc import encode_packet
 from protocols.dlms.apdu import Attribute, get_request
 from protocols.dlms.framing import WRAPPER

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.decode import app
+from pipelines.cli.decode.app import app
 from tests.protocols.public_format.test_scan import FK7, TEXT
 
 pytestmark = pytest.mark.req("TR-5.6a")

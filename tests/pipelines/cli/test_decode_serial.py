@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.decode import app
+from pipelines.cli.decode.app import app
 from protocols.captures import Chunk, format_capture
 from protocols.celesc import encode_packet
 from protocols.ssu import ExtendedBlock

@@ -26,9 +26,10 @@ max_response_s = 2.0
 
 @pytest.fixture
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder whose smf.toml names a models file."""
-    (tmp_path / "own.toml").write_text(MODELS)
-    (tmp_path / "smf.toml").write_text(f'[collector]\nmeter_models_path = "{tmp_path / "own.toml"}"\n')
+    """A working folder whose smf.toml names a folder of models."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "nbr14522.toml").write_text(MODELS)
+    (tmp_path / "smf.toml").write_text(f'[collector]\nmeter_models_path = "{tmp_path / "own"}"\n')
     for name in [name for name in os.environ if name.startswith("SMF_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SMF_CONFIG", str(tmp_path / "smf.toml"))
@@ -68,7 +69,7 @@ def test_a_meter_of_an_own_model_is_simulated_and_read(configured: Path) -> None
 
 @pytest.mark.req("TR-5.1")
 def test_a_wrong_models_file_is_named_and_help_stays(configured: Path) -> None:
-    (configured / "own.toml").write_text("[models.own-p2]\ncolour = 1\n")
+    (configured / "own" / "nbr14522.toml").write_text("[models.own-p2]\ncolour = 1\n")
     shown = smf("decode", "nbr14522-command", "--hex", "00", "--json", url=None, cwd=configured)
     assert shown.returncode == 11
     assert "unknown key colour" in json.loads(shown.stdout)["error"]["message"]

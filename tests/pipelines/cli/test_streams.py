@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.read import app
 from pipelines.cli.read import stream as read_stream
+from pipelines.cli.read.app import app
 from storage.database import Database
 from tests.pipelines.cli.test_registry import smf
 from tests.storage.test_registry import SHEETS, as_folder
@@ -189,11 +189,10 @@ rate_bit_s = 1200
 @pytest.fixture
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder whose smf.toml names catalogues of one's own."""
-    (tmp_path / "ssu.toml").write_text(OWN_SSU)
-    (tmp_path / "celesc.toml").write_text(OWN_CELESC)
-    (tmp_path / "smf.toml").write_text(
-        '[collector]\nssu_models_path = "ssu.toml"\ncelesc_meters_path = "celesc.toml"\n'
-    )
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "ssu.toml").write_text(OWN_SSU)
+    (tmp_path / "own" / "celesc.toml").write_text(OWN_CELESC)
+    (tmp_path / "smf.toml").write_text('[collector]\nmeter_models_path = "own"\n')
     for name in [name for name in os.environ if name.startswith("SMF_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SMF_CONFIG", str(tmp_path / "smf.toml"))
