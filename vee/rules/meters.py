@@ -12,6 +12,7 @@ import polars as pl
 
 from vee.frames import Mask
 from vee.parameters import bounded
+from vee.quality import Reason
 from vee.rules.base import DayRows, Found, RuleParams, Severity, Skipped, rounded
 
 REGISTER_MODULUS = 10**10  # ten digits (NBR 14522, answer to 23)
@@ -51,6 +52,10 @@ def v06_registers(rows: DayRows, params: RegisterParams) -> Iterator[Found | Ski
     for entry in broken.sort("uc_id", "first_slot").iter_rows(named=True):
         row = rows.matrix.row_of(entry["uc_id"], rows.day)
         if row is None:
+            continue
+        # What a person replaced is in the sum as it was read: the register confirms or refutes it no more.
+        reasons = rows.matrix.reason[row, entry["first_slot"] : entry["last_slot"] + 1]
+        if (reasons == Reason.REJECTED_BY_ANALYST).any():
             continue
         mask = rows.none()
         mask[row, entry["first_slot"] : entry["last_slot"] + 1] = True
