@@ -31,6 +31,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "queue": ("pipelines.cli.queue", "What waits for a person's decision, worst first"),
     "read": ("pipelines.cli.read.app", "Read one meter now, without the queue"),
     "registry": ("pipelines.cli.registry", "Load and write back the registry (CSV, XLSX)"),
+    "rules": ("pipelines.cli.rules", "The rules that judge, and what differs for some UCs"),
     "run": ("pipelines.cli.run", "The scheduled jobs, by hand"),
     "simulate": ("pipelines.cli.simulate.app", "Meters that answer on sockets and ptys"),
     "trace": ("pipelines.cli.trace", "From a delivered value back to the frame's bytes"),
