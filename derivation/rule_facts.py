@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import date
+from fractions import Fraction
 from typing import Any
 
 import polars as pl
@@ -17,7 +18,7 @@ from storage import suspects
 from storage.bulk import array_literal, read_frame
 from vee.calendars import ONE_DAY, day_start, slots_per_day
 from vee.missing import KNOWN_SCHEMA
-from vee.rules.inputs import COUNT_SCHEMA, MONTH_SCHEMA, OVERRIDE_SCHEMA, REGISTER_SCHEMA
+from vee.rules.inputs import CONSTANT_SCHEMA, COUNT_SCHEMA, MONTH_SCHEMA, OVERRIDE_SCHEMA, REGISTER_SCHEMA
 from vee.shapes import SHAPE_SCHEMA
 
 _CONTRACT = (
@@ -149,6 +150,35 @@ _MONTHS = """
 """
 
 
+# What each main meter said last of the energy of a pulse on its channel (51, or 21 where it has no 51). The
+# gates of collection compare it, too, when a session comes; here it is compared with the registry as it is
+# now, so that a constant that is changed later changes nothing unseen. What a person released stays released.
+_CONSTANTS = """
+    SELECT m.uc_id, d.day, m.pulse_energy_num, m.pulse_energy_den, m.ratio, m.constant_includes_ratios,
+           (c.told ->> 'numerator')::bigint AS told_num, (c.told ->> 'denominator')::bigint AS told_den
+    FROM (
+        SELECT p.uc_id, i.meter_id, i.active_channel, i.valid, i.pulse_energy_num, i.pulse_energy_den,
+               (i.tp_ratio * i.tc_ratio)::text AS ratio, i.constant_includes_ratios
+        FROM unnest($2::text::bigint[]) AS k (uc_id)
+        JOIN point p ON p.uc_id = k.uc_id
+        JOIN installation i ON i.point_id = p.id AND i.role = 'main'
+    ) m
+    CROSS JOIN LATERAL (
+        SELECT values -> 'constants' -> (m.active_channel - 1) AS told
+        FROM meter_parameters
+        WHERE meter_id = m.meter_id AND command IN (81, 33) AND m.valid @> at
+        ORDER BY at DESC LIMIT 1
+    ) c
+    JOIN unnest($1::text::date[]) AS d (day)
+        ON m.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
+    WHERE (c.told ->> 'numerator')::bigint > 0 AND (c.told ->> 'denominator')::bigint > 0
+      AND NOT EXISTS (
+          SELECT FROM reading_hold h
+          WHERE h.meter_id = m.meter_id AND h.channel = m.active_channel AND h.day = d.day
+            AND h.rule = 'V11' AND h.state = 'released')
+    ORDER BY 1, 2
+"""
+
 # Why slots may be missing, the weightiest last: what became of the last session with the main meter since the
 # day began, days that the meter no longer holds, and readings that the gates of collection hold.
 _MISSING = """
@@ -208,6 +238,7 @@ def read_rule_facts(
     ucs, first, last = array_literal(uc_ids), min(days), max(days)
     gapped, dates = array_literal(with_gaps), array_literal(days)
     tables = {
+        "constants": _constants(read_frame(connection, _CONSTANTS, [dates, ucs])),
         "registers": _registers(
             read_frame(connection, _REGISTERS, [first, last, ucs]), days, zone, interval_s
         ),
@@ -261,3 +292,17 @@ def _registers(found: pl.DataFrame, days: list[date], zone: str, interval_s: int
         ),
         REGISTER_SCHEMA,
     )
+
+
+def _constants(found: pl.DataFrame) -> pl.DataFrame:
+    """Energy of a pulse as registered and as told, kWh: CONSTANT_SCHEMA.
+
+    A meter may tell the energy at the point or behind its transformers (nbr14522.md, 8.5): told that way, it
+    says what the registry says.
+    """
+    rows = []
+    for uc_id, day, num, den, ratio, includes, told_num, told_den in found.iter_rows():
+        own, told = Fraction(num, den), Fraction(told_num, told_den)
+        behind = own / Fraction(ratio) if includes else own * Fraction(ratio)
+        rows.append((uc_id, day, "pulse_energy", str(own), str(own if told == behind else told)))
+    return pl.DataFrame(rows, schema=CONSTANT_SCHEMA, orient="row")

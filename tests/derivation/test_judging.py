@@ -302,6 +302,37 @@ def test_intervals_that_the_register_does_not_confirm_are_suspect(db: Database, 
     ]
 
 
+# --- V11: the meter's own constant --------------------------------------------------------------------------
+
+
+@pytest.mark.req("TR-2b")
+def test_a_constant_changed_in_the_registry_is_held_by_the_meters_own(db: Database, point: Point) -> None:
+    put(db, point, steady(1))
+    with db.connect() as conn:
+        row = conn.execute(
+            "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at, outcome) "
+            "VALUES (%s, 'c', 'routine', 'nbr14522', 'tcp://x', %s, 'complete') RETURNING id",
+            [point.meter_id, AT],
+        ).fetchone()
+        assert row is not None
+        conn.execute(
+            "INSERT INTO meter_parameters (session_id, meter_id, command, at, values) "
+            """VALUES (%s, %s, 81, %s, '{"constants": [{"numerator": 72, "denominator": 10000}]}')""",
+            [row[0], point.meter_id, AT],
+        )
+    assert derived(db) == ("ready", "")
+    with db.connect() as conn:
+        conn.execute("UPDATE installation SET pulse_energy_num = 18")
+    assert derived(db) == ("held", "suspect")
+    assert ("V11", 0, 287, "hold") in waiting(db)
+    (difference,) = evidence(db, "V11")["differences"]
+    assert (difference["registered"], difference["told"]) == ("9/625", "9/1250")
+    # Told behind the transformers, it is the same constant.
+    with db.connect() as conn:
+        conn.execute("UPDATE installation SET tc_ratio = 2, constant_includes_ratios = true")
+    assert ("V11", 0, 287, "hold") not in (derived(db), waiting(db))[1]
+
+
 # --- a fault that lasts, parameters, and repeated runs ------------------------------------------------------
 
 
