@@ -357,6 +357,14 @@ def report_faults(month: I64, faults: int, seed: int) -> int:
     print(f"delivered as measured and wrong by over 1 %: {len(missed)} of {sum(mattered.values())} (limit 0)")
     for line in missed:
         print(f"  {line}")
+    blind = layers(facts(cases, days, MUSD_KW, with_registers=False), days)
+    passed = Counter(
+        case.kind
+        for uc, case in enumerate(cases, 1)
+        if matters(case) and not case.is_gated and measured_error(case, uc, blind, days) > 0.01
+    )
+    words = ", ".join(f"{kind} {count}" for kind, count in passed.most_common()) or "none"
+    print(f"of a meter without registers would pass: {sum(passed.values())} ({words})")
     return len(missed)
 
 

@@ -43,6 +43,7 @@ FIRST_DAY, DAYS, SLOTS, PER_HOUR = date(2026, 10, 1), 31, 288, 12
 NUM, DEN = 72, 10_000
 CHUNK_UCS = 64  # 2,000 UC-days, as the derivation takes them
 LIMIT = 8.0
+LOADS = 400
 I64 = npt.NDArray[np.int64]
 
 _VECTORS = """
@@ -53,14 +54,14 @@ _VECTORS = """
 
 
 def counts(points: int) -> I64:
-    """(points, days, slots) pulses: 400 loads of all kinds, taken in turn."""
+    """(points, days, slots) pulses: loads of all kinds, taken in turn."""
     kinds = sorted(SHAPES)
     first = (FIRST_DAY - date(1970, 1, 1)).days * SLOTS
     loads = [
         GeneratedLoad(kinds[n % len(kinds)], 40.0 + n % 60, NUM / DEN, 900 + n).pulses(first, DAYS * SLOTS)[
             :, 0
         ]
-        for n in range(min(points, 400))
+        for n in range(min(points, LOADS))
     ]
     return np.resize(np.stack(loads), (points, DAYS, SLOTS)).astype(np.int64)
 
@@ -127,7 +128,7 @@ def chunks(month: I64) -> Iterator[tuple[pl.DataFrame, RuleInput]]:
             },
             schema=SERIES_SCHEMA,
         )
-        musd = np.repeat([40.0 + n % 60 for n in range(first, first + len(part))], DAYS)
+        musd = np.repeat([40.0 + n % LOADS % 60 for n in range(first, first + len(part))], DAYS)
         registry = pl.DataFrame(
             {**key, "musd_kw": [Decimal(str(value)) for value in musd], "tariff_subgroup": ["A4"] * rows}
         )
