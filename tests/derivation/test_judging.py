@@ -333,6 +333,33 @@ def test_a_constant_changed_in_the_registry_is_held_by_the_meters_own(db: Databa
     assert ("V11", 0, 287, "hold") not in (derived(db), waiting(db))[1]
 
 
+# --- V13: a phase that carries too little -------------------------------------------------------------------
+
+
+@pytest.mark.req("TR-2b")
+def test_a_meter_that_tells_a_weak_phase_all_day_is_suspect(db: Database, point: Point) -> None:
+    put(db, point, steady(1))
+    phases = {f"voltage_{k}_v": 127.0 for k in "abc"} | {f"current_{k}_a": 10.0 for k in "abc"}
+    for hour, volts in ((8, 88.0), (10, 87.0), (14, 89.0)):
+        assert derived(db) == ("ready", "")
+        with db.connect() as conn:
+            at = dt.datetime.combine(DAY, dt.time(hour + 3, 2), dt.UTC)
+            row = conn.execute(
+                "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at, outcome) "
+                "VALUES (%s, 'c', 'on demand', 'nbr14522', 'tcp://x', %s, 'complete') RETURNING id",
+                [point.meter_id, at],
+            ).fetchone()
+            assert row is not None
+            conn.execute(
+                "INSERT INTO meter_parameters (session_id, meter_id, command, at, values) "
+                "VALUES (%s, %s, 20, %s, %s::jsonb)",
+                [row[0], point.meter_id, at, json.dumps({**phases, "voltage_c_v": volts})],
+            )
+    assert derived(db) == ("held", "suspect")
+    assert waiting(db) == [("V13", 96, 168, "suspect")]
+    assert evidence(db, "V13")["phases"] == ["voltage 3"]
+
+
 # --- a fault that lasts, parameters, and repeated runs ------------------------------------------------------
 
 
