@@ -6,8 +6,10 @@ A pytest plugin (loaded by the root `conftest.py`) and a command:
     python -m tests.conformance --check    exit code 1 when the page is stale
 
 The marks `@pytest.mark.req("TR-5.9c")` are the only source of the right-hand column, and
-`docs/requisitos.csv` the only source of ids and texts: an id that is not in it is an error, so that
-a typing mistake cannot make a requirement look unproven (or a test look useful).
+`docs/requisitos.csv` the only source of ids, texts and states: an id that is not in it is an error, so that
+a typing mistake cannot make a requirement look unproven (or a test look useful). What is whole, in part or
+not yet is said there by a person, with one sentence of what is missing; tests decide only what cannot be
+claimed. A mark stands on a test that goes through the application: on none that calls a rule by hand.
 
 The plugin also says at the end of a run what was *not* run and why. Where `CI` is set, a test left out
 fails the run, except for the reasons in `ALLOWED_SKIPS`.
@@ -34,6 +36,11 @@ PAGE = ROOT / "docs" / "conformidade.md"
 # not be distributed with the project.
 ALLOWED_SKIPS = ("real data",)
 
+# The states of a requirement, as `docs/requisitos.csv` says them.
+WHOLE, IN_PART, NOT_YET = "inteiro", "em parte", "ainda não"
+# Tests that call rules by hand show no requirement.
+BY_HAND = "tests/vee/"
+
 # A test function shows its requirement once, however many parameters it runs with.
 Shown = dict[str, set[str]]
 
@@ -51,6 +58,35 @@ def read_requirements() -> list[tuple[str, str, str]]:
     return rows
 
 
+def read_states() -> dict[str, tuple[str, str]]:
+    """Id -> state and what is missing, as `docs/requisitos.csv` says them."""
+    with REQUIREMENTS_CSV.open(encoding="utf-8", newline="") as file:
+        states = {
+            row["id"]: (row["estado"], row["falta"] or "") for row in csv.DictReader(file, delimiter=";")
+        }
+    for name, (state, missing) in states.items():
+        if state not in (WHOLE, IN_PART, NOT_YET):
+            raise pytest.UsageError(f"{REQUIREMENTS_CSV.name}: {name}: estado {state!r}")
+        if (state == WHOLE) == missing.endswith("."):
+            raise pytest.UsageError(
+                f"{REQUIREMENTS_CSV.name}: {name}: falta is one sentence, and none where it is {WHOLE}"
+            )
+    return states
+
+
+def unproven_claims(shown: Shown) -> list[str]:
+    """Items said to be whole or in part without a test."""
+    return [name for name, (state, _) in read_states().items() if state != NOT_YET and name not in shown]
+
+
+def state_of(name: str, tests: Iterable[str], said: tuple[str, str]) -> tuple[str, str]:
+    """State and what is missing: without a test nothing is more than not yet, with one it is begun."""
+    state, missing = said
+    if not tests:
+        return f"{NOT_YET} (sem teste)", missing
+    return (IN_PART if state == NOT_YET else state), missing
+
+
 def requirements_of(items: Iterable[pytest.Item]) -> Shown:
     """Requirement id -> test functions (`folder/file.py::name`), from the marks of collected tests."""
     shown: Shown = defaultdict(set)
@@ -58,6 +94,8 @@ def requirements_of(items: Iterable[pytest.Item]) -> Shown:
         for mark in item.iter_markers("req"):
             for name in mark.args:
                 shown[name].add(item.nodeid.split("[")[0])
+            if item.nodeid.startswith(BY_HAND):
+                raise pytest.UsageError(f"{item.nodeid}: calls rules by hand, and shows no requirement")
     return dict(shown)
 
 
@@ -69,19 +107,20 @@ def unknown_ids(shown: Shown) -> list[str]:
 
 def render(shown: Shown) -> str:
     """The page, in Portuguese."""
-    rows = read_requirements()
-    proven = sum(1 for row in rows if row[0] in shown)
+    rows, states = read_requirements(), read_states()
+    found = {name: state_of(name, shown.get(name, ()), states[name]) for name, _, _ in rows}
+    count = Counter(state.partition(" (")[0] for state, _ in found.values())
     lines = [
         "# Conformidade",
         "",
         "Página gerada por `make conformance` a partir das marcas `@pytest.mark.req` dos testes e dos textos",
         "de `docs/requisitos.csv`; não se edita à mão, e a CI falha se estiver desatualizada.",
         "",
-        "**Com testes**: há testes que exercitam o item, no alcance que cada teste descreve (não",
-        "necessariamente o item inteiro), e todos passam na integração contínua. **Sem teste**: nada aqui",
-        "prova o item ainda.",
+        "**Inteiro**: os testes exercitam o item todo, pela aplicação, e passam na integração contínua.",
+        "**Em parte**: há testes, e falta o que a linha diz. **Ainda não**: nada aqui prova o item.",
         "",
-        f"Itens: {len(rows)}. Com testes: {proven}. Sem teste: {len(rows) - proven}.",
+        f"Itens: {len(rows)}. Inteiros: {count[WHOLE]}. Em parte: {count[IN_PART]}. "
+        f"Ainda não: {count[NOT_YET]}.",
     ]
     group = ""
     for name, row_group, text in rows:
@@ -91,13 +130,13 @@ def render(shown: Shown) -> str:
                 "",
                 f"## {group}",
                 "",
-                "| Item | Requisito | Estado | Testes |",
-                "| --- | --- | --- | --- |",
+                "| Item | Requisito | Estado | O que falta | Testes |",
+                "| --- | --- | --- | --- | --- |",
             ]
         tests = sorted(shown.get(name, ()))
-        state = "com testes" if tests else "sem teste"
+        state, missing = found[name]
         listed = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in tests)
-        lines.append(f"| {name} | {text} | {state} | {listed} |")
+        lines.append(f"| {name} | {text} | {state} | {missing} | {listed} |")
     return "\n".join(lines) + "\n"
 
 
@@ -157,6 +196,9 @@ def main(argv: Sequence[str]) -> int:
     if code != pytest.ExitCode.OK:
         print(said.getvalue()[said.getvalue().find(" ERRORS ") :])
         print("conformance: the tests could not be collected (see above)")
+        return 1
+    if claims := unproven_claims(collector.shown):
+        print(f"conformance: no test for {', '.join(claims)}, which {REQUIREMENTS_CSV.name} claims")
         return 1
     page = render(collector.shown)
     if "--check" not in argv:

@@ -113,6 +113,7 @@ def test_what_follows_from_a_rejected_hour_is_the_contracts_choice(db, point, po
     assert ([values[0], reasons[0]] == [None, Reason.OMITTED_MUSD]) == omitted
 
 
+@pytest.mark.req("TR-2c")
 def test_losses_add_up_where_the_file_says_so(db, point, tmp_path):
     with db.connect() as conn:
         conn.execute(
@@ -177,7 +178,7 @@ def test_the_contracts_numbers_are_the_rules_own_unless_it_says_otherwise() -> N
 # --- E0: registers around a gap ---------------------------------------------------------------------------
 
 
-@pytest.mark.req("TR-2e")
+@pytest.mark.req("TR-2e", "X-opening")
 def test_an_estimate_adds_up_to_the_registers_around_it(db: Database, point: Point) -> None:
     # Case E8: the residue of rounding goes to the largest interval.
     with db.connect() as conn:

@@ -45,6 +45,30 @@ def test_table_lists_each_test_once_and_keeps_unproven_items() -> None:
 
 
 @pytest.mark.req("X-conf")
+def test_each_item_says_whether_it_is_whole_and_what_is_missing() -> None:
+    states = conformance.read_states()
+    assert set(states) == {row[0] for row in conformance.read_requirements()}
+    page = conformance.render({"X-conf": {"tests/docs/test_a.py::test_x"}, "X-score": {"tests/a.py::test_y"}})
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in page.splitlines()}
+    assert "| inteiro |  |" in lines["X-conf"]
+    # A test begins what nobody has claimed yet; without one, nothing is claimed.
+    assert "| em parte | O erro esperado" in lines["X-score"]
+    assert "ainda não (sem teste)" in lines["TR-2a"]
+    assert "X-sim" in conformance.unproven_claims({})
+
+
+def test_a_mark_on_a_rule_called_by_hand_is_refused() -> None:
+    class Item:
+        nodeid = "tests/vee/test_a.py::test_b"
+
+        def iter_markers(self, name: str) -> list[pytest.Mark]:
+            return [pytest.mark.req("TR-2b").mark]
+
+    with pytest.raises(pytest.UsageError, match="by hand"):
+        conformance.requirements_of([Item()])  # type: ignore[list-item]
+
+
+@pytest.mark.req("X-conf")
 def test_unknown_id_stops_the_run(tmp_path: Path) -> None:
     body = "import pytest\n@pytest.mark.req('TR-99z')\ndef test_a():\n    pass\n"
     result = run_pytest(tmp_path, body)

@@ -51,7 +51,6 @@ MS+12du 2026-05-19 2026-12-16 2027-01-19
 """
 
 
-@pytest.mark.req("TR-2d")
 @pytest.mark.parametrize("line", DEADLINES.strip().splitlines())
 def test_deadlines_of_the_reference(line: str) -> None:
     month, *dates = line.split()
@@ -59,7 +58,6 @@ def test_deadlines_of_the_reference(line: str) -> None:
         assert deadline(parse_month(month), CALENDARS, name) == date.fromisoformat(expected), name
 
 
-@pytest.mark.req("TR-2d")
 @pytest.mark.parametrize("line", MILESTONES.strip().splitlines())
 def test_milestones_of_the_reference(line: str) -> None:
     label, *dates = line.split()
@@ -69,7 +67,6 @@ def test_milestones_of_the_reference(line: str) -> None:
         assert milestone_date(row, period, CALENDARS, "nacional") == date.fromisoformat(expected)
 
 
-@pytest.mark.req("TR-2d")
 def test_registration_closes_twelve_business_days_before_the_month() -> None:
     period = Period.month(date(2026, 12, 1))
     assert milestone_date(milestone("register_in"), period, CALENDARS, "nacional") == date(2026, 11, 12)
@@ -106,7 +103,6 @@ def test_a_year_not_loaded_is_refused_not_taken_as_free_of_holidays() -> None:
         deadline(date(2045, 1, 1), CALENDARS)
 
 
-@pytest.mark.req("TR-2d")
 def test_ccee_list_by_file_takes_over_once_its_year_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "ccee.csv"
     path.write_text(
@@ -152,7 +148,6 @@ def test_history_closes_the_day_after_ms_9du() -> None:
     assert last_closed_month(date(2026, 5, 14), CALENDARS, closing_day_counts=True) == date(2026, 4, 1)
 
 
-@pytest.mark.req("TR-2a")
 @pytest.mark.parametrize(
     ("end", "day", "hour", "position", "index"),
     [

@@ -39,7 +39,6 @@ TRANSFORMATION = ("transformation", None, None, "2.5", "platform")
 LINE = ("line", None, None, "1.2", "platform")
 
 
-@pytest.mark.req("TR-2c")
 @pytest.mark.parametrize(
     ("rows", "mode", "exact", "sent"),
     [
@@ -62,7 +61,6 @@ def test_factors() -> None:
         loss_factor(1, 1, "geometric")
 
 
-@pytest.mark.req("TR-2c")
 def test_a_change_at_midnight_acts_from_the_first_interval_of_the_day() -> None:
     rows = losses(
         ("transformation", None, DAY, "2.5", "platform"), ("transformation", DAY, None, "1", "platform")
@@ -74,7 +72,6 @@ def test_a_change_at_midnight_acts_from_the_first_interval_of_the_day() -> None:
     assert values_of(adjusted, 1, DAY)[0] == 101
 
 
-@pytest.mark.req("TR-2c")
 def test_a_loss_is_not_applied_on_the_day_on_which_it_ends() -> None:
     rows = losses(("transformation", None, DAY, "2.5", "platform"), ("line", DAY, None, "1", "platform"))
     ended = adjust(series({(1, DAY): ["100"] * SLOTS}), rows.head(1)).adjusted
@@ -82,7 +79,6 @@ def test_a_loss_is_not_applied_on_the_day_on_which_it_ends() -> None:
     assert values_of(adjust(series({(1, DAY): ["100"] * SLOTS}), rows).adjusted, 1, DAY)[0] == 101
 
 
-@pytest.mark.req("TR-2c")
 def test_a_loss_compensated_in_the_meter_is_not_applied() -> None:
     rows = losses(("transformation", None, None, "2.5", "meter"), ("line", None, None, "1", "none"))
     result = adjust(series({(1, DAY): ["100"] * SLOTS}), rows)
@@ -166,7 +162,6 @@ def day_with_hour_ten() -> list[Any]:
     return with_hour(["1"] * SLOTS, 10, WORKED_HOUR)
 
 
-@pytest.mark.req("TR-2f")
 def test_the_check_runs_after_losses() -> None:
     musd = registry([(1, DAY)], musd_kw="150")
     estimated = series({(1, DAY): day_with_hour_ten()})
@@ -181,7 +176,6 @@ def test_the_check_runs_after_losses() -> None:
     assert as_sent.lost.select("rejected_hours", "lost_kwh").rows() == [(1, Decimal("188.603"))]
 
 
-@pytest.mark.req("TR-2f")
 @pytest.mark.parametrize(("last", "is_rejected"), [("15.625", False), ("15.626", True)])
 def test_only_strictly_above_is_rejected(last: str, is_rejected: bool) -> None:
     hour = ["15.625"] * 11 + [last]
@@ -191,7 +185,6 @@ def test_only_strictly_above_is_rejected(last: str, is_rejected: bool) -> None:
     assert result.hours["is_rejected"].to_list() == [is_rejected]
 
 
-@pytest.mark.req("TR-2f")
 def test_a_peak_inside_an_hour_within_the_limit_is_no_rejection() -> None:
     hour = ["50"] * 3 + ["0"] * 9
     result = check(
@@ -200,7 +193,6 @@ def test_a_peak_inside_an_hour_within_the_limit_is_no_rejection() -> None:
     assert result.hours.is_empty()
 
 
-@pytest.mark.req("TR-2f")
 def test_policies() -> None:
     rounded = to_ccee(series({(1, DAY): with_hour(["1"] * SLOTS, 10, ["20"] * 12)}))
     musd = registry([(1, DAY)], musd_kw="150")
@@ -221,7 +213,6 @@ def test_policies() -> None:
         check(rounded, musd, MusdParams(policy="hope"))
 
 
-@pytest.mark.req("TR-2f", "X-opening")
 def test_no_musd_means_ccees_default_not_zero() -> None:
     rounded = to_ccee(series({(1, DAY): ["60"] * SLOTS}))
     undeclared = registry([(1, DAY)], musd_kw=None)

@@ -37,7 +37,6 @@ FULL: list[Any] = ["1.25"] * SLOTS
 NOTHING: list[Any] = [None] * SLOTS
 
 
-@pytest.mark.req("TR-2b")
 def test_a_measured_day_is_ready() -> None:
     line = judge(FULL)
     assert (line["state"], line["cause"], line["measured"], line["missing"]) == ("ready", "", 288, 0)
@@ -53,7 +52,6 @@ def test_a_measured_day_is_ready() -> None:
         (None, Cause.OUTSIDE_ACTIVE_PERIOD),
     ],
 )
-@pytest.mark.req("TR-8.1")
 def test_what_must_not_be_sent_is_not_expected(status: str | None, cause: Cause) -> None:
     detail = orjson.dumps({"status": status}).decode()
     line = judge(GAP, verdicts=[(1, DAY, *VERDICT, detail)])

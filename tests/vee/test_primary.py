@@ -140,7 +140,6 @@ def test_main_and_backup_are_separate_series() -> None:
     assert result.backup["origin"][0][0] == Origin.BACKUP
 
 
-@pytest.mark.req("TR-5.6b", "X-opening")
 def test_a_quarter_hour_is_split_in_three_exact_thirds_and_marked() -> None:
     coarse = reading(1, [10, None, *[0] * 94], interval_s=900)
     result = from_pulses(*frames([coarse], [installation(7, 1)]), uc_days(7))

@@ -72,7 +72,6 @@ def exact(matrix: SeriesMatrix, row: int) -> list[Fraction | None]:
 STRATEGIES = pytest.mark.parametrize("name", ["ccee-pdc-1.8-r1", "chain-e"])
 
 
-@pytest.mark.req("TR-2e", "TR-2b")
 @STRATEGIES
 @settings(max_examples=25, deadline=None)
 @given(fleet=fleets())
@@ -98,7 +97,6 @@ def test_nothing_measured_is_changed_and_missing_is_never_zero(name: str, fleet:
                 assert (now is None) == (after.origin[row, slot] == Origin.MISSING)
 
 
-@pytest.mark.req("TR-2e")
 @STRATEGIES
 @settings(max_examples=15, deadline=None)
 @given(fleet=fleets(), seed=st.integers(0, 99))
@@ -112,7 +110,6 @@ def test_the_order_of_rows_does_not_matter(name: str, fleet: Any, seed: int) -> 
     )
 
 
-@pytest.mark.req("TR-2e")
 @settings(max_examples=15, deadline=None)
 @given(fleet=fleets())
 def test_a_uc_does_not_see_the_others(fleet: Any) -> None:
@@ -131,7 +128,6 @@ def test_an_estimated_day_without_gaps_left_passes_unchanged(fleet: Any) -> None
     assert again.estimates.is_empty()
 
 
-@pytest.mark.req("TR-2c")
 @settings(max_examples=25, deadline=None)
 @given(
     fleet=fleets(),
@@ -175,7 +171,6 @@ def test_rounding_moves_no_value_by_more_than_half_a_watt_hour(fleet: Any) -> No
     assert to_ccee(rounded).equals(rounded)
 
 
-@pytest.mark.req("TR-2b")
 @settings(max_examples=25, deadline=None)
 @given(fleet=fleets())
 def test_validation_twice_is_validation_once(fleet: Any) -> None:

@@ -26,8 +26,6 @@ NEXT = TUESDAY + timedelta(days=1)
 BEFORE = TUESDAY - timedelta(days=1)
 FLAT: list[Any] = ["4.2"] * SLOTS
 
-pytestmark = pytest.mark.req("TR-2e")
-
 
 def run(
     days: dict[date, list[Any]], wanted: date = TUESDAY, params: EstimationParams | None = None, **inputs: Any
@@ -246,7 +244,6 @@ def test_neighbours_estimates_are_never_inputs() -> None:
     assert both.filter(pl.col("day") == TUESDAY).equals(one)
 
 
-@pytest.mark.req("TR-2e")
 def test_without_history_nothing_is_made_up() -> None:
     result = run({TUESDAY: with_gap(120, 143)}, registry=registry([(1, TUESDAY)], musd_kw="150"))
     assert values_of(result.estimated, 1, TUESDAY)[120:144] == [None] * 24
@@ -343,7 +340,6 @@ def test_history_needs_name_only_rows_that_miss_an_hour() -> None:
     assert sorted(needs["needed_day"]) == [day for day in TUESDAYS if day != date(2026, 4, 21)]
 
 
-@pytest.mark.req("X-opening")
 def test_strategies_have_names_and_dates() -> None:
     assert strategy_for("ccee-pdc-1.8-r1", date(2025, 7, 1)).name == "ccee-pdc-1.8-r1"
     with pytest.raises(OperatorFault, match="not in force on 2025-06-30"):

@@ -21,8 +21,6 @@ TUESDAY = date(2026, 6, 2)
 BEFORE = TUESDAY - timedelta(days=1)
 CHAIN = EstimationParams(default_strategy="chain-e")
 
-pytestmark = pytest.mark.req("TR-2e", "X-opening")
-
 
 def run(
     days: dict[date, list[Any]], wanted: date = TUESDAY, params: EstimationParams = CHAIN, **inputs: Any

@@ -49,7 +49,6 @@ def outages(start: timedelta, end: timedelta) -> pl.DataFrame:
     return pl.DataFrame([(1, MIDNIGHT + start, MIDNIGHT + end)], schema=OUTAGE_SCHEMA, orient="row")
 
 
-@pytest.mark.req("TR-2b")
 def test_a_good_day_passes_untouched_and_nothing_is_said() -> None:
     result = run(FULL)
     assert said(result) == []
@@ -72,7 +71,6 @@ def test_the_order_of_the_rules_is_explicit() -> None:
     assert [row["id"] for row in rule_rows()] == [rule.id for rule in RULES]
 
 
-@pytest.mark.req("TR-2b")
 def test_v01_lists_the_missing_runs() -> None:
     values: list[Any] = [*FULL]
     values[10] = values[11] = values[100] = None
@@ -95,7 +93,6 @@ def test_v02_a_record_of_another_day_leaves_its_reason_only_in_a_gap() -> None:
     assert reasons_of(result.validated, 1, DAY)[5:7] == [Reason.REFUSED_OUT_OF_DAY, Reason.MEASURED_OK]
 
 
-@pytest.mark.req("TR-2b")
 def test_v03_same_value_drops_one_and_different_value_holds() -> None:
     result = run(FULL, incidents=incidents((3, "duplicate_same"), (8, "duplicate_conflict")))
     reasons, values = reasons_of(result.validated, 1, DAY), values_of(result.validated, 1, DAY)
@@ -104,7 +101,6 @@ def test_v03_same_value_drops_one_and_different_value_holds() -> None:
     assert ("V03", 8, 8, "held") in said(result)
 
 
-@pytest.mark.req("TR-5.6d")
 def test_v09_a_moved_clock_is_told_and_the_value_stays() -> None:
     plain, result = run(FULL), run(FULL, incidents=incidents((8, "clock_touched"), (9, "clock_touched")))
     assert ("V09", 8, 9, "alert") in said(result)
@@ -112,7 +108,6 @@ def test_v09_a_moved_clock_is_told_and_the_value_stays() -> None:
     assert reasons_of(result.validated, 1, DAY) == reasons_of(plain.validated, 1, DAY)
 
 
-@pytest.mark.req("TR-2b")
 def test_v04_a_negative_value_becomes_missing_not_zero() -> None:
     values: list[Any] = [*FULL]
     values[7] = "-0.1"
@@ -122,7 +117,6 @@ def test_v04_a_negative_value_becomes_missing_not_zero() -> None:
     assert ("V01", 7, 7, "missing") in said(result)
 
 
-@pytest.mark.req("TR-8.1")
 @pytest.mark.parametrize("status", ["suspended", "inactive", "captive", None])
 def test_v15_blocks_what_is_not_active_and_forbids_filling_it(status: str | None) -> None:
     values: list[Any] = [*FULL]
@@ -132,7 +126,6 @@ def test_v15_blocks_what_is_not_active_and_forbids_filling_it(status: str | None
     assert reasons_of(result.validated, 1, DAY)[:2] == [Reason.OUTSIDE_ACTIVE_PERIOD, Reason.MEASURED_OK]
 
 
-@pytest.mark.req("TR-2b")
 def test_v20_zeros_in_a_recorded_outage_are_measured() -> None:
     values: list[Any] = [*FULL]
     values[120:126] = [0] * 6
@@ -223,7 +216,6 @@ def test_check_digits_of_the_reference() -> None:
     assert not has_valid_check_digits("00000100000047X")
 
 
-@pytest.mark.req("TR-2f")
 @pytest.mark.parametrize(
     ("musd", "confirmed", "expected"),
     [

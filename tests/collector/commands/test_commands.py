@@ -166,7 +166,7 @@ WRITES = {
 }
 
 
-@pytest.mark.req("TR-5.7b")
+@pytest.mark.req("TR-5.7b", "X-safety")
 @pytest.mark.parametrize("command", WRITES)
 def test_each_write_is_confirmed_by_reading_back(ready, command):
     told = carry_out(ready, command, WRITES[command])
@@ -206,7 +206,7 @@ def test_reads_on_demand(ready, command):
         assert len(told["after"]) > 10
 
 
-@pytest.mark.req("TR-5.7b")
+@pytest.mark.req("TR-5.7b", "X-safety")
 def test_a_meter_that_accepts_a_write_but_keeps_the_value_is_a_mismatch(ready, monkeypatch):
     monkeypatch.setattr(SimulatedMeter, "change_settings", lambda self, new, now: True)
     told = carry_out(ready, "31", {"interval_min": 30})
@@ -228,7 +228,7 @@ def test_a_meter_without_the_command_refuses_it(ready):
     assert told["error"]["actor"] == "operator"
 
 
-@pytest.mark.req("TR-5.7b")
+@pytest.mark.req("TR-5.7b", "X-safety")
 def test_nothing_is_sent_before_the_second_person_and_never_by_the_first(ready, executed):
     policy = parse_policy(POLICY, "test")
 
@@ -317,7 +317,7 @@ def test_a_write_dropped_after_it_was_done_is_not_repeated(ready, executed, octe
     assert executed["reset"] == 1
 
 
-@pytest.mark.req("TR-5.7b")
+@pytest.mark.req("TR-5.7b", "X-safety")
 def test_dropped_before_the_write_left_it_is_sent_once(ready, executed, monkeypatch):
     """The record is there, the line is not: the counter tells that nothing was done."""
 
@@ -349,7 +349,7 @@ def test_a_reset_inside_the_protection_time_is_refused(ready):
     assert (told["verdict"], told["detail"]["occurrence"]) == ("refused", "45")
 
 
-@pytest.mark.req("TR-5.7b")
+@pytest.mark.req("TR-5.7b", "X-safety")
 def test_an_outcome_that_cannot_be_read_stays_unknown_and_is_not_repeated(ready, executed):
     """79 has no read-back and this meter no change log: after a lost answer a person decides."""
     plan = FaultPlan(drop_first=1, drop_at_block=2, drop_after_octets=0)
