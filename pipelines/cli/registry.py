@@ -25,8 +25,7 @@ from pipelines.cli.output import (
 )
 from storage.database import Database
 from storage.registry import ImportResult, RegistryFault, export_registry, load_registry
-from storage.registry import files as registry_files
-from storage.registry.files import Issue
+from storage.registry.files import Issue, write_template
 from storage.settings import Settings
 from vee.calendars import Period, market_calendars, parse_month
 from vee.estimation import STRATEGIES
@@ -126,16 +125,18 @@ def template(
     file: Annotated[Path, typer.Argument(help="Workbook (.xlsx), a folder for CSV files, or one .csv file.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write an empty registry with all headings (a .csv file: one row per UC, for the simple case)."""
+    """Write an empty registry with all headings, each explained in Portuguese.
+
+    A workbook has the explanations on its second sheet, CSV files in a text file beside them. A .csv file has
+    one row per UC, for the simple case.
+    """
     with faults_to_exit(as_json):
-        if file.suffix.lower() == ".csv":
-            registry_files.write_flat_template(file)
-        else:
-            registry_files.write(file, {}, Settings.load().market.tzinfo)
+        written = write_template(file, Settings.load().market.tzinfo)
     if as_json:
-        emit_json({"file": str(file)})
+        emit_json({"file": str(file), "files": [str(path) for path in written]})
     else:
-        console.print(f"Wrote {file}. Fill it in, then: smf registry import {file}", soft_wrap=True)
+        names = " and ".join(map(str, written))
+        console.print(f"Wrote {names}. Fill it in, then: smf registry import {file}", soft_wrap=True)
 
 
 def _show_result(result: ImportResult, is_check: bool) -> None:

@@ -57,7 +57,7 @@ class Column:
     """A column: how its text is read.
 
     Attributes:
-        help_line: for the remedy of an error; `explained` says it in Portuguese, for the template.
+        help_line: for the remedy of an error; `registry.explained` says it in Portuguese, for the template.
         kind: text, integer, interval, decimal, share, boolean, date, time, choice or codes.
         required: an empty cell is an error.
         default: of an empty or left-out cell.

@@ -14,6 +14,7 @@ import xlsxwriter
 
 from faults import OperatorFault
 from storage.registry.cells import Cell
+from storage.registry.explained import HEADINGS, NOTES, as_text, explained, explanations, flat_as_text
 from storage.registry.sheets import BY_NAME, SHEETS, Sheet
 from storage.registry.workbook import Rows, read_workbook
 
@@ -161,7 +162,7 @@ def read(path: Path) -> tuple[list[RawSheet], list[Issue]]:
     for name, grid in grids.items():
         if name in BY_NAME:
             sheets.append(_named(BY_NAME[name], grid, issues))
-        else:
+        elif name != NOTES:
             issues.append(
                 Issue(grid.source, None, None, "no such table in the registry", _nearest(name, list(BY_NAME)))
             )
@@ -172,12 +173,14 @@ def read(path: Path) -> tuple[list[RawSheet], list[Issue]]:
     return sheets, issues
 
 
-def write(path: Path, tables: Mapping[str, Sequence[Row]], zone: dt.tzinfo) -> None:
+def write(
+    path: Path, tables: Mapping[str, Sequence[Row]], zone: dt.tzinfo, *, with_notes: bool = False
+) -> None:
     """Write sheets (all of them, empty ones too) to a workbook, or to a folder of CSV files."""
     shown = {sheet.name: [_shown(sheet, row, zone) for row in tables.get(sheet.name, ())] for sheet in SHEETS}
     try:
         if path.suffix.lower() == ".xlsx":
-            _write_workbook(path, shown)
+            _write_workbook(path, shown, with_notes)
         else:
             path.mkdir(parents=True, exist_ok=True)
             for sheet in SHEETS:
@@ -189,10 +192,26 @@ def write(path: Path, tables: Mapping[str, Sequence[Row]], zone: dt.tzinfo) -> N
         ) from error
 
 
-def write_flat_template(path: Path) -> None:
-    """Write a CSV file with only the headings of the form with one row per UC."""
+def write_template(path: Path, zone: dt.tzinfo) -> list[Path]:
+    """Write an empty registry whose columns are explained in Portuguese; returns the files written.
+
+    Args:
+        path: a workbook (.xlsx, the explanations on its second sheet), one .csv file (one row per UC), or a
+            folder for CSV files; with these, the explanations are a text file beside them.
+    """
+    if path.suffix.lower() == ".xlsx":
+        write(path, {}, zone, with_notes=True)
+        return [path]
+    is_flat = path.suffix.lower() == ".csv"
+    notes = path.with_suffix(f".{NOTES}.txt") if is_flat else path / f"{NOTES}.txt"
     try:
-        path.write_text(",".join(flat_columns()) + "\n", encoding="utf-8")
+        if is_flat:
+            path.write_text(",".join(flat_columns()) + "\n", encoding="utf-8")
+        else:
+            write(path, {}, zone)
+        labels = ((label, sheet, name) for sheet, of_sheet, _ in _FLAT for name, label in of_sheet.items())
+        notes.write_text(flat_as_text(labels) if is_flat else as_text(), encoding="utf-8")
+        return [path, notes]
     except OSError as error:
         raise OperatorFault(
             f"cannot be written: {error.strerror}", where=str(path), remedy="name a file you may write"
@@ -209,22 +228,35 @@ def _shown(sheet: Sheet, row: Row, zone: dt.tzinfo) -> list[str]:
     return cells
 
 
-def _write_workbook(path: Path, shown: Mapping[str, Sequence[Sequence[str]]]) -> None:
+def _write_workbook(path: Path, shown: Mapping[str, Sequence[Sequence[str]]], with_notes: bool) -> None:
     # All cells are text: a spreadsheet takes the zeros off the front of a number.
     with xlsxwriter.Workbook(path, {"constant_memory": False, "strings_to_numbers": False}) as book:
         bold, text = book.add_format({"bold": True}), book.add_format({"num_format": "@"})
         for sheet in SHEETS:
             page = book.add_worksheet(sheet.name)
+            if with_notes and sheet is SHEETS[0]:
+                _write_notes(book.add_worksheet(NOTES), bold)
             page.freeze_panes(1, 0)
             page.ignore_errors({"number_stored_as_text": "A1:Z1048576"})
             page.set_column(0, len(sheet.columns) - 1, 20, text)
             for at, column in enumerate(sheet.columns):
                 page.write_string(0, at, column.name, bold)
-                page.write_comment(0, at, f"{'required. ' if column.required else ''}{column.help_line}")
+                note = explained(sheet.name, column)
+                page.write_comment(0, at, f"{'obrigatória: ' if column.required else ''}{note}")
             for number, row in enumerate(shown[sheet.name], 1):
                 for at, cell in enumerate(row):
                     if cell:
                         page.write_string(number, at, cell, text)
+
+
+def _write_notes(page: xlsxwriter.workbook.Worksheet, bold: xlsxwriter.workbook.Format) -> None:
+    page.freeze_panes(1, 0)
+    page.set_column(0, 1, 24)
+    page.set_column(3, 3, 110)
+    for number, row in enumerate((HEADINGS, *explanations())):
+        for at, text in enumerate(row):
+            # The first row, and the rows that say what a sheet is.
+            page.write_string(number, at, text, bold if number == 0 or not row[1] else None)
 
 
 def _read_csv(path: Path) -> _Grid:

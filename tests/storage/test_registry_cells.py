@@ -15,6 +15,9 @@ from faults import OperatorFault
 from storage.database import Database
 from storage.registry import ImportResult, RegistryFault, load_registry
 from storage.registry.cells import Cell, Column, DecimalMark, Doubt, Reading, decimal_mark, parse
+from storage.registry.files import flat_columns, write_template
+from storage.registry.sheets import SHEETS as SHEETS_OF_REGISTRY
+from storage.registry.workbook import read_workbook
 from tests.storage.test_registry import SHEETS, as_folder, as_workbook
 
 READING = Reading(dt.timezone(dt.timedelta(hours=-3)), DecimalMark(None, "nothing"))
@@ -339,3 +342,30 @@ def test_an_interpreted_cell_keeps_its_bounds() -> None:
     assert isinstance(read, Doubt)
     with pytest.raises(ValueError, match="less than 100"):
         parse(column, Cell("1.500"), Reading(dt.UTC, DecimalMark(",", "the test")))
+
+
+# --- the template ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["t.xlsx", "pasta", "t.csv"])
+def test_the_template_explains_each_column_and_loads(
+    embedded_db: Database, tmp_path: Path, name: str
+) -> None:
+    written = write_template(tmp_path / name, READING.zone)
+    if name == "t.xlsx":
+        sheets = read_workbook(tmp_path / name)
+        assert list(sheets)[1] == "leia-me"
+        told = {
+            (row[0].text, row[1].text): row[3].text
+            for row in sheets["leia-me"].values()
+            if 1 in row and 3 in row
+        }
+        assert {(sheet.name, column.name) for sheet in SHEETS_OF_REGISTRY for column in sheet.columns} <= set(
+            told
+        )
+        assert "por cento" in told["losses", "percent"]
+    else:
+        notes = written[1].read_text()
+        columns = flat_columns() if name == "t.csv" else ["percent", "pulse_energy_den", "aliases", "sign"]
+        assert all(f"  {column}" in notes for column in columns)
+    assert not load(embedded_db, tmp_path / name).has_changes
