@@ -114,7 +114,7 @@ _SEVERITIES = {
     "suspect": "suspeito: retém até uma decisão ou até a política de prazo da regra",
     "hold": "retém até uma decisão",
 }
-_COMMON = ("severity", "enabled")
+_COMMON = ("severity", "enabled", "on_timeout", "timeout_days")
 
 
 def judging_rules() -> str:

@@ -15,7 +15,7 @@ import psycopg
 
 from derivation.run import derive_ucs
 from editing.preview import Preview, preview, uc_days_of
-from editing.proposals import Proposal
+from editing.proposals import Proposal, parameters_of
 from faults import OperatorFault
 from storage import audit, decisions, hold_decisions, suspects
 from storage.database import Database
@@ -35,10 +35,14 @@ class Outcome:
     touched: UcDays
 
 
-def ask(db: Database, proposal: Proposal, *, by: str, why: str, at: dt.datetime) -> Outcome:
+def ask(
+    db: Database, proposal: Proposal, *, by: str, why: str, at: dt.datetime, is_policy: bool = False
+) -> Outcome:
     """Make a decision, or put it before a second person where it moves more than the limit.
 
-    Args: by: login of the person, or name of the policy. why: in words. at: now, aware.
+    Args:
+        by: login of the person, or name of the policy. why: in words. at: now, aware.
+        is_policy: a rule's time-out decides; whoever set the rule's parameters has agreed to it.
     Raises: OperatorFault: no reason, or a decision about the same that waits already.
     """
     if not why.strip():
@@ -60,7 +64,7 @@ def ask(db: Database, proposal: Proposal, *, by: str, why: str, at: dt.datetime)
         preview=shown.document(),
         energy_before_kwh=shown.energy_before_kwh,
         energy_after_kwh=shown.energy_after_kwh,
-        second_why=second_person(shown, db.settings.editing),
+        second_why="" if is_policy else second_person(shown, db.settings.editing),
     )
     with db.connect() as conn, conn.transaction():
         _refuse_doubles(conn, new)
@@ -145,8 +149,9 @@ def derive_touched(db: Database, outcome: Outcome, at: dt.datetime) -> None:
     by_day: dict[dt.date, list[int]] = {}
     for uc_id, day in outcome.touched:
         by_day.setdefault(day, []).append(uc_id)
+    parameters = parameters_of(db)
     for day, uc_ids in sorted(by_day.items()):
-        derive_ucs(db, uc_ids, day, as_of=at, run_id=f"decision-{outcome.decision.id}")
+        derive_ucs(db, uc_ids, day, as_of=at, run_id=f"decision-{outcome.decision.id}", parameters=parameters)
 
 
 def _apply(conn: Connection, decision: Decision, at: dt.datetime) -> UcDays:

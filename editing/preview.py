@@ -18,7 +18,7 @@ import psycopg
 from derivation.decided import with_decisions
 from derivation.layers import Facts, Layers
 from derivation.run import recompute
-from editing.proposals import Proposal
+from editing.proposals import Proposal, parameters_of
 from storage.database import Database
 from storage.decisions import IN_FORCE_SCHEMA, VALUE_KINDS, DecisionKind
 from storage.hold_decisions import moved
@@ -122,10 +122,17 @@ def preview(db: Database, proposal: Proposal, as_of: dt.datetime) -> Preview:
     with db.connect() as conn:
         uc_days = touched_days(conn, proposal)
         sent = _sent(conn, uc_days)
-    days = []
+    days, parameters = [], parameters_of(db)
     for uc_id, code, day in uc_days:
-        before = recompute(db, uc_id, day, as_of=as_of)
-        after = recompute(db, uc_id, day, as_of=as_of, amend=lambda facts: as_decided(facts, proposal))
+        before = recompute(db, uc_id, day, as_of=as_of, parameters=parameters)
+        after = recompute(
+            db,
+            uc_id,
+            day,
+            as_of=as_of,
+            amend=lambda facts: as_decided(facts, proposal),
+            parameters=parameters,
+        )
         days.append(_compared(uc_id, code, day, before, after, sent.get((uc_id, day))))
     return Preview(days)
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import psycopg
 
+from ccee.profile import DEFAULT_PROFILE, load_profile
 from derivation.decided import KEPT, REFUSED
+from derivation.layers import Parameters
+from derivation.parameters import parameters_in_force
 from derivation.run import recompute
 from faults import OperatorFault
 from storage.database import Database
@@ -97,6 +100,12 @@ def _slot(text: str, option: str) -> int:
     if at % step or at > _MINUTES_OF_DAY or int(minutes) > 59:
         raise OperatorFault(f"{text} is no border of an interval", where=option, remedy="write 10:05, 10:10")
     return at // step
+
+
+def parameters_of(db: Database) -> Parameters:
+    """The rules' parameters that a derivation would take now."""
+    contract = load_profile(db.settings.ccee.profile_path or DEFAULT_PROFILE)
+    return parameters_in_force(db.settings.market, contract.musd.params)
 
 
 def uc(conn: Connection, code: str) -> tuple[int, str]:
@@ -267,7 +276,7 @@ def scale(db: Database, where: Span, factor: Fraction, as_of: dt.datetime) -> Pr
     """
     if factor <= 0:
         raise OperatorFault(f"a factor of {factor}", where="--factor", remedy="give a positive number")
-    layers = recompute(db, where.uc_id, where.day, as_of=as_of)
+    layers = recompute(db, where.uc_id, where.day, as_of=as_of, parameters=parameters_of(db))
     raw = values_of(layers.primary, where.uc_id, where.day)
     present = values_of(layers.estimated, where.uc_id, where.day)
     values = [
@@ -285,7 +294,7 @@ def copy(db: Database, where: Span, source: dt.date, as_of: dt.datetime) -> Prop
     """
     if source == where.day:
         raise OperatorFault("a day copied onto itself", where="--from-day", remedy="name another day")
-    layers = recompute(db, where.uc_id, source, as_of=as_of)
+    layers = recompute(db, where.uc_id, source, as_of=as_of, parameters=parameters_of(db))
     values = values_of(layers.estimated, where.uc_id, source)
     kwh = [str(_known(values[slot] if slot < len(values) else None, slot)) for slot in _slots(where)]
     return _edit(DecisionKind.COPY, where, {"kwh": kwh, "from_day": source.isoformat()})

@@ -10,6 +10,8 @@ from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from closing.report import closing_report
 from closing.warnings import Warned, near_deadlines, warn
+from derivation.parameters import parameters_in_force
+from editing.timeouts import apply_timeouts
 from vee.calendars import market_calendars
 
 NAME = "deadline_sensor"
@@ -27,9 +29,13 @@ def build(partitions: Partitions) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> dg.SensorResult | dg.SkipReason:
         now = clock.now()
+        known = market_calendars(metering.settings().market)
+        with metering.open() as db:
+            # What a rule's policy decides is derived again by the sensor of late data.
+            rules = parameters_in_force(db.settings.market, ccee.profile().musd.params).rules
+            apply_timeouts(db, rules, known, now)
         latest = partitions.latest_day(now)
         told: list[str] = orjson.loads(context.cursor) if context.cursor else []
-        known = market_calendars(metering.settings().market)
         near = near_deadlines(latest + timedelta(days=1), known)
         fresh = [one for one in near if one.key not in told]
         # Only what is still near is remembered, so the cursor stays small.

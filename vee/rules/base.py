@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from vee.frames import Mask, SeriesMatrix
+from vee.parameters import bounded
 
 F64 = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -25,6 +26,18 @@ class Severity(StrEnum):
     INFO = "info"
     SUSPECT = "suspect"
     HOLD = "hold"
+
+
+class TimeOut(StrEnum):
+    """What the policy of a rule does about a suspect that nobody has decided near the month's deadline.
+
+    WAIT: nothing, the day is not sent. ACCEPT: it is sent, marked as an accepted suspect. REJECT: the slots
+    are missing, and estimated.
+    """
+
+    WAIT = "wait"
+    ACCEPT = "accept"
+    REJECT = "reject"
 
 
 class Stage(StrEnum):
@@ -41,10 +54,14 @@ class RuleParams:
     Attributes:
         severity: what follows.
         enabled: false switches the rule off; the skipped UC-days say so.
+        on_timeout: what is done about a suspect (not a hold) `timeout_days` before the month's last day for
+            data. No public text says that a doubtful value may be sent: by default it waits.
     """
 
     severity: Severity = Severity.SUSPECT
     enabled: bool = True
+    on_timeout: TimeOut = TimeOut.WAIT
+    timeout_days: int = bounded(1, low=0)
 
 
 @dataclass(frozen=True)
