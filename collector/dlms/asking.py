@@ -99,11 +99,11 @@ class RowReader:
             missing = self._missing(start, end)
             if not missing or (len(self._got) > before and not self._is_edge(missing, start, end)):
                 return
-            if self._is_searched or way is Access.ALL:
+            if self._is_searched:
                 return
             if len(self._got) > before:
-                # Other ranges bring no more; rows by number may.
-                waits = [other for other in waits if other in _TO_THE_NEWEST][:1]
+                # Other ranges bring no more, nor does the whole buffer; rows by number may.
+                waits = [other for other in waits if other is Access.ENTRY]
         self._is_searched = True
         if not self._ways:
             raise last if isinstance(last, ServiceRefused) else self._no_way()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Annotated, Any, Self
 
@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from collector.coverage import covered, is_short
 from collector.decoded import Decoded, Frame, Issue, MeterContext
 from collector.dlms import counters as dlms_counters
 from collector.dlms import script as dlms_script
@@ -25,7 +26,15 @@ from collector.planning import Span
 from collector.session import SessionResult
 from faults import OperatorFault
 from faults.market_time import to_local
-from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit
+from pipelines.cli.output import (
+    EXIT_ATTENTION,
+    EXIT_BY_ACTOR,
+    console,
+    emit_json,
+    errors,
+    fault_document,
+    faults_to_exit,
+)
 from protocols.dlms.client import DlmsClient, Steps
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.mode_e import opening_frame
@@ -114,7 +123,10 @@ def dlms(
         with _Counters(settings) as counters:
             line = _line(url, reading.model, serial, settings, counters)
             result = asyncio.run(read_dlms(line, steps(work), reading.record, _now, open_stream))
-        found = reading.decoded(zone)
+        asked = spans if result.outcome != "failed" else []
+        found = covered(reading.decoded(zone), asked, to_local(_now(), zone))
+        if result.outcome == "complete" and is_short(found):
+            result = replace(result, outcome="partial")
         if as_json:
             emit_json(_document(reading, result, found))
         else:
@@ -123,6 +135,8 @@ def dlms(
             if not as_json:
                 errors.print(f"{result.failed_stage}: {result.fault}", highlight=False, markup=False)
             raise typer.Exit(EXIT_BY_ACTOR[result.fault.actor])
+        if is_short(found):
+            raise typer.Exit(EXIT_ATTENTION)
 
 
 def _now() -> datetime:
@@ -168,7 +182,14 @@ class _Counters:
         return self._conn
 
     async def reserve(self, key_id: str, title: str, above: int, count: int) -> int:
-        return dlms_counters.reserve(self._connection(), key_id, title, above, count)
+        try:
+            return dlms_counters.reserve(self._connection(), key_id, title, above, count)
+        except psycopg.errors.UndefinedTable as error:
+            raise OperatorFault(
+                "the database has no place for invocation counters: it is older than this program",
+                where="database",
+                remedy="smf db migrate, then read again",
+            ) from error
 
 
 def _line(url: str, model: DlmsModel, serial: str, settings: Settings, counters: _Counters) -> DlmsLine:
@@ -233,6 +254,8 @@ def _document(reading: _Reading, result: SessionResult, found: Decoded) -> dict[
         "opened_as": reading.opened_as(),
         "meter_serial": found.meter_serial,
         "clock": None if clock is None else {"meter_time": clock.meter_time, "drift_s": clock.drift_s},
+        "clock_facts": None if found.clock_facts is None else asdict(found.clock_facts),
+        "statement": None if found.statement is None else found.statement.document(),
         "registers": registers[0] if registers else {},
         "profile": next((row.values for row in found.parameters if "columns" in row.values), None),
         "intervals": [
@@ -289,6 +312,12 @@ def _show(reading: _Reading, result: SessionResult, found: Decoded) -> None:
     for issue in document["issues"]:
         detail = {key: value for key, value in issue.items() if key not in ("stage", "reason")}
         console.print(f"[yellow]not taken[/] {escape(issue['reason'])} {escape(str(detail or ''))}")
+    for decision in [] if found.statement is None else found.statement.decisions:
+        console.print(
+            f"{decision.action} {decision.count} x {decision.reason}", highlight=False, markup=False
+        )
+    if found.statement is not None and found.statement.coverage is not None:
+        console.print(found.statement.coverage.words, highlight=False)
     console.print(
         f"{result.outcome}: {result.bytes_sent} octets sent, {result.bytes_received} received, "
         f"{result.retries} retries",

@@ -27,7 +27,7 @@ from protocols.dlms import models
 from protocols.dlms.apdu import AccessResult, Mechanism
 from protocols.dlms.axdr import Data, Tag
 from protocols.dlms.security import Keys
-from simulator.dlms.end import HdlcEnd, WrapperEnd
+from simulator.dlms.end import Association, HdlcEnd, WrapperEnd
 from simulator.dlms.meter import SERIAL as SERIAL_OBJECT
 from simulator.dlms.meter import DlmsMeter, DlmsSpec, Refusal
 from simulator.dlms.server import DlmsServer
@@ -481,3 +481,42 @@ def test_a_serial_line_is_read_like_a_socket(embedded_db, secrets):
         os.close(slave)
     assert summary.state == "done", summary
     assert np.array_equal(stored(ready, 1), truth(station)[:, 0])
+
+
+class TestACounterThatTheMeterStates:
+    """A refusal by exception (D8 01 06) tells the meter's counter, without proof."""
+
+    STATED = 70_000
+
+    def read(self, db, secrets, monkeypatch, model):
+        told = Association._associate
+
+        def associate(self, request):
+            # The ciphered InitiateRequest: tag, length and security control, then the counter.
+            _, _, sealed = request.partition(b"\x21\x1f\x30")
+            counter = int.from_bytes(sealed[:4], "big")
+            low = self._mechanism is Mechanism.GMAC and counter <= TestACounterThatTheMeterStates.STATED
+            return bytes.fromhex("d8010600011170") if low else told(self, request)
+
+        monkeypatch.setattr(Association, "_associate", associate)
+        return scenario(db, secrets, model=model)
+
+    def test_it_is_told_and_not_used(self, embedded_db, secrets, monkeypatch):
+        ready, _, _, summary = self.read(embedded_db, secrets, monkeypatch, "dlms-test-gmac")
+        ((message,),) = query(ready, "SELECT error ->> 'message' FROM session")
+        assert (summary.actor, summary.attempts, "70000" in message) == ("operator", 1, True)
+
+    @pytest.mark.parametrize("framing", ["", "-hdlc"])
+    def test_it_is_gone_on_from_where_the_model_lets_it(self, embedded_db, secrets, monkeypatch, framing):
+        models.add_catalogue(
+            "trusting",
+            f'[models.dlms-test-trusting{framing}]\nextends = "dlms-test-gmac{framing}"\ntrusts_told_counter = true\n',
+        )
+        try:
+            model = f"dlms-test-trusting{framing}"
+            ready, way, meter_id, _ = self.read(embedded_db, secrets, monkeypatch, model)
+            assert_exact(ready, meter_id, way)
+            ((last,),) = query(ready, "SELECT last_used FROM dlms_counter")
+            assert last > self.STATED
+        finally:
+            models.remove_catalogue("trusting")

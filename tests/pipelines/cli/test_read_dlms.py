@@ -144,3 +144,41 @@ def test_a_day_alone_is_read_and_one_that_no_meter_has_is_refused(url):
         refused = run(url, "--model", "dlms-generic", "--first-day", str(day), "--json")
         assert refused.exit_code == 11
         assert json.loads(refused.stdout)["error"]["where"] == "--first-day"
+
+
+def test_a_read_that_lacks_rows_is_partial_and_needs_attention(url):
+    """The meter was installed in September: of August it has no rows."""
+    result = run(url, "--model", "dlms-generic", "--first-day", "2026-08-20", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["outcome"]) == (1, "partial")
+    assert not [row for row in found["intervals"] if row["end"].startswith("2026-08")]
+    assert found["statement"]["coverage"]["got"] == 0
+    assert [issue["stage"] for issue in found["issues"]] == ["coverage"]
+    told = run(url, "--model", "dlms-generic", "--first-day", "2026-08-20").stdout
+    assert "asked 288 intervals of 300 s, got 0" in told
+
+
+def test_a_clock_that_is_days_slow_is_named(url, monkeypatch):
+    monkeypatch.setattr(read_dlms, "_now", lambda: NOW + timedelta(days=30))
+    result = run(url, "--model", "dlms-generic", "--days", "2", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["outcome"]) == (1, "partial")
+    assert any("the meter's clock is 30 days" in issue["reason"] for issue in found["issues"])
+
+
+def test_ciphering_without_tables_names_the_remedy(url, monkeypatch, tmp_path, embedded_db):
+    with embedded_db.connect() as conn:
+        conn.execute("DROP SCHEMA public CASCADE")
+        conn.execute("CREATE SCHEMA public")
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(
+        '[meters.10000001]\nencryption_key = "000102030405060708090A0B0C0D0E0F"\n'
+        'authentication_key = "D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF"\n'
+    )
+    secrets.chmod(0o600)
+    monkeypatch.setenv("SMF_COLLECTOR_DLMS_SECRETS_PATH", str(secrets))
+    monkeypatch.setenv("SMF_DATABASE_URL", embedded_db.url)
+    result = run(url, "--model", "dlms-nbr16968-remote", "--serial", "10000001", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 11, result.output
+    assert "smf db migrate" in found["error"]["remedy"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protocols.dlms.apdu import Mechanism, aarq, initiate_request
 from protocols.dlms.axdr import decode
 from protocols.dlms.describe import describe, shown
-from protocols.dlms.framing import HdlcFraming, WrapperFraming
+from protocols.dlms.framing import LLC_RESPONSE, HdlcFrame, HdlcFraming, WrapperFraming
 from protocols.dlms.transcript import redact
 
 SNRM = bytes.fromhex("7EA0070341935A647E")
@@ -127,3 +127,76 @@ def test_any_octets_are_described(octets: bytes) -> None:
 def test_any_apdu_is_described(rest: bytes, head: bytes) -> None:
     (record,) = describe(head + rest)
     assert record["octets"] == len(head + rest)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (
+            "c702c101000000010409021234",
+            {"block": 1, "is_last": True, "raw": "09021234", "blocks": 1, "value": "1234"},
+        ),
+        ("c701c0000101fa", {"result": "success", "returned": {"result": "other_reason"}}),
+        ("c701c10f", {"result": "long_action_aborted"}),
+        ("c501c111", {"result": "long_set_aborted"}),
+        ("c502c100000002", {"taken_block": 2}),
+        ("c503c10300000002", {"result": "read_write_denied", "taken_block": 2}),
+        ("c403c1020006000000010103", {"results": [{"value": 1}, {"result": "read_write_denied"}]}),
+        ("d8010600001234", {"counter": 4660}),
+        ("d80202", {"result": "service unknown, service not supported (d8 02 02)"}),
+        ("0f0000000100060000000a", {"number": 1, "value": 10}),
+        ("c20000010000616200ff020600000001", {"obis": "0-0:97.98.0.255", "attribute": 2, "value": 1}),
+        ("c002c100000003", {"next_block": 3}),
+    ],
+)
+def test_each_service_names_its_results_in_its_own_words(raw: str, words: dict[str, object]) -> None:
+    (record,) = describe(bytes.fromhex(raw))
+    assert "error" not in record
+    assert words.items() <= record.items()
+
+
+def _segments(apdu: bytes, size: int, control: int) -> bytes:
+    whole = LLC_RESPONSE + apdu
+    pieces = [whole[place : place + size] for place in range(0, len(whole), size)]
+    frames = [
+        HdlcFrame(b"\x21", b"\x03", control, piece, number < len(pieces)).encode()
+        for number, piece in enumerate(pieces, start=1)
+    ]
+    return b"".join(frames)
+
+
+@pytest.mark.parametrize("control", [0x13, 0x10], ids=["unnumbered", "numbered"])
+@pytest.mark.parametrize("size", [3, 7, 128])
+def test_a_push_in_several_segments_is_shown_with_its_values(size: int, control: int) -> None:
+    push = bytes.fromhex("0f000000010c07ea0b14ff0a0f0000b400000203060000000109021234120007")
+    *segments, last = describe(_segments(push, size, control))
+    assert [record["frame"] for record in segments] == ["segment"] * len(segments)
+    assert (last["apdu"], last["value"]) == ("data notification", [1, "1234", 7])
+    assert last.get("segments", 1) == len(segments) + 1
+
+
+def test_blocks_of_an_answer_are_joined_and_those_of_another_are_not() -> None:
+    def block(number: int, is_last: bool, raw: bytes, server: int = 1) -> bytes:
+        head = b"\xc4\x02\xc1" + bytes([is_last]) + number.to_bytes(4, "big") + b"\0"
+        return WrapperFraming(server, 16).wrap(head + bytes([len(raw)]) + raw)
+
+    capture = block(1, False, b"\x09\x04AB") + block(1, False, b"\x06\0", 2) + block(2, True, b"CD")
+    *_, last = describe(capture)
+    assert (last["blocks"], last["value"]) == (2, b"ABCD".hex())
+    *_, lone = describe(block(2, True, b"CD"))
+    assert "value" not in lone
+
+
+def test_no_password_is_shown_of_an_association_in_segments() -> None:
+    request = aarq(Mechanism.LLS, initiate_request(0xFFFF), b"sesamo-42")
+    hdlc = HdlcFraming(32)
+    hdlc.connect()
+    hdlc.receive(UA)
+    hdlc.next_apdu()
+    hdlc._max_information = 40
+    sent = hdlc.wrap(request)
+    while hdlc._pending:
+        sent += hdlc._information()
+    told = str(list(describe(sent)))
+    assert "association request" in told
+    assert b"mo-4".hex() not in told

@@ -35,6 +35,7 @@ from protocols.dlms.framing import (
 )
 from protocols.dlms.profile import by_range
 from protocols.dlms.security import Keys
+from protocols.dlms.transcript import label
 from simulator.dlms.end import HdlcEnd
 from simulator.dlms.meter import ASSOCIATION, CLOCK, LOAD_PROFILE, SERIAL, DlmsMeter, DlmsSpec
 from simulator.wires.impairment import ImpairedLine, LinkQuality
@@ -398,3 +399,37 @@ class TestTheLinkItself:
     def test_the_wrapper_repeats_nothing(self):
         with pytest.raises(NoAnswer):
             WrapperFraming(16).timed_out()
+
+
+class TestStaleLinks:
+    """A meter that keeps an old link answers SNRM by DM."""
+
+    def answered(self, framing: HdlcFraming, control: int) -> bytes:
+        framing.receive(HdlcFrame(READER, METER, control, b"").encode())
+        assert framing.next_apdu() in (None, b"")
+        return framing.data_to_send()
+
+    def test_the_old_link_is_closed_and_a_new_one_asked_for(self) -> None:
+        framing = HdlcFraming(16)
+        snrm = framing.connect()
+        disc = self.answered(framing, DM)
+        assert label(disc) == DISC
+        assert self.answered(framing, UA) == snrm
+        framing.receive(HdlcFrame(READER, METER, UA, b"").encode())
+        assert framing.next_apdu() == b""
+        assert framing.retries == 1
+
+    def test_it_is_closed_once_and_dm_to_disc_is_as_good_as_ua(self) -> None:
+        framing = HdlcFraming(16)
+        snrm = framing.connect()
+        self.answered(framing, DM)
+        assert self.answered(framing, DM) == snrm
+        framing.receive(HdlcFrame(READER, METER, DM, b"").encode())
+        with pytest.raises(RemoteProtocolError, match="DM"):
+            framing.next_apdu()
+
+    def test_a_disc_that_is_lost_is_sent_again(self) -> None:
+        framing = HdlcFraming(16)
+        framing.connect()
+        disc = self.answered(framing, DM)
+        assert framing.timed_out() == disc
