@@ -48,6 +48,7 @@ class Read:
     frames: int = 0
     drift_s: float | None = None
     held: list[tuple[date, str]] = field(default_factory=list)
+    likely_shifts: set[int | None] = field(default_factory=set)
 
     @property
     def reasons(self) -> list[str]:
@@ -138,6 +139,12 @@ def _left(db, meter_id: int) -> Read:
         held=query(
             db, "SELECT DISTINCT day, reason FROM reading_hold WHERE meter_id = %s ORDER BY day", meter_id
         ),
+        likely_shifts={
+            shift_s
+            for (shift_s,) in query(
+                db, "SELECT likely_shift_s FROM reading_hold WHERE meter_id = %s", meter_id
+            )
+        },
     )
 
 

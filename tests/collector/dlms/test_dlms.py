@@ -510,7 +510,8 @@ class TestACounterThatTheMeterStates:
     def test_it_is_gone_on_from_where_the_model_lets_it(self, embedded_db, secrets, monkeypatch, framing):
         models.add_catalogue(
             "trusting",
-            f'[models.dlms-test-trusting{framing}]\nextends = "dlms-test-gmac{framing}"\ntrusts_told_counter = true\n',
+            f'[models.dlms-test-trusting{framing}]\nextends = "dlms-test-gmac{framing}"\n'
+            "trusts_told_counter = true\n",
         )
         try:
             model = f"dlms-test-trusting{framing}"

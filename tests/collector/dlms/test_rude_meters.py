@@ -149,7 +149,16 @@ class TestWrongNumbers:
 
 
 class TestClocks:
-    """What is held is the gate's affair; here: that the facts are stated, and what models decide."""
+    """The facts that a session states are judged by the gate; what the model knows is read right."""
+
+    @pytest.mark.parametrize(
+        ("mode", "shift_s"), [("clock-inverted-deviation", 21_600), ("clock-8000-dst", -3600)]
+    )
+    def test_a_clock_that_disagrees_about_its_zone_is_held(self, embedded_db, mode, shift_s):
+        found = read_rude(embedded_db, mode)
+        assert (found.rows, {reason for _, reason in found.held}) == ([], {"clock"})
+        assert (found.outcome, found.likely_shifts) == ("partial", {shift_s})
+        assert found.error["actor"] == "operator"
 
     def test_a_sign_that_the_model_knows_is_read_right(self, embedded_db):
         found = read_rude(embedded_db, "clock-inverted-deviation", model="dlms-rude-inverted")
@@ -166,8 +175,9 @@ class TestClocks:
         found = read_rude(embedded_db, f"clock-days={days}")
         assert found.outcome == "partial"
         assert found.says(f"the meter's clock is {abs(days)} days")
-        assert DAY not in counts(found)
-        assert found.statement["coverage"]["got"] == 0
+        assert (found.rows, found.statement["coverage"]["got"]) == ([], 0)
+        assert {day + timedelta(days=-days) for day, _ in found.held} <= {BEFORE, DAY}
+        assert found.held
 
 
 class TestNextWays:
