@@ -22,6 +22,7 @@ from ccee.body import Body, refusals, render_batch
 from ccee.client import Attempt
 from ccee.profile import Profile
 from faults import DeveloperFault, OperatorFault
+from storage import quarantine
 from storage.bulk import array_literal, copy_frame, read_frame
 from storage.database import Database
 from storage.locks import lock_ucs
@@ -385,12 +386,9 @@ def _quarantine(
     for (uc_id, uc_code), problem in zip(due.select("uc_id", "uc_code").iter_rows(), problems, strict=True):
         if problem:
             done.refused[uc_code] = problem
-            conn.execute(
-                "INSERT INTO quarantine (stage, reason, uc_id, day, dedup_key) "
-                "VALUES ('body', %s, %s, %s, %s) "
-                "ON CONFLICT (dedup_key) DO NOTHING",
-                [problem, uc_id, day, f"body:{uc_id}:{day}:{problem}"],
-            )
+            key = f"body:{uc_id}:{day}:{problem}"
+            row = quarantine.Quarantined("body", problem, uc_id=uc_id, day=day, dedup_key=key)
+            quarantine.put(conn, [row])
 
 
 def _planned_detail(rejected_hours: str | None, musd_kw: str) -> str:

@@ -29,7 +29,7 @@ from derivation.facts import FactReader, open_reader
 from derivation.layers import Facts, Layers, Parameters, Settings, compute
 from faults import DeveloperFault, Fault, RetryFault
 from faults.market_time import parse_zone
-from storage import series
+from storage import quarantine, series
 from storage.database import Database
 from storage.locks import lock_ucs
 from storage.series import Layer, Prepared, UcDays, write_uc_days
@@ -424,19 +424,20 @@ def _register(conn: psycopg.Connection[Any], parameters: Parameters) -> dict[Lay
 
 
 def _quarantine(conn: psycopg.Connection[Any], frame: pl.DataFrame, at: datetime) -> None:
-    if frame.is_empty():
-        return
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO quarantine (at, stage, reason, uc_id, day, detail, dedup_key) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (dedup_key) DO NOTHING",
-            [
-                (at, stage, reason, uc_id, day, detail, f"{stage}:uc:{uc_id}:{day}:{reason}")
-                for uc_id, day, stage, reason, detail in frame.select(
-                    "uc_id", "day", "stage", "reason", "detail"
-                ).iter_rows()
-            ],
+    rows = [
+        quarantine.Quarantined(
+            stage=stage,
+            reason=reason,
+            uc_id=uc_id,
+            day=day,
+            detail=orjson.loads(detail),
+            dedup_key=f"{stage}:uc:{uc_id}:{day}:{reason}",
         )
+        for uc_id, day, stage, reason, detail in frame.select(
+            "uc_id", "day", "stage", "reason", "detail"
+        ).iter_rows()
+    ]
+    quarantine.put(conn, rows, at)
 
 
 def summarise(part: Layers, written: int) -> DeriveSummary:

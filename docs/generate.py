@@ -30,7 +30,6 @@ from protocols.nbr14522.messages import writes
 from protocols.nbr14522.messages.layout import table_of
 from protocols.ssu import SsuSettings
 from storage import settings
-from storage.warranty import WarrantyTerms
 from vee import estimation, missing, quality, validation
 from vee.filling import EstimationParams
 from vee.primary import PrimaryParams
@@ -38,6 +37,7 @@ from vee.rules import table as rule_table
 from vee.shapes import SimilarDays
 from vee.validation import ValidationParams
 from vee.validation_manual import TEXTS
+from vee.warranty import WarrantyTerms
 
 DOCS = Path(__file__).resolve().parent
 _BLOCK = re.compile(r"(<!-- gerado:(?P<name>[a-z0-9-]+) -->\n).*?(<!-- fim -->)", re.DOTALL)

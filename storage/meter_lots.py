@@ -14,15 +14,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import psycopg
 
 from faults import OperatorFault
-from storage import audit
-from storage.warranty import Failure, Lot
+from storage import audit, quarantine
 
 LOT_COLUMNS = ("code", "model", "size", "delivered_on")
 FAILURE_COLUMNS = ("lot", "serial", "failed_on", "fault")
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """A lot as delivered."""
+
+    code: str
+    model: str
+    size: int
+    delivered_on: dt.date
+    supplier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed meter: `fault` is a kind of the utility's own list."""
+
+    serial: str
+    failed_on: dt.date
+    fault: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +77,13 @@ def import_lots(
     if failures is not None:
         failure_count = _take(failures, FAILURE_COLUMNS, lambda row: _put_failure(conn, row), rejected)
     for one in rejected:
-        conn.execute(
-            "INSERT INTO quarantine (stage, reason, detail, dedup_key) VALUES ('lots', %s, %s, %s) "
-            "ON CONFLICT (dedup_key) DO NOTHING",
-            [
-                one.reason,
-                orjson.dumps({"file": one.file, "line": one.line}).decode(),
-                f"lots:{one.file}:{one.line}:{one.reason}",
-            ],
+        row = quarantine.Quarantined(
+            stage="lots",
+            reason=one.reason,
+            detail={"file": one.file, "line": one.line},
+            dedup_key=f"lots:{one.file}:{one.line}:{one.reason}",
         )
+        quarantine.put(conn, [row])
     result = LotsImport(lot_count, failure_count, tuple(rejected))
     if lot_count or failure_count:
         audit.append(

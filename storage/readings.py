@@ -19,6 +19,7 @@ from faults import DeveloperFault
 from storage.bulk import array_literal, copy_frame, one_of, read_frame
 from storage.database import Database
 from storage.locks import lock_meters
+from storage.quarantine import Quarantined, put
 
 # The frame of readings, as every room knows it; `version` is only in what is read.
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -104,7 +105,7 @@ def merge_readings(conn: psycopg.Connection[Any], frame: pl.DataFrame, at: dt.da
     stored = {row.key: row for row in _stored(conn, offered)}
     first_seen = set(stored)
     changed: set[tuple[int, int, dt.date]] = set()
-    quarantined: list[tuple[Any, ...]] = []
+    quarantined: list[Quarantined] = []
     for row in offered:
         if row.missing.all():
             continue
@@ -117,22 +118,16 @@ def merge_readings(conn: psycopg.Connection[Any], frame: pl.DataFrame, at: dt.da
         if has_news:
             changed.add(row.key)
         if contradiction:
-            quarantined.append(_quarantine_row(row, contradiction, at))
+            quarantined.append(_quarantined(row, contradiction))
     sealed = _sealed(conn, changed & first_seen)
     _write(conn, [stored[key] for key in sorted(changed)], first_seen, sealed, at)
-    if quarantined:
-        with conn.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO quarantine (at, stage, reason, meter_id, day, session_id, detail, dedup_key) "
-                "VALUES (%s, 'merge', %s, %s, %s, %s, %s, %s) ON CONFLICT (dedup_key) DO NOTHING",
-                quarantined,
-            )
+    put(conn, quarantined, at)
     offered_keys = {row.key for row in offered}
     return MergeResult(
         inserted=added.inserted + len(changed - first_seen),
         extended=len(changed & first_seen),
         unchanged=len(offered_keys - changed),
-        conflicts=len({row[-1] for row in quarantined}),
+        conflicts=len({row.key for row in quarantined}),
         touched=tuple(sorted({(meter_id, day) for meter_id, _, day in changed} | set(added.touched))),
     )
 
@@ -401,7 +396,7 @@ def _with_nulls(row: _Row) -> list[int | None]:
     return values
 
 
-def _quarantine_row(row: _Row, contradiction: dict[str, Any], at: dt.datetime) -> tuple[Any, ...]:
+def _quarantined(row: _Row, contradiction: dict[str, Any]) -> Quarantined:
     # The session is left out: the same contradiction read again is the same.
     told = {name: value for name, value in contradiction.items() if not name.endswith("_sessions")}
     mark = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -410,14 +405,14 @@ def _quarantine_row(row: _Row, contradiction: dict[str, Any], at: dt.datetime) -
         reason = f"{len(contradiction['slots'])} slots contradict what is stored; the stored values stay"
     else:
         reason = "quantity, interval or number of slots differ from what is stored; the stored day stays"
-    return (
-        at,
-        reason,
-        row.meter_id,
-        row.day,
-        sessions[0] if sessions else None,
-        orjson.dumps(contradiction).decode(),
-        f"merge:{row.meter_id}:{row.channel}:{row.day}:{mark}",
+    return Quarantined(
+        stage="merge",
+        reason=reason,
+        meter_id=row.meter_id,
+        day=row.day,
+        session_id=sessions[0] if sessions else None,
+        detail=contradiction,
+        dedup_key=f"merge:{row.meter_id}:{row.channel}:{row.day}:{mark}",
     )
 
 

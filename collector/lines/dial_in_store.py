@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 import psycopg
 
 from collector.lines.transports import parse_url
 from faults import OperatorFault
 from protocols.nbr14522.profiles import DEFAULT, PROFILES
+from storage import quarantine
 
 Connection = psycopg.Connection[Any]
 
@@ -67,13 +67,10 @@ def load_directory(conn: Connection, at: datetime) -> Directory:
 def record_stranger(conn: Connection, stranger: Stranger, at: datetime) -> None:
     """Keep who called in vain; the same again is one row."""
     detail = {"host": stranger.host, "heard_hex": stranger.heard.hex(), "named": stranger.named}
-    conn.execute(
-        "INSERT INTO quarantine (at, stage, reason, detail, dedup_key) VALUES (%s, 'dial-in', %s, %s, %s) "
-        "ON CONFLICT (dedup_key) DO NOTHING",
-        [
-            at,
-            stranger.reason,
-            orjson.dumps(detail).decode(),
-            f"dial-in:{stranger.reason}:{stranger.named or stranger.host}",
-        ],
+    row = quarantine.Quarantined(
+        stage="dial-in",
+        reason=stranger.reason,
+        detail=detail,
+        dedup_key=f"dial-in:{stranger.reason}:{stranger.named or stranger.host}",
     )
+    quarantine.put(conn, [row], at)

@@ -15,7 +15,7 @@ from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit, login_name
 from storage.database import Database
 from storage.meter_lots import import_lots, read_lots
-from storage.warranty import LotReport, lot_report
+from vee.warranty import LotReport, lot_report
 
 app = typer.Typer(no_args_is_help=True, help="Lots of meters: warranty, failure rates, systemic faults.")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from faults import OperatorFault
 from storage.database import Database
-from storage.meter_lots import import_lots, read_lots
-from storage.warranty import Failure, Liability, Lot, lot_report, term_ends_on
+from storage.meter_lots import Failure, Lot, import_lots, read_lots
+from vee.warranty import Liability, lot_report, term_ends_on
 
 pytestmark = pytest.mark.req("CE-lots")
 

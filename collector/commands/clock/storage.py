@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
 from collector.commands.clock.arithmetic import (
     HISTORY,
     Forecast,
@@ -22,6 +20,7 @@ from collector.commands.steps import CLOCK, CommandWork, Verdict
 from collector.session import MergedSession
 from collector.worklist import Connection
 from faults.market_time import to_local
+from storage import quarantine
 
 CLOCK_RULE = "clock rule"
 """Who asks when the collector corrects a clock by itself."""
@@ -82,19 +81,16 @@ def put_before_person(
 ) -> None:
     """Say that a clock needs a person: one row a meter and day, for the work list and the alarms."""
     day = to_local(now, zone).date()
-    conn.execute(
-        "INSERT INTO quarantine (at, stage, reason, meter_id, day, session_id, detail, dedup_key) "
-        "VALUES (%s, 'clock', %s, %s, %s, %s, %s, %s) ON CONFLICT (dedup_key) DO NOTHING",
-        [
-            now,
-            reason,
-            merged.meter_id,
-            day,
-            merged.session_id,
-            Jsonb({"drift_s": round(drift_s, 1), "severity": "alarm"}),
-            f"clock:{merged.meter_id}:{day}",
-        ],
+    row = quarantine.Quarantined(
+        stage="clock",
+        reason=reason,
+        meter_id=merged.meter_id,
+        day=day,
+        session_id=merged.session_id,
+        detail={"drift_s": round(drift_s, 1), "severity": "alarm"},
+        dedup_key=f"clock:{merged.meter_id}:{day}",
     )
+    quarantine.put(conn, [row], now)
     conn.execute(
         "INSERT INTO clock_correction (meter_id, at, drift_s, method, reason, decided_by, session_id) "
         "SELECT %s, %s, %s, 'none', %s, %s, %s WHERE NOT EXISTS (SELECT FROM clock_correction "

@@ -13,27 +13,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
-    """A lot as delivered."""
+class Lot(Protocol):
+    """A lot as delivered; `storage.meter_lots` has the rows."""
 
-    code: str
-    model: str
-    size: int
-    delivered_on: dt.date
-    supplier: str = ""
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def delivered_on(self) -> dt.date: ...
+
+    @property
+    def supplier(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Protocol):
     """A failed meter: `fault` is a kind of the utility's own list."""
 
-    serial: str
-    failed_on: dt.date
-    fault: str
-    note: str = ""
+    @property
+    def serial(self) -> str: ...
+
+    @property
+    def failed_on(self) -> dt.date: ...
+
+    @property
+    def fault(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
