@@ -61,6 +61,8 @@ _UNSENT = """
         JOIN LATERAL (
             SELECT version FROM series_day
             WHERE uc_id = o.uc_id AND quantity = 1 AND layer = 5 AND day = o.day
+              -- Known before the rows are: TimescaleDB leaves out chunks by them, not by the day of a row.
+              AND day BETWEEN %(first_day)s AND %(last_day)s
             ORDER BY version DESC LIMIT 1
         ) s ON true
         LEFT JOIN LATERAL (
