@@ -314,7 +314,10 @@ class _Reader:
             memories.take(memory)
         self.taken = memories.taken
         registered = self._context.serial
-        is_held = self._serial is not None and not self._profile.same_serial(registered, self._serial)
+        # Whoever reads without a registry names no serial.
+        is_held = bool(registered and self._serial) and not self._profile.same_serial(
+            registered, self._serial or ""
+        )
         if is_held:
             detail = {"registered": registered, "answered": self._serial}
             self._issue("decode", "V10: another meter answered than the registry names; held", detail)

@@ -102,6 +102,13 @@ def unwrap_command(wire: bytes, addressing: Addressing) -> bytes:
     return plain
 
 
+def address_of(wire: bytes, addressing: Addressing) -> str | None:
+    """The digits by which a command that travelled is addressed: eight (P8) or two (P2); None on P0."""
+    if addressing is Addressing.P8:
+        return wire[1:5].hex().upper()
+    return wire[:1].hex().upper() if addressing is Addressing.P2 else None
+
+
 def wrap_response(frame: bytes, addressing: Addressing, *, address: int = 1) -> bytes:
     """What travels for a plain response frame: 258 or 260 octets."""
     if len(frame) != RESPONSE_SIZE:

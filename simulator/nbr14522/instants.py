@@ -59,6 +59,8 @@ def instantaneous(meter: SimulatedMeter, now: datetime) -> Instantaneous:
         for i in range(PHASES)
     ]
     a, b, c = phases
+    # Lead positive, as the known meter sends them: in ABC, B lags A.
+    lead_b_deg = -120.0 if meter.spec.phase_sequence == "ABC" else 120.0
     total = _Phase(
         sum(p.voltage for p in phases) / PHASES,
         sum(p.active for p in phases),
@@ -106,8 +108,8 @@ def instantaneous(meter: SimulatedMeter, now: datetime) -> Instantaneous:
         frequency_hz=60.0,
         connection_type=meter.spec.connection_type,
         voltage_angle_a_deg=0.0,
-        voltage_angle_b_deg=120.0,
-        voltage_angle_c_deg=-120.0,
+        voltage_angle_b_deg=lead_b_deg,
+        voltage_angle_c_deg=-lead_b_deg,
     )
 
 

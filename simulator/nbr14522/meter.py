@@ -57,6 +57,7 @@ class MeterSpec:
         register_step: whether registers move at the end of each memory interval or with each pulse (C).
         occurrences: conditions that make it answer 40 until command 37 clears them.
         connection_type: reference 4.3: 1 star, 2 open delta.
+        phase_sequence: order in which the voltages follow one another at the meter's terminals.
         phase_voltage_v, rated_kw: nominal primary values behind the fiscal page.
         passwords: None: it has none.
         micro_adjust_ppm: how much faster or slower its clock runs while a fine adjustment is made up (C).
@@ -83,6 +84,7 @@ class MeterSpec:
     tp_ratio: tuple[int, int] = (1, 1)
     tc_ratio: tuple[int, int] = (1, 1)
     connection_type: int = 1
+    phase_sequence: Literal["ABC", "CBA"] = "ABC"
     phase_voltage_v: float = 127.0
     rated_kw: float = 0.0
     installation_code: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from typer.testing import CliRunner
@@ -180,7 +180,8 @@ class TestReadWithPassword:
 @pytest.mark.req("TR-5.5d", "TR-5.12a")
 def test_a_read_on_demand_goes_through_the_queue(embedded_db, monkeypatch):
     monkeypatch.setenv("SMF_DATABASE_URL", embedded_db.url)
-    with meters_in_thread([meter()]) as servers:
+    # The command reads by the machine's time, and a clock that is days slow would be held.
+    with meters_in_thread([meter(now=datetime.now(UTC))]) as servers:
         register(embedded_db, servers)
         done = run(collector_cli.app, "read", SERIAL, "--sequence", "verification", "--json")
     assert done.exit_code == 0, done.output

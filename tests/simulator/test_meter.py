@@ -31,6 +31,7 @@ from simulator.load.counting import Counter, ReactiveRule, SegmentTable
 from simulator.load.curves import GeneratedLoad, Ints
 from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.answers import Conversation
+from simulator.nbr14522.instants import instantaneous
 from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter
 
 START = datetime(2026, 9, 1, 10, 7)
@@ -370,3 +371,11 @@ def test_a_meter_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(DeveloperFault) as refusal:
         make(**wrong)
     assert refusal.value.where == "meter 12345678"
+
+
+@pytest.mark.parametrize(("sequence", "b_deg"), [("ABC", -120.0), ("CBA", 120.0)])
+def test_voltages_follow_one_another_in_the_sequence_of_the_site(sequence: Any, b_deg: float) -> None:
+    """Angles come lead positive, as the known meter sends them: in ABC, B lags A by 120 degrees."""
+    page = instantaneous(make(phase_sequence=sequence), NOW)
+    assert (page.voltage_angle_a_deg, page.voltage_angle_b_deg) == (0.0, b_deg)
+    assert page.voltage_angle_c_deg == -b_deg

@@ -17,6 +17,7 @@ from protocols.nbr14522.frames import (
     PREFIX_OCTET,
     RESPONSE_WIRE_SIZE,
     Addressing,
+    address_of,
     unwrap_command,
     unwrap_response,
 )
@@ -47,7 +48,9 @@ def _response(wire: bytes, profile: MeterProfile) -> dict[str, Any]:
 
 def _command(wire: bytes, profile: MeterProfile) -> dict[str, Any]:
     request = decode_request(unwrap_command(wire, profile.addressing))
-    return request.to_json() | {"name": info_of(request).name}
+    address = address_of(wire, profile.addressing)
+    addressed = {} if address is None else {"address": address}
+    return addressed | request.to_json() | {"name": info_of(request).name}
 
 
 def _records(octets: bytes, size: int, decode: Decoder, profile: MeterProfile) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,7 @@ from collector.session import SessionResult
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, errors, fault_document, faults_to_exit
 from pipelines.cli.read.survey import survey_meter
+from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import ANY_METER, unwrap_response
 from protocols.nbr14522.messages import LimitUnit, Period, Request, Response, decode_response, request_for
@@ -76,8 +77,8 @@ class _Reading:
         return found
 
     def decoded(self, settings: Settings) -> Decoded:
-        serial = next((answer.meter_serial for answer in self.answers() if answer.meter_serial), ANY_METER)
-        context = MeterContext(meter_id=0, serial=serial, active_channel=0, zone=settings.market.tzinfo)
+        # No registry was asked: it has no serial to compare with, and no channel.
+        context = MeterContext(meter_id=0, serial="", active_channel=0, zone=settings.market.tzinfo)
         return decode_session(self.frames, self.profile, context)
 
 
@@ -216,6 +217,16 @@ def _survey(settings: Settings, endpoint: Endpoint, serial: str, address: int, a
         typer.echo(text, nl=False)
 
 
+def _why_not(word: str, code: int) -> str:
+    """Why a command is not sent by a reading."""
+    info = COMMANDS.get(word.upper())
+    if code == 0x20:
+        return "20 is not a command that only reads: it resets the demand and closes the billing period"
+    if info is None:
+        return f"{word!r} is not a command that only reads: no such command is known"
+    return f"{word} ({info.name}) is not a command that only reads"
+
+
 def _requests(commands: str, days: int | None) -> list[Request]:
     requests: list[Request] = []
     period = Period.CURRENT
@@ -227,7 +238,7 @@ def _requests(commands: str, days: int | None) -> list[Request]:
         if code not in READ_COMMANDS or code == 0x20:
             known = ", ".join(f"{known:02X}" for known in sorted(READ_COMMANDS - {0x20}))
             raise OperatorFault(
-                f"{word!r} is not a command that only reads",
+                _why_not(word, code),
                 where="--commands",
                 remedy=f"use {known}; what changes a meter goes through the queue, with its approval",
             )

@@ -107,6 +107,7 @@ def nbr14522(
         )
         clock = SettableClock(instant, is_running=pulses is None if running is None else running)
         station = Station(SimulatedMeter(spec), clock, plan)
+        station.make_ready()
         server = PtyMeterServer(station) if pty else TcpMeterServer(station, host, port)
         source = str(pulses) if pulses is not None else f"{load}, {peak_kw:g} kW, seed {seed}"
         _serve_one(server, station, clock, source, as_json)

@@ -51,6 +51,8 @@ class Exchange:
     naks_sent: int = 0
     silences: int = 0
     waits: int = 0
+    delays: int = 0
+    """WAIT that began a delay, each after the command had been sent (again); never zeroed before a block."""
     breaks: int = 0
     acks_repeated: int = 0
     junk: int = 0
@@ -123,4 +125,4 @@ class Exchange:
         if number is not None:
             self.last_number = number
         # Section 1.6: an accepted block clears these and keeps the refusals received.
-        self.naks_sent = self.silences = self.waits = self.acks_repeated = 0
+        self.naks_sent = self.silences = self.waits = self.delays = self.acks_repeated = 0

@@ -190,14 +190,21 @@ class SerialReader(Reader):
         return self._transmit()
 
     def _begin_wait(self) -> Outcome:
-        self._deadline = self._now + self._timing.max_wait_s
-        return Outcome.DONE
+        # A meter that asks for the command anew and puts it off again would never end.
+        self._running.delays += 1
+        if self._running.delays > self._limits.waits:
+            return self._fail(FailureReason.WAITED_TOO_LONG)
+        return self._wait()
 
     def _wait_more(self) -> Outcome:
         self._running.waits += 1
         if self._running.waits >= self._limits.waits:
             return self._fail(FailureReason.WAITED_TOO_LONG)
-        return self._begin_wait()
+        return self._wait()
+
+    def _wait(self) -> Outcome:
+        self._deadline = self._now + self._timing.max_wait_s
+        return Outcome.DONE
 
     def _give_up_wait(self) -> Outcome:
         return self._fail(FailureReason.NO_ANSWER)

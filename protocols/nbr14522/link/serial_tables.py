@@ -39,7 +39,7 @@ class ReaderAction(StrEnum):
     LISTEN = "wait for ENQ"
     GIVE_UP_SYNC = "fail: no ENQ"
     SEND_REFUSED = "send the command again, unless refused too often or in mid-answer"
-    BEGIN_WAIT = "wait up to TSEMWAIT"
+    BEGIN_WAIT = "wait up to TSEMWAIT, unless put off too often"
     OPEN_BLOCK = "collect a block"
     ENQ_AFTER_SEND = "repeat a lost ACK, or pass over an ENQ in flight, or take the sequence as broken"
     BREAK = "drain the line and synchronise again"
@@ -77,7 +77,7 @@ READER_TABLE: dict[tuple[ReaderState, ReaderInput], Row[ReaderAction, ReaderStat
         _A.LISTEN, {_O.NO_ENQ_YET: _S.DESYNCHRONISED, _O.SENT: _S.SENT, _O.FAILED: _S.IDLE}
     ),
     (_S.SENT, _I.NAK): Row(_A.SEND_REFUSED, {_O.SENT: _S.SENT, _O.FAILED: _S.IDLE}),
-    (_S.SENT, _I.WAIT): row(_A.BEGIN_WAIT, _S.DELAYED),
+    (_S.SENT, _I.WAIT): Row(_A.BEGIN_WAIT, {_O.DONE: _S.DELAYED, _O.FAILED: _S.IDLE}),
     (_S.SENT, _I.CODE): row(_A.OPEN_BLOCK, _S.RECEIVING),
     (_S.SENT, _I.ENQ): Row(_A.ENQ_AFTER_SEND, {_O.DONE: _S.SENT, _O.DRAINS: _S.DRAINING, _O.FAILED: _S.IDLE}),
     (_S.SENT, _I.OTHER): Row(_A.BREAK, {_O.DRAINS: _S.DRAINING, _O.FAILED: _S.IDLE}),

@@ -2,7 +2,7 @@
 
 W, var and VA; reactive power is positive for inductive load, the voltage-current shift negative (it may
 come modulo 360 with either sign). Whether values are primary or secondary is the meter's setting (C).
-A quantity that the meter lacks is None.
+What the meter lacks is None: FF octets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import Binary32, Octet, Raw, Text, TimeDate, at
+from protocols.nbr14522.messages.layout import Binary32, PresentOctet, PresentRaw, Text, TimeDate, at
 
 MISSING = b"\xff\xff\xff\xff"
 
@@ -71,10 +71,10 @@ class Instantaneous(Response):
     shift_c_deg: float | None = _quantity(176)
     temperature_c: float | None = _quantity(180)
     frequency_hz: float | None = _quantity(184)
-    connection_type: int | None = at(188, Octet())
-    position: bytes | None = at(189, Raw(8))
+    connection_type: int | None = at(188, PresentOctet())
+    position: bytes | None = at(189, PresentRaw(8))
     """Latitude degrees, minutes, seconds, N or S; longitude the same with E or W (never seen filled, B)."""
-    meter_version: int | None = at(197, Octet())
+    meter_version: int | None = at(197, PresentOctet())
     voltage_angle_a_deg: float | None = _quantity(198)
     voltage_angle_b_deg: float | None = _quantity(202)
     voltage_angle_c_deg: float | None = _quantity(206)
@@ -87,4 +87,4 @@ class Instantaneous(Response):
     current_thd_a_pct: float | None = _quantity(234)
     current_thd_b_pct: float | None = _quantity(238)
     current_thd_c_pct: float | None = _quantity(242)
-    conversion_indicator: int | None = at(246, Octet())
+    conversion_indicator: int | None = at(246, PresentOctet())

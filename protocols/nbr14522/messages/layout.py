@@ -38,7 +38,11 @@ _KNOWN_VALUES = 64
 
 
 class BadField(Exception):
-    """The octets are no value of this kind."""
+    """The octets are no value of this kind; `good` is what of them is, where a part can be told."""
+
+    def __init__(self, reason: str, good: Any = None) -> None:
+        super().__init__(reason)
+        self.good = good
 
 
 class Codec(Protocol):
@@ -80,6 +84,14 @@ class Octet:
 
 
 @dataclass(frozen=True, slots=True)
+class PresentOctet(Octet):
+    """A plain octet, FF where the meter does not have it."""
+
+    def decode(self, octets: bytes) -> int | None:  # type: ignore[override]  # a codec may say: nothing
+        return None if octets == b"\xff" else octets[0]
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One octet that is a member of an enumeration."""
 
@@ -106,9 +118,13 @@ class DisplayCodes:
         listed, _, rest = octets.partition(b"\x00")
         if any(rest):
             raise BadField("octets after the end of the list")
-        if not listed.hex().isdecimal():
-            raise BadField("not decimal") if listed else BadField("an empty list")
-        return tuple(_moment(listed))
+        if not listed:
+            raise BadField("an empty list")
+        good = tuple(_moment(bytes([octet]))[0] for octet in listed if f"{octet:02x}".isdecimal())
+        odd = [f"{octet:02X}" for octet in listed if not f"{octet:02x}".isdecimal()]
+        if odd:
+            raise BadField(f"not decimal: {', '.join(odd)}", good or None)
+        return good
 
     def encode(self, value: tuple[int, ...]) -> bytes:
         if not value or len(value) > self.size or not all(0 < code < 100 for code in value):
@@ -150,11 +166,19 @@ class Raw:
 
     size: int
 
-    def decode(self, octets: bytes) -> bytes:
+    def decode(self, octets: bytes) -> bytes | None:
         return octets
 
     def encode(self, value: bytes) -> bytes:
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class PresentRaw(Raw):
+    """Octets kept as they are, FF throughout where the meter does not have them."""
+
+    def decode(self, octets: bytes) -> bytes | None:
+        return None if octets == b"\xff" * self.size else octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,12 +428,15 @@ class Table:
             LocalProtocolError: a value that its field cannot hold.
         """
         run = bytearray(self.octets or bytes([filling]) * self.SIZE)
+        odd = {problem.name for problem in self.problems}
         for spec in table_of(type(self)):
             value = getattr(self, spec.name)
             values = (value,) if spec.count == 0 else value
             if len(values) != max(spec.count, 1):
                 raise LocalProtocolError(f"{len(values)} values, {spec.count} belong here", where=spec.name)
             for offset, one in zip(spec.offsets, values, strict=True):
+                if one is not None and _slot_name(spec, offset) in odd:
+                    continue  # read in part: its octets say more than the value does
                 run[offset : offset + spec.codec.size] = self._slot_octets(spec, one, run, offset)
         return bytes(run)
 
@@ -479,7 +506,7 @@ def _read_slot(spec: FieldSpec, run: bytes, offset: int, problems: list[Problem]
         value = codec.decode(octets)
     except BadField as reason:
         problems.append(Problem(_slot_name(spec, offset), offset + 1, octets.hex(" "), str(reason)))
-        return None
+        return reason.good
     if len(spec.known) < _KNOWN_VALUES and not spec.secret:
         spec.known[octets] = value
     return value

@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from collector.drain import drain
+from collector.worklist import request_missing
 from storage import hold_decisions
 from storage.holds import HoldReason, open_holds
 from tests.collector.nbr14522.rude import needs_peers, rude_meter
@@ -46,6 +48,14 @@ class Case:
 
     def read(self, days=DAYS):
         return asyncio.run(collect(self.db, days=days, now=NOW))[SERIAL]
+
+    def read_once(self):
+        """Without the tries that a retry fault has."""
+        ids = request_missing(self.db, DAYS, NOW, "test")
+        with self.db.connect() as conn:
+            conn.execute("UPDATE job_request SET max_attempts = 1")
+        (summary,) = asyncio.run(drain(self.db, ids, lambda: NOW, deadline_s=60))
+        return summary
 
     def holds(self):
         """Of the channel that carries active energy."""
@@ -221,6 +231,31 @@ def test_the_register_of_the_last_demand_tells_a_tail_of_filler(case, count, rea
     assert (meter.counts(), {hold.reason for hold in held}) == ({}, {HoldReason.WORDS})
     assert "by its register" in held[0].evidence["words"]
     assert {hold.likely_shift_s for hold in held} == {count // 3 * 300}
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("wait-forever", "wait too often"),
+        ("wait-enq-loop", "wait too often"),
+        ("stale-repeat=always", ""),
+        ("cut-in-block=2", ""),
+    ],
+)
+def test_what_never_ends_is_bounded_and_tried_again(case, mode, message):
+    with case(mode) as meter:
+        summary = meter.read_once()
+    assert (summary.state, summary.actor, summary.sessions) == ("failed", "retry", 1)
+    assert message in summary.message
+    meter.assert_nothing_wrong()
+    assert query(meter.db, "SELECT count(*) > 0 FROM frame") == [(True,)]
+
+
+def test_floods_of_enq_before_each_block_give_no_wrong_value(case):
+    with case("enq-flood=blocks") as meter:
+        summary = meter.read_once()
+    assert summary.state == "done" or summary.actor == "retry"
+    meter.assert_nothing_wrong()
 
 
 def test_an_outage_without_its_return_is_open_until_a_later_reading_tells_it(case):
