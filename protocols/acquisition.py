@@ -10,7 +10,6 @@ Times are naive, as the meter's clock has them. An interval is named by its end:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -24,6 +23,7 @@ DAY_S = 86_400
 _RUN = 3
 # No market has longer intervals; rows that are further apart have a gap between them.
 _LONGEST_S = 3600
+_SHORTEST_S = 60
 # How far a wrong total is looked for, in rows: a day of five minutes.
 _LOOK = 288
 
@@ -203,8 +203,8 @@ def on_grid(end: datetime, length_s: int, tolerance_s: int) -> datetime | None:
 
 
 def divides_day(length_s: int) -> bool:
-    """Whether intervals of that length fill a day."""
-    return length_s > 0 and DAY_S % length_s == 0
+    """Whether intervals of that length fill a day; shorter ones than a minute are none of a meter's."""
+    return length_s >= _SHORTEST_S and DAY_S % length_s == 0
 
 
 def lengths(ends: Sequence[datetime], stated_s: int) -> list[int | None]:
@@ -317,8 +317,7 @@ class _Totals:
         wh_of_one: Fraction,
         policy: TotalPolicy,
     ) -> None:
-        self._policy = policy
-        self._wh_of_one = wh_of_one
+        self._policy, self._wh_of_one = policy, wh_of_one
         known = [(row, value) for row, value in enumerate(totals) if value is not None]
         self._rows = [row for row, _ in known]
         self._values = [value for _, value in known]
@@ -327,9 +326,8 @@ class _Totals:
         self._highest = list(self._values)
         for place in range(len(self._highest) - 2, -1, -1):
             self._highest[place] = max(self._highest[place], self._highest[place + 1])
-        self._good: list[int] = []
-        self._anew: set[int] = set()
-        self._bad: list[int] = []
+        self._good, self._bad = list[int](), list[int]()
+        self._anew = set[int]()
 
     def judged(self) -> tuple[list[Growth], list[Break]]:
         place = 0
@@ -479,11 +477,14 @@ def coverage(asked: Iterable[Period], got: Iterable[Period], interval_s: int) ->
         interval_s: grid in which both are counted; it divides a day.
     """
     step = timedelta(seconds=interval_s)
-    here: set[datetime] = set()
-    for period in got:
-        here.update(_ends(period, step))
     wanted = sorted({end for period in asked for end in _ends(period, step)})
-    missing = [end for end in wanted if end not in here]
+    here, place = joined(got), 0
+    missing = []
+    for end in wanted:
+        while place < len(here) and here[place].end < end:
+            place += 1
+        if place == len(here) or here[place].start > end - step:
+            missing.append(end)
     runs: list[Period] = []
     for end in missing:
         if runs and runs[-1].end == end - step:
@@ -500,12 +501,3 @@ def _ends(period: Period, step: timedelta) -> Iterator[datetime]:
     while end <= period.end:
         yield end
         end += step
-
-
-def usual_step_s(ends: Sequence[datetime]) -> int | None:
-    """The commonest distance of rows in order, s; None: fewer than two rows, or it divides no day."""
-    steps = Counter(int((b - a).total_seconds()) for a, b in pairwise(sorted(set(ends))))
-    if not steps:
-        return None
-    step, _ = max(steps.items(), key=lambda entry: (entry[1], -entry[0]))
-    return step if divides_day(step) else None

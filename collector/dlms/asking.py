@@ -6,13 +6,15 @@ ranges of time, then rows by number, then the whole buffer. What a meter breaks 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 from collector.dlms.rows import LoadProfile, timed_rows
 from collector.planning import Span
 from faults import OperatorFault
-from protocols.acquisition import DAY_S, Period, coverage, divides_day, usual_step_s
+from protocols.acquisition import DAY_S, Period, coverage, divides_day
 from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute
 from protocols.dlms.axdr import Data
@@ -241,3 +243,12 @@ class RowReader:
 
 def _pass_over(error: RemoteProtocolError) -> None:
     """The decoder says what is wrong with a row."""
+
+
+def usual_step_s(ends: Sequence[datetime]) -> int | None:
+    """The commonest distance of rows in order, s; None: fewer than two rows, or it divides no day."""
+    steps = Counter(int((b - a).total_seconds()) for a, b in pairwise(sorted(set(ends))))
+    if not steps:
+        return None
+    step, _ = max(steps.items(), key=lambda entry: (entry[1], -entry[0]))
+    return step if divides_day(step) else None

@@ -66,6 +66,8 @@ _EVENT_CODES = "0-0:96.11."
 # A million bad rows say no more than these.
 _MAX_ISSUES = 500
 _SHOWN = 24
+# A clock that has lost its battery begins in 2000 or 1990; what is older would only cost memory.
+_EVER = timedelta(days=40 * 365)
 
 
 def decode_dlms(stored: Iterable[Frame], model: DlmsModel, context: MeterContext) -> Decoded:
@@ -245,6 +247,9 @@ class _Reader:
         if row.told > latest:
             limits = {"end": end, "latest": latest.isoformat()}
             self._issue("decode", "a row of the load profile ends in the future", limits)
+            return False
+        if latest - row.told > _EVER:
+            self._issue("decode", "a row of the load profile is older than any meter", {"end": end})
             return False
         bad = self._status(row, load.columns) & self._model.invalid_flags
         clock = row.profile.clock

@@ -21,7 +21,6 @@ from protocols.acquisition import (
     judge_totals,
     lengths,
     on_grid,
-    usual_step_s,
     whole_pulses,
 )
 
@@ -101,11 +100,6 @@ class TestLengths:
 
     def test_a_row_just_before_midnight_is_of_midnight(self):
         assert on_grid(START - timedelta(seconds=2), 300, 5) == START
-
-    def test_the_commonest_distance_of_rows(self):
-        assert usual_step_s(after(300, 300, 900, 300)) == 300
-        assert usual_step_s(after()) is None
-        assert usual_step_s(after(420, 420)) is None
 
 
 class TestTotals:
@@ -188,6 +182,12 @@ class TestCoverage:
         asked = [Period(START, START + timedelta(days=1))]
         quarters = [Period(end - timedelta(minutes=15), end) for end in after(*[900] * 96)[1:]]
         assert coverage(asked, quarters, 300).is_complete
+
+    def test_short_intervals_cover_the_long_ones_that_they_fill(self):
+        asked = [Period(START, START + timedelta(hours=1))]
+        got = [Period(end - timedelta(minutes=5), end) for end in after(*[300] * 11)[1:]]
+        found = coverage(asked, got, 900)
+        assert (found.asked, found.got) == (4, 3)
 
     def test_only_whole_intervals_of_the_grid_are_asked_for(self):
         asked = [Period(START + timedelta(seconds=1), START + timedelta(minutes=12))]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from collector.dlms.asking import RowReader
+from collector.dlms.asking import RowReader, usual_step_s
 from collector.dlms.rows import LoadProfile
 from collector.planning import Span
 from faults import OperatorFault, RetryFault
@@ -156,3 +156,10 @@ def test_every_way_refused_is_the_operators_and_by_exceptions_one_of_retry():
 def test_a_refusal_of_the_moment_is_no_reason_for_another_way():
     with pytest.raises(RetryFault, match="cannot give its load profile now"):
         Meter(by_range=refused(2)).read()
+
+
+def test_the_commonest_distance_of_rows_is_their_length():
+    start = datetime(2026, 11, 20)
+    assert usual_step_s([start + timedelta(seconds=at) for at in (0, 300, 600, 1500, 1800)]) == 300
+    assert usual_step_s([start]) is None
+    assert usual_step_s([start, start + timedelta(seconds=420)]) is None
