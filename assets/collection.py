@@ -17,10 +17,10 @@ from assets.metadata import OWNERS, SAMPLE, Column, Metadata, fresh_by, lineage,
 from assets.partitions import Partitions
 from assets.resources import Clock, Metering
 from collector.drain import ReadSummary, drain
-from collector.planning import Priority
 from collector.worklist import request_missing
 from derivation.window import Window
 from storage.database import Database
+from storage.queue import Priority
 
 GROUP = "collection"
 SESSIONS, READINGS = "meter_sessions", "meter_readings"

@@ -26,11 +26,12 @@ from ccee import ledger, notices
 from ccee.body import Body
 from ccee.client import Attempt, CceeClient, Outcome
 from ccee.deadlines import closing_of
-from ccee.ledger import AttemptRecord, Event, State, Submission, Verdict
+from ccee.ledger import AttemptRecord, Event, Submission, Verdict
 from ccee.profile import Action, Profile
 from faults import Fault, OperatorFault, RetryFault
 from faults.market_time import parse_zone
 from storage.database import Database
+from storage.submission_states import IN_DOUBT, State
 from vee.calendars import Calendars
 
 log = structlog.get_logger(__name__)
@@ -459,7 +460,7 @@ class _Sender:
         if body is None:
             await self._not_the_same(item)
             return
-        was_in_doubt = item.state in ledger.IN_DOUBT
+        was_in_doubt = item.state in IN_DOUBT
         number = item.attempts
 
         async def before() -> None:

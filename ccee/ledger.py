@@ -25,9 +25,10 @@ from faults import DeveloperFault, OperatorFault
 from storage import quarantine
 from storage.bulk import array_literal, copy_frame, read_frame
 from storage.database import Database
-from storage.locks import lock_ucs
+from storage.locks import SENDER_LOCK, lock_ucs
 from storage.registry import SUBMITTED
 from storage.series import ACTIVE_ENERGY, Layer
+from storage.submission_states import DELIVERED, IN_DOUBT, REFUSED, State
 from vee.calendars import slots_per_day
 from vee.frames import to_matrix
 from vee.quality import Origin
@@ -38,28 +39,6 @@ CHUNK_UCS = 2048
 NAME_THE_CONTRACT = "name that contract profile (setting ccee.profile_path)"
 # Chunks sealed at once: while one waits for the server, another is rendered.
 _RECORDERS = 3
-
-
-class State(StrEnum):
-    """States of a submission (interface reference, section 12, plus the unknown outcome)."""
-
-    VALIDATED = "validado"
-    SENDING = "enviando"
-    ACCEPTED = "aceito"
-    PROCESSING = "em_processamento"
-    REJECTED_MUSD = "rejeitado_musd"
-    REJECTED_DATA = "rejeitado_dado"
-    TRANSIENT = "falha_transitoria"
-    UNKNOWN = "resultado_desconhecido"
-    FINAL = "definitivo"
-    LOST = "perdido"
-
-
-# May have reached CCEE without our knowing: only the same body may follow. A process killed between
-# `enviando` and the reply leaves the first of the two.
-IN_DOUBT = (State.SENDING, State.UNKNOWN)
-DELIVERED = (State.ACCEPTED, State.FINAL)
-REFUSED = (State.REJECTED_DATA, State.REJECTED_MUSD)
 
 
 class Cause(StrEnum):
@@ -442,12 +421,8 @@ def _attempt_row(item: AttemptRecord) -> tuple[Any, ...]:
 
 def take_agent(conn: psycopg.Connection[Any], agent_id: int) -> bool:
     """Become the one sender of an agent for as long as the connection lives; False where another is."""
-    found = conn.execute("SELECT pg_try_advisory_lock(%s, %s)", [_SENDER_LOCK, agent_id]).fetchone()
+    found = conn.execute("SELECT pg_try_advisory_lock(%s, %s)", [SENDER_LOCK, agent_id]).fetchone()
     return bool(found and found[0])
-
-
-# Any number of our own, apart from those of storage.locks.
-_SENDER_LOCK = 0x534D10
 
 
 # --- bodies ---------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ from datetime import date, datetime, timedelta
 
 from ccee import notices
 from ccee.deadlines import closing_of
-from ccee.ledger import DELIVERED, Event, State, append
+from ccee.ledger import Event, append
 from ccee.profile import Profile
 from faults import OperatorFault
 from faults.market_time import parse_zone
 from storage.database import Database
+from storage.submission_states import DELIVERED, State
 from vee.calendars import Calendars
 
 

@@ -17,6 +17,7 @@ import polars as pl
 
 from storage.bulk import read_frame
 from storage.database import Database
+from storage.submission_states import ANSWERED
 from vee import calendars
 from vee.quality import Cause, describe_cause
 
@@ -25,7 +26,6 @@ NOT_DERIVED = "not_derived"
 NOT_DERIVED_TEXT = "Dia ainda não processado"
 # Ready, but CCEE has not been told, or has refused it.
 NOT_DELIVERED = "not_delivered"
-DELIVERED = ("aceito", "definitivo", "rejeitado_musd")
 
 _DAYS = """
     SELECT u.id AS uc_id, u.code AS uc_code, a.code AS agent_code, d.day::date AS day,
@@ -163,7 +163,7 @@ def closing_report(
         unconfirmed = read_frame(connection, _UNCONFIRMED_MUSD, (*due, str(musd_default_kw)))
     # Decimal text is added as Decimal, not as float.
     days = days.with_columns(pl.col("energy_kwh").str.to_decimal(scale=3))
-    is_delivered = pl.col("submission_state").is_in(DELIVERED).fill_null(False)
+    is_delivered = pl.col("submission_state").is_in(ANSWERED).fill_null(False)
     ucs = (
         days.group_by("uc_code", "agent_code")
         .agg(

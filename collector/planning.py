@@ -14,7 +14,9 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from enum import IntEnum, StrEnum
+from enum import StrEnum
+
+from storage.queue import Priority
 
 WORDS_PER_BLOCK = 166
 CHANNELS_PER_GROUP = 3
@@ -24,14 +26,6 @@ COMMAND_OCTETS = 66 + 258 + 1
 # A clock so far off is no drift, and no request that waited for its turn.
 _FAR_OFF = timedelta(hours=2)
 _EVER = timedelta(days=3650)  # longer than any meter remembers
-
-
-class Priority(IntEnum):
-    """Lower is served first: a person waits for the first, the closing for the second."""
-
-    ON_DEMAND = 10
-    RECOVERY = 50
-    ROUTINE = 100
 
 
 class SequenceName(StrEnum):

@@ -39,7 +39,7 @@ from collector.gates import Gates, line_fault
 from collector.lines.callers import Callers
 from collector.meter_models import use_meter_models
 from collector.monitoring import raised
-from collector.planning import Priority, Windows, due_reads, plan_reads
+from collector.planning import Windows, due_reads, plan_reads
 from collector.session import EndedSession, MergedSession
 from collector.streams.reader import StreamReaders
 from collector.urgency import raise_waiting
@@ -48,6 +48,7 @@ from faults import OperatorFault, RetryFault
 from faults.market_time import to_local
 from storage import queue, sessions
 from storage.database import Database
+from storage.queue import Priority
 
 log = structlog.get_logger(__name__)
 

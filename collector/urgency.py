@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from collector.planning import CHANNELS_PER_GROUP, Priority
+from collector.planning import CHANNELS_PER_GROUP
 from collector.worklist import Connection
+from storage.queue import Priority
 
 # Days left, and by how much a read then comes before others of its kind. The first two steps put a routine
 # read before every recovery: what a closing waits for can be read tomorrow, what is overwritten cannot.

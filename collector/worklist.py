@@ -20,7 +20,6 @@ from collector.planning import (
     InstalledMeter,
     MeterDay,
     PlannedRead,
-    Priority,
     ScheduleKind,
     SequenceName,
     day_spans,
@@ -33,6 +32,7 @@ from protocols.nbr14522.frames import NOT_IMPLEMENTED
 from protocols.table import unasked_profiles
 from storage import queue
 from storage.database import Database
+from storage.queue import Priority
 from storage.settings import Settings
 
 Connection = psycopg.Connection[Any]

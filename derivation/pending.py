@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from storage.database import Database
+from storage.submission_states import ANSWERED, OWED
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,6 @@ _TOUCHED = """
     GROUP BY 1, 2
     ORDER BY 1, 2
 """
-
-# States in which CCEE is still owed something; `enviando` only while a run is at it, or after one died.
-_UNSETTLED = ("pendente", "validado", "enviando", "falha_transitoria", "resultado_desconhecido")
 
 _UNSENT = """
     WITH latest AS (
@@ -98,7 +96,6 @@ _MUSD_CHANGED = """
     GROUP BY 1, 2
     ORDER BY 1, 2
 """
-_SETTLED = ("aceito", "definitivo", "rejeitado_musd")
 
 
 def touched_days(db: Database, after_seq: int, shards: int) -> list[TouchedDay]:
@@ -127,8 +124,8 @@ def unsent_days(
         "first_day": first_day,
         "last_day": last_day,
         "shards": shards,
-        "unsettled": list(_UNSETTLED),
-        "settled": list(_SETTLED),
+        "unsettled": [state.value for state in OWED],
+        "settled": [state.value for state in ANSWERED],
         "retry_before": retry_before,
         "musd_default_kw": musd_default_kw,
     }

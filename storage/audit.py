@@ -15,8 +15,9 @@ import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
+from storage.locks import AUDIT_LOCK
+
 _GENESIS = bytes(32)
-_LOCK = 0x534D03
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def append(
         object: what it was done to, `kind/name` (uc/0123456).
         before, after: JSON values; None where there was, or is, nothing.
     """
-    conn.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_LOCK])
     row = conn.execute(
         "SELECT clock_timestamp(), %s::jsonb::text, %s::jsonb::text, "
         "(SELECT hash FROM audit ORDER BY id DESC LIMIT 1)",

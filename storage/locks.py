@@ -14,8 +14,16 @@ from typing import Any
 import psycopg
 
 _BUCKETS = 256
+# Numbers of this product's advisory locks, all of them; "SM" in front keeps them apart from others'.
 _METERS = 0x534D01
 _UCS = 0x534D02
+AUDIT_LOCK = 0x534D03
+REGISTRY_LOCK = 0x534D04
+SENDER_LOCK = 0x534D10
+"""Of one agent's sender to CCEE; the second number is the agent."""
+ALIVE_LOCK = 0x534D11
+"""Says that a collector lives; the second number is made of its name."""
+MIGRATION_LOCK = 0x534D46
 
 
 def lock_meters(conn: psycopg.Connection[Any], meter_ids: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import psycopg
@@ -23,7 +24,13 @@ from storage.database import Database
 # NOTIFY channel: a request was queued.
 CHANNEL = "smf_job_request"
 
-ON_DEMAND, RECOVERY, ROUTINE = 10, 50, 100
+
+class Priority(IntEnum):
+    """Lower is served first: a person waits for the first, the closing for the second."""
+
+    ON_DEMAND = 10
+    RECOVERY = 50
+    ROUTINE = 100
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Request:
     Attributes:
         kind: read, command or export.
         dedup_key: while a request with this key is open, another one is not queued.
-        priority: lower first; see ON_DEMAND, RECOVERY, ROUTINE.
+        priority: lower first; see `Priority`.
         not_before: earliest start; None: now.
     """
 
@@ -42,7 +49,7 @@ class Request:
     meter_id: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     dedup_key: str | None = None
-    priority: int = ROUTINE
+    priority: int = Priority.ROUTINE
     not_before: dt.datetime | None = None
     max_attempts: int = 5
     approved_by: str | None = None

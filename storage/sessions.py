@@ -23,6 +23,7 @@ import psycopg
 from psycopg.rows import dict_row, tuple_row
 
 from faults import Fault
+from storage.locks import ALIVE_LOCK
 
 Connection = psycopg.Connection[Any]
 
@@ -31,8 +32,6 @@ _MICROSECOND = timedelta(microseconds=1)
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TAIL = b"\xff\xff"
 _FRAME_ROW = struct.Struct(">hiqiiiqicih")
-# Namespace of the advisory locks that say "this collector lives"; apart from ccee.ledger's 0x534D10.
-ALIVE_LOCK = 0x534D11
 # One request must not kill collectors for ever; a machine that is restarted now and then must not fail it.
 _DEATHS = 20
 

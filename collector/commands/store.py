@@ -18,13 +18,13 @@ from collector.commands.policy import Decision, Policy, decide, may_approve
 from collector.commands.preview import Preview
 from collector.commands.steps import CommandWork, Pending, Verdict, Writing
 from collector.drivers import Asking, check_offered, driver_of
-from collector.planning import Priority
 from collector.session import MergedSession
 from collector.worklist import Assignment, Connection, Target, targets, unreachable
 from faults import Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
 from protocols.nbr14522.messages import Occurrence
 from storage import audit, queue
+from storage.queue import Priority
 from storage.settings import Settings
 
 _CLAIMABLE_ATTEMPTS = 5

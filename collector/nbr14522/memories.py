@@ -19,6 +19,7 @@ from collector.planning import day_of
 from protocols.nbr14522 import checks
 from protocols.nbr14522.checks import CrossCheck, Verdict
 from protocols.nbr14522.counts import CountFault, Demand, Memory, count_fault, last_demand
+from protocols.nbr14522.link.exchange import COMPOSITE_CODES
 from protocols.nbr14522.memory import (
     CHANNELS_PER_GROUP,
     WORDS_PER_BLOCK,
@@ -29,7 +30,7 @@ from protocols.nbr14522.messages import Parameters, Registers
 from protocols.nbr14522.profile import LimitedCount, MeterProfile
 from storage.holds import HoldReason
 
-MEMORY_CODES = frozenset({0x26, 0x27, 0x52})
+MEMORY_CODES = COMPOSITE_CODES
 MEMORY_NOW = 0x26
 _REGISTERS_OF = {0x26: 0x23, 0x27: 0x24}
 # Parameters whose counts a memory answer goes by, most fitting first (nbr14522.md 2.2, 8.1).

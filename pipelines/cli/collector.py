@@ -23,7 +23,7 @@ from collector import drain as draining
 from collector.drain import ReadSummary, drain
 from collector.monitoring import end_monitoring
 from collector.monitoring import monitor as start_monitoring
-from collector.planning import Priority, SequenceName
+from collector.planning import SequenceName
 from collector.points import PointStatus, points_status
 from collector.service import Collector, Stats, utc_now
 from collector.streams.reader import StreamStatus
@@ -34,6 +34,7 @@ from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_ex
 from pipelines.cli.period import parse_day
 from storage import queue
 from storage.database import Database
+from storage.queue import Priority
 from storage.settings import Settings
 
 app = typer.Typer(help="The service that reads meters.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from protocols.nbr14522.frames import RESPONSE_CONTENT_SIZE, response_content
+from protocols.nbr14522.link.exchange import COMPOSITE_CODES
 from protocols.public_format.errors import FileRefused
 
 # Codes that a file is known to hold.
 KNOWN_CODES = frozenset({0x14, *range(0x20, 0x29), *range(0x41, 0x47), 0x51, 0x52, 0x80})
 PARAMETER_CODES = frozenset({0x20, 0x21, 0x22, 0x51})
-MEMORY_CODES = frozenset({0x26, 0x27, 0x52})
+MEMORY_CODES = COMPOSITE_CODES
 
 
 def write_fk7(blocks: Iterable[bytes]) -> bytes:

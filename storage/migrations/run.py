@@ -14,12 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from faults import OperatorFault
+from storage.locks import MIGRATION_LOCK
 
 if TYPE_CHECKING:
     from storage.database import Database
-
-# Any number of our own: processes that migrate the same database at once wait for each other.
-_LOCK = 0x534D46
 
 
 def upgrade(db: Database) -> list[str]:
@@ -28,7 +26,7 @@ def upgrade(db: Database) -> list[str]:
     engine = sqlalchemy.create_engine(db.sqlalchemy_url, poolclass=sqlalchemy.NullPool)
     try:
         with engine.begin() as connection:
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             before = MigrationContext.configure(connection).get_current_revision()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

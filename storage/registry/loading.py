@@ -21,13 +21,13 @@ from faults import OperatorFault
 from storage import audit
 from storage.bulk import copy_frame
 from storage.database import Database
+from storage.locks import REGISTRY_LOCK
 from storage.registry import renames
 from storage.registry.cells import Cell, Column, Doubt, Reading, decimal_mark, parse, written_decimals
 from storage.registry.codes import KnownCodes
 from storage.registry.files import Issue, RawSheet, Row, read, write
 from storage.registry.sheets import BY_NAME, SHEETS, Sheet
 
-_LOCK = 0x534D04
 _OPEN = "9999"
 _OF_CODES = {"ucs", "former_codes"}
 # The agent of a UC is the last one of its timeline.
@@ -113,7 +113,7 @@ def load_registry(
     raws, issues = read(path)
     rules = rules or Rules()
     with db.connect() as conn:
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRY_LOCK])
         stored = {sheet.name: _stored(conn, sheet) for sheet in SHEETS}
         codes = KnownCodes(stored, raws, rules.completed)
         parsed: dict[str, _Parsed] = {}

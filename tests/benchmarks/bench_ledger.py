@@ -24,6 +24,7 @@ from sensors import ready_days
 from storage.bulk import copy_frame
 from storage.database import Database
 from storage.settings import DatabaseSettings, Settings
+from storage.submission_states import State
 from vee.frames import list_column
 
 DAY = date(2026, 11, 20)
@@ -102,7 +103,7 @@ def main(uc_days: int, db: Database) -> None:
     done = ledger.record(db, profile, DAY, due, "bench", NOW)
     recorded = time.perf_counter()
     with db.connect(autocommit=True) as conn:
-        events = [ledger.Event(item.id, ledger.State.ACCEPTED, NOW) for item in done.submissions]
+        events = [ledger.Event(item.id, State.ACCEPTED, NOW) for item in done.submissions]
         ledger.append(conn, events)
     appended = time.perf_counter()
     again = ledger.survey(db, profile, DAY)

@@ -23,7 +23,7 @@ from collector.commands.policy import parse_policy
 from collector.commands.store import Person, approve, ask
 from collector.monitoring import monitor
 from collector.nbr14522 import driver
-from collector.planning import Priority, SequenceName
+from collector.planning import SequenceName
 from collector.service import Collector
 from collector.streams import reader as streams
 from protocols.nbr14522.models import add_catalogue, remove_catalogue
@@ -35,6 +35,7 @@ from simulator.nbr14522.server import MeterServer
 from simulator.wires.virtual_time import run_virtual, virtual_loop
 from storage import queue
 from storage.database import Database
+from storage.queue import Priority
 from tests.collector import world
 
 LISTEN_PORT = 39_000

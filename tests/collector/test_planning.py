@@ -16,11 +16,11 @@ from collector.planning import (
     MemoryRead,
     MemoryStep,
     MeterDay,
-    Priority,
     ScheduleKind,
     Span,
     Windows,
 )
+from storage.queue import Priority
 
 DAY = date(2026, 11, 20)
 ALL = frozenset({0x21, 0x22, 0x26, 0x27, 0x51, 0x52})

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from collector import worklist
 from collector.monitoring import end_monitoring, monitor, monitored_points, raised
-from collector.planning import PlannedRead, Priority, ScheduleKind, due_reads
+from collector.planning import PlannedRead, ScheduleKind, due_reads
 from collector.planning import Windows as _Windows
 from collector.points import points_status
 from collector.traffic import forecast_month, unit_traffic
@@ -22,6 +22,7 @@ from faults import OperatorFault
 from faults.market_time import to_local
 from pipelines.cli.collector import app
 from storage import queue
+from storage.queue import Priority
 from tests.collector.world import (
     DAY,
     MARKET,

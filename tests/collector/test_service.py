@@ -20,7 +20,7 @@ import pytest
 
 from collector.drain import drain
 from collector.lines.callers import Callers
-from collector.planning import Priority, Windows
+from collector.planning import Windows
 from collector.service import Collector
 from collector.worklist import request_missing, targets
 from simulator.nbr14522.server import TcpMeterServer
@@ -28,6 +28,7 @@ from simulator.wires.faultplan import FaultPlan
 from simulator.wires.virtual_time import run_virtual
 from storage import queue
 from storage import sessions as session_rows
+from storage.queue import Priority
 from tests.collector.world import (
     DAY,
     NOW,

@@ -42,8 +42,8 @@ def test_urgent_first_and_not_before_its_time(db: Database) -> None:
     with db.connect() as conn:
         (later,) = conn.execute("SELECT now() + interval '1 hour'").fetchone()
         routine = queue.enqueue(conn, ask(parameters={"days": ["2026-11-20"]}))
-        queue.enqueue(conn, ask(priority=queue.ON_DEMAND, not_before=later))
-        urgent = queue.enqueue(conn, ask(priority=queue.RECOVERY))
+        queue.enqueue(conn, ask(priority=queue.Priority.ON_DEMAND, not_before=later))
+        urgent = queue.enqueue(conn, ask(priority=queue.Priority.RECOVERY))
         queue.enqueue(conn, ask(kind="export"))
         conn.commit()
         jobs = queue.claim(conn, "w", limit=10, lease_s=60)

@@ -33,6 +33,7 @@ from pipelines.cli.read.survey import survey_meter
 from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import ANY_METER, unwrap_response
+from protocols.nbr14522.link.exchange import COMPOSITE_CODES
 from protocols.nbr14522.messages import LimitUnit, Period, Request, Response, decode_response, request_for
 from protocols.nbr14522.profile import READ_COMMANDS, MeterProfile
 from protocols.nbr14522.profiles import profile_named
@@ -72,7 +73,7 @@ class _Reading:
                 response = decode_response(unwrap_response(frame.payload, self.profile.addressing))
             except RemoteProtocolError:
                 continue  # `decoded` lists it among the issues
-            if response.code not in (0x26, 0x27, 0x52):
+            if response.code not in COMPOSITE_CODES:
                 found.append(response)
         return found
 

@@ -12,6 +12,7 @@ from collector.session import SessionResult
 from faults import Fault, OperatorFault, RetryFault
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.frames import unwrap_response
+from protocols.nbr14522.link.exchange import COMPOSITE_CODES
 from protocols.nbr14522.messages import Request
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.survey import Heard, Survey, assess, first_question, questions, trials
@@ -54,7 +55,7 @@ class _Visit:
         if not self.heard or not self.heard[-1].contents:
             return False
         before = self.heard[-1].contents[-1]
-        return content[0] == before[0] and content[0] in (0x26, 0x27, 0x52) and before[5] < 0x10
+        return content[0] == before[0] and content[0] in COMPOSITE_CODES and before[5] < 0x10
 
 
 async def survey_meter(
