@@ -87,19 +87,22 @@ _REGISTERS = """
         FROM readings WINDOW meter AS (PARTITION BY uc_id, meter_id ORDER BY at)
     )
     SELECT p.uc_id, p.meter_id, p.before_at, p.at, p.gained, d.day::date AS day,
-           x.last_whole - x.first_whole AS inner_slots,
-           (SELECT coalesce(sum(v), 0) FROM unnest(r.pulses[x.first_whole + 1:x.last_whole]) AS v)::bigint
-               AS inner_pulses,
-           (SELECT count(v) FROM unnest(r.pulses[x.first_whole + 1:x.last_whole]) AS v) AS inner_known,
+           x.last_whole - x.first_whole AS inner_slots, w.pulses AS inner_pulses, w.known AS inner_known,
            (x.cuts_first::int + x.cuts_last::int) AS edge_slots,
            coalesce(CASE WHEN x.cuts_first THEN r.pulses[x.first_whole] END, 0)::bigint
                + coalesce(CASE WHEN x.cuts_last THEN r.pulses[x.last_whole + 1] END, 0)::bigint
                AS edge_pulses,
            (x.cuts_first AND r.pulses[x.first_whole] IS NOT NULL)::int
                + (x.cuts_last AND r.pulses[x.last_whole + 1] IS NOT NULL)::int AS edge_known
-    FROM pairs p
-    CROSS JOIN LATERAL generate_series(
-        (p.before_at - INTERVAL '2 days')::date, (p.at + INTERVAL '1 day')::date, INTERVAL '1 day') AS d (day)
+    FROM (
+        SELECT *, ((before_at AT TIME ZONE 'UTC') - shift)::date AS from_day,
+               ((at AT TIME ZONE 'UTC') - INTERVAL '1 microsecond' - shift)::date AS to_day
+        FROM pairs, (SELECT (market_day_start(DATE '2000-01-01') AT TIME ZONE 'UTC') - TIMESTAMP '2000-01-01')
+            AS z (shift)
+        WHERE before_at IS NOT NULL AND at > before_at
+          AND at > market_day_start($1::date) AND before_at < market_day_start($2::date + 1)
+    ) p
+    CROSS JOIN LATERAL generate_series(p.from_day, p.to_day, INTERVAL '1 day') AS d (day)
     LEFT JOIN LATERAL (
         SELECT pulses, interval_s FROM reading_day
         WHERE meter_id = p.meter_id AND channel = p.channel AND day = d.day::date
@@ -108,20 +111,21 @@ _REGISTERS = """
     ) r ON true
     CROSS JOIN LATERAL (
         SELECT coalesce(r.interval_s, p.usual_s) AS length_s,
-               greatest(extract(epoch FROM p.before_at - market_day_start(d.day::date)), 0) AS from_s,
+               greatest(extract(epoch FROM p.before_at - market_day_start(d.day::date)), 0)::float8 AS from_s,
                extract(epoch FROM least(p.at, market_day_start(d.day::date + 1))
-                   - market_day_start(d.day::date)) AS to_s
+                   - market_day_start(d.day::date))::float8 AS to_s
     ) s
     CROSS JOIN LATERAL (
         SELECT ceil(s.from_s / s.length_s)::int AS first_whole,
                greatest(floor(s.to_s / s.length_s), ceil(s.from_s / s.length_s))::int AS last_whole,
-               s.from_s % s.length_s > 0 AS cuts_first,
-               s.to_s % s.length_s > 0
+               ceil(s.from_s / s.length_s) * s.length_s > s.from_s AS cuts_first,
+               floor(s.to_s / s.length_s) * s.length_s < s.to_s
                    AND floor(s.to_s / s.length_s) >= ceil(s.from_s / s.length_s) AS cuts_last
     ) x
-    WHERE p.before_at IS NOT NULL AND p.at > p.before_at
-      AND p.at > market_day_start($1::date) AND p.before_at < market_day_start($2::date + 1)
-      AND market_day_start(d.day::date + 1) > p.before_at AND market_day_start(d.day::date) < p.at
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(v), 0)::bigint AS pulses, count(v) AS known
+        FROM unnest(r.pulses[x.first_whole + 1:x.last_whole]) AS v
+    ) w
 """
 
 # How much of the month before each day was measured, for UCs with gaps.

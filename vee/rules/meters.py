@@ -49,18 +49,25 @@ def v06_registers(rows: DayRows, params: RegisterParams) -> Iterator[Found | Ski
     off = pl.max_horizontal(low, pl.when(whole).then(high).otherwise(0))
     allowed = pl.max_horizontal(gained * params.share, pl.lit(params.steps))
     broken = periods.with_columns(off=off, total=gained).filter(off > allowed)
+    # A slot that a reading cuts belongs to two periods: those of a row are told in two turns.
+    masks = rows.none(), rows.none()
+    entries: tuple[dict[int, list[dict[str, Any]]], ...] = ({}, {})
+    turns: dict[int, int] = {}
     for entry in broken.sort("uc_id", "first_slot").iter_rows(named=True):
-        row = rows.matrix.row_of(entry["uc_id"], rows.day)
-        if row is None:
+        row, slots = rows.matrix.row_of(entry["uc_id"], rows.day), _slots(entry)
+        # What a person replaced is in the sum as it was read: the register says nothing more about it.
+        if row is None or (rows.matrix.reason[row, slots] == Reason.REJECTED_BY_ANALYST).any():
             continue
-        # What a person replaced is in the sum as it was read: the register confirms or refutes it no more.
-        reasons = rows.matrix.reason[row, entry["first_slot"] : entry["last_slot"] + 1]
-        if (reasons == Reason.REJECTED_BY_ANALYST).any():
-            continue
-        mask = rows.none()
-        mask[row, entry["first_slot"] : entry["last_slot"] + 1] = True
-        mask &= rows.measured
-        yield _period_found(rows, mask, entry)
+        turn = turns[row] = 1 - turns.get(row, 1)
+        masks[turn][row, slots] = rows.measured[row, slots]
+        entries[turn].setdefault(row, []).append(entry)
+    for mask, by_row in zip(masks, entries, strict=True):
+        if by_row:
+            yield _periods_found(rows, mask, by_row)
+
+
+def _slots(entry: dict[str, Any]) -> slice:
+    return slice(entry["first_slot"], entry["last_slot"] + 1)
 
 
 def _without_rejected(rows: DayRows, periods: pl.DataFrame) -> pl.DataFrame:
@@ -81,19 +88,25 @@ def _without_rejected(rows: DayRows, periods: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(changed, schema=periods.schema)
 
 
-def _period_found(rows: DayRows, mask: Mask, entry: dict[str, Any]) -> Found:
-    evidence = {
-        "from": entry["before_at"],
-        "to": entry["at"],
-        "register_pulses": entry["total"],
-        "interval_pulses": entry["inner"],
-        "cut_interval_pulses": entry["edge"],
-        "off_pulses": entry["off"],
-    }
+def _periods_found(rows: DayRows, mask: Mask, by_row: dict[int, list[dict[str, Any]]]) -> Found:
+    def of_run(row: int, first: int) -> dict[str, Any]:
+        return next(entry for entry in by_row[row] if entry["first_slot"] <= first <= entry["last_slot"])
+
+    def evidence(row: int, first: int, last: int) -> dict[str, object]:
+        entry = of_run(row, first)
+        return {
+            "from": entry["before_at"],
+            "to": entry["at"],
+            "register_pulses": entry["total"],
+            "interval_pulses": entry["inner"],
+            "cut_interval_pulses": entry["edge"],
+            "off_pulses": entry["off"],
+        }
+
     return Found(
         mask,
-        lambda row, first, last: evidence,
-        lambda row, first, last: entry["off"] * float(np.nan_to_num(rows.plant.pulse_kwh[row])),
+        evidence,
+        lambda row, first, last: of_run(row, first)["off"] * float(np.nan_to_num(rows.plant.pulse_kwh[row])),
     )
 
 
