@@ -55,15 +55,17 @@ _OVERRIDES = """
 
 # Of each main meter: its register readings from the last one before the window to the first one after it, in
 # pairs, and what the intervals between each pair add up to. A reading within an interval cuts it.
+# Each part is made before the next: the planner takes a chunk's list for few rows, and would join meters with
+# meters.
 # 0x23: registers now, 0x24: at the last reset of demand; both count on from the same total.
 _REGISTERS = """
-    WITH mains AS (
+    WITH mains AS MATERIALIZED (
         SELECT p.uc_id, i.meter_id, i.active_channel AS channel, i.valid, i.interval_s AS usual_s
         FROM unnest($3::text::bigint[]) AS k (uc_id)
         JOIN point p ON p.uc_id = k.uc_id
         JOIN installation i ON i.point_id = p.id AND i.role = 'main'
             AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
-    ), bounds AS (
+    ), bounds AS MATERIALIZED (
         SELECT m.*,
             (SELECT g.at FROM register_reading g WHERE g.meter_id = m.meter_id AND g.channel = m.channel
                 AND g.at BETWEEN market_day_start($1::date - 40) AND market_day_start($1::date)
@@ -74,13 +76,17 @@ _REGISTERS = """
                 AND g.values ->> 'total_pulses' IS NOT NULL
              ORDER BY g.at LIMIT 1) AS high
         FROM mains m
-    ), readings AS (
-        SELECT b.uc_id, b.meter_id, b.channel, b.usual_s, g.at, (g.values ->> 'total_pulses')::bigint AS total
+    ), readings AS MATERIALIZED (
+        SELECT b.uc_id, b.meter_id, b.channel, b.usual_s, g.at, g.total
         FROM bounds b
-        JOIN register_reading g ON g.meter_id = b.meter_id AND g.channel = b.channel AND b.valid @> g.at
-            AND g.at >= coalesce(b.low, market_day_start($1::date))
-            AND g.at <= coalesce(b.high, market_day_start($2::date + 1))
-        WHERE g.values ->> 'total_pulses' IS NOT NULL
+        CROSS JOIN LATERAL (
+            SELECT at, (values ->> 'total_pulses')::bigint AS total FROM register_reading
+            WHERE meter_id = b.meter_id AND channel = b.channel AND b.valid @> at
+              AND at >= coalesce(b.low, market_day_start($1::date))
+              AND at <= coalesce(b.high, market_day_start($2::date + 1))
+              AND values ->> 'total_pulses' IS NOT NULL
+            OFFSET 0
+        ) g
     ), pairs AS (
         SELECT uc_id, meter_id, channel, usual_s, at, total - lag(total) OVER meter AS gained,
                lag(at) OVER meter AS before_at
