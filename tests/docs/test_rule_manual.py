@@ -7,11 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from vee import validation
+from vee.rules.base import RuleParams
 from vee.rules.table import RULES, SKIP_REASONS
 from vee.validation_manual import TEXTS
 
 DOCS = Path(__file__).parents[2] / "docs"
-COMMON = {"severity", "enabled"}
+COMMON = {item.name for item in fields(RuleParams)}
 
 
 def test_each_parameter_of_a_rule_has_its_reason() -> None:
