@@ -23,7 +23,7 @@ from simulator.load.grid import local_seconds
 from simulator.streams.output import BadLine, CelescOutput, SsuOutput, StreamOutput
 from storage import sessions
 from storage.database import Database
-from tests.collector.streams.test_decode import SOURCE, frames_of, heard
+from tests.collector.streams.hearing import SOURCE, frames_of, heard
 from tests.collector.world import DAY, MARKET, NOW, add_meter, quick
 
 pytestmark = pytest.mark.req("X-trace", "TR-5.1")

@@ -1,18 +1,12 @@
 """The contract profile: every error by key, production refused while unverified, the error table."""
 
-import tomllib
 from decimal import Decimal
-from importlib import resources
 
 import pytest
 
 from ccee.profile import Action, load_profile, parse_profile, unverified_settings
 from faults import OperatorFault
-
-
-def table() -> dict:
-    text = (resources.files("ccee") / "profiles" / "abm-assumed-2025.toml").read_text("utf-8")
-    return tomllib.loads(text)
+from tests.ccee.profiles import table
 
 
 def test_the_shipped_profile_is_the_assumed_contract():

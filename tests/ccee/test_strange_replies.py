@@ -13,7 +13,7 @@ import pytest
 from ccee.client import CceeClient, Credentials, Outcome
 from ccee.profile import Action, load_profile, parse_profile
 from tests.ccee.conftest import AGENT, DAY, UCS, Waits, day_body, deliver, derive, quick, register, rows
-from tests.ccee.test_profile import table
+from tests.ccee.profiles import table
 
 PAGE = (200, "text/html; charset=utf-8", b"<html>em manutencao</html>", {})
 STORED = (201, "application/json", b"{}", {})

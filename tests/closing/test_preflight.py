@@ -14,7 +14,7 @@ from exchange.registry_rules import MeterProfiles, fault_of_url
 from storage.database import Database
 from tests.derivation.world import curve
 from tests.exchange.registered import AGENT, CODE, SHEETS, Operator, Sheets, derived, load, read
-from tests.pipelines.cli.test_registry import smf
+from tests.pipelines.cli.command import smf
 from vee.calendars import load_calendars
 from vee.estimation import STRATEGIES
 

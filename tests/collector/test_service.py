@@ -43,7 +43,7 @@ from tests.collector.world import (
     sessions,
     stored,
 )
-from tests.pipelines.cli.test_registry import smf
+from tests.pipelines.cli.command import smf
 
 ROOT = Path(__file__).parents[2]
 

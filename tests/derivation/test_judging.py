@@ -21,6 +21,7 @@ from derivation.pending import touched_days
 from derivation.run import derive
 from storage import suspects
 from storage.database import Database
+from tests.derivation.registers import put_registers
 from tests.derivation.world import AGENT, NOW, Point, add_points, curve, put_readings
 from vee.calendars import load_calendars
 from vee.parameters import from_table
@@ -259,22 +260,6 @@ def test_a_backup_that_disagreed_for_seven_days_fills_nothing(
 
 
 # --- V06: registers with the dates of their readings --------------------------------------------------------
-
-
-def put_registers(db: Database, point: Point, readings: Sequence[tuple[str, int]]) -> None:
-    with db.connect() as conn:
-        for at, total in readings:
-            row = conn.execute(
-                "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at, outcome) "
-                "VALUES (%s, 'c', 'routine', 'nbr14522', 'tcp://x', %s, 'complete') RETURNING id",
-                [point.meter_id, at],
-            ).fetchone()
-            assert row is not None
-            conn.execute(
-                "INSERT INTO register_reading (session_id, meter_id, command, channel, at, values) "
-                "VALUES (%s, %s, 35, 1, %s, %s::jsonb)",
-                [row[0], point.meter_id, at, json.dumps({"total_pulses": str(total)})],
-            )
 
 
 @pytest.mark.req("TR-2b")

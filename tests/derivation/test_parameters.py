@@ -20,7 +20,7 @@ from derivation.run import derive
 from faults import OperatorFault
 from storage.database import Database
 from storage.settings import MarketSettings
-from tests.derivation.test_judging import put_registers
+from tests.derivation.registers import put_registers
 from tests.derivation.world import DAY, NOW, SLOTS, Point, add_points, put_readings
 from vee.quality import Reason
 

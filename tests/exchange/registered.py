@@ -19,7 +19,7 @@ from exchange.registry_rules import RULES
 from storage.database import Database
 from storage.registry import ImportResult, load_registry
 from tests.derivation.world import DAY, NOW, put_readings
-from tests.storage.test_registry import as_folder
+from tests.storage.registry_sheets import as_folder
 from vee.calendars import load_calendars
 
 CODE, NEW_CODE = "001347925802810", "000001000000471"

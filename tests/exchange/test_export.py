@@ -45,7 +45,7 @@ from tests.collector.world import (
     served,
     truth,
 )
-from tests.exchange.test_import import with_meter
+from tests.exchange.meters import with_meter
 
 SERIALS = ("10000001", "10000002")
 DAYS = (DAY - timedelta(days=1), DAY)

@@ -41,7 +41,6 @@ from tests.collector.world import (
     DAY,
     MARKET,
     NOW,
-    add_meter,
     assert_day_is_exact,
     collect,
     meter,
@@ -52,8 +51,8 @@ from tests.collector.world import (
     stored,
     truth,
 )
+from tests.exchange.meters import SERIAL, with_meter
 
-SERIAL = "10000001"
 DAYS = (DAY - timedelta(days=1), DAY)
 
 
@@ -70,15 +69,6 @@ def read_and_export(source: Database, folder: Path, days=DAYS) -> tuple[dict[Fil
     export_public(ready, Request(None, days[0], days[-1], folder / "out", "ana"))
     paths = list((folder / "out").rglob("*.*"))
     return {FileKind.TEXT if "&" in path.name else FileKind.FK7: path for path in paths}, station
-
-
-def with_meter(db: Database, serial: str = SERIAL) -> int:
-    with db.connect() as conn:
-        conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'Distribuidora')")
-        conn.execute(
-            "INSERT INTO agent (code, name, distributor_id) SELECT 4711, 'Agente', id FROM distributor"
-        )
-        return add_meter(conn, 0, serial, "tcp://10.0.0.1:4059")
 
 
 def readings(db: Database) -> pl.DataFrame:

@@ -25,7 +25,7 @@ from faults import OperatorFault
 from storage.audit import verify
 from storage.readings import SCHEMA, merge_readings
 from tests.collector.world import NOW, add_meter
-from tests.exchange.test_import import with_meter
+from tests.exchange.meters import with_meter
 
 DAY = date(2026, 11, 20)
 CSV = (resources.files("exchange") / "import_profiles" / "csv.toml").read_text(encoding="utf-8")

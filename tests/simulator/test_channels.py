@@ -20,7 +20,7 @@ from simulator.load.curves import MAX_PULSES, GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.answers import Conversation
 from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
-from tests.simulator.test_meter import Reader
+from tests.simulator.reading import Reader
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)
 START = datetime(2026, 10, 1, 10, 7)

@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
+from tests.simulator.command import SMF, simulated
 from tests.simulator.wire import Carrier, SerialCarrier, Session, TcpCarrier, run
-
-SMF = [
-    sys.executable,
-    "-c",
-    "from pipelines.cli import main; raise SystemExit(main())",
-    "simulate",
-    "nbr14522",
-]
-
-
-@contextmanager
-def simulated(*words: str, command: list[str] = SMF) -> Iterator[dict[str, Any]]:
-    """What the command prints first once it serves; it is stopped as Ctrl-C stops it."""
-    child = subprocess.Popen(
-        [*command, "--json", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout is not None
-        line = child.stdout.readline()
-        assert line, child.communicate()[1]
-        yield json.loads(line)
-        child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=60) == 0
-    finally:
-        child.kill()
-        child.communicate()
 
 
 @pytest.fixture

@@ -13,16 +13,12 @@ from hypothesis import strategies as st
 
 from faults import DeveloperFault
 from protocols.nbr14522.frames import build_command
-from protocols.nbr14522.memory import payloads_to_words, split_channels
 from protocols.nbr14522.messages import (
     LimitUnit,
     Parameters,
     Period,
     PowerFailures,
     Registers,
-    decode_request,
-    decode_response,
-    request_for,
 )
 from protocols.nbr14522.profile import ClockChange, EmptyMemory, LimitedCount
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH
@@ -30,12 +26,11 @@ from simulator.load.clock import ClockModel
 from simulator.load.counting import Counter, ReactiveRule, SegmentTable
 from simulator.load.curves import GeneratedLoad, Ints
 from simulator.load.grid import MARKET_ZONE
-from simulator.nbr14522.answers import Conversation
 from simulator.nbr14522.instants import instantaneous
 from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter
+from tests.simulator.reading import NOW, Reader
 
 START = datetime(2026, 9, 1, 10, 7)
-NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)
 
 
 def make(**changes: Any) -> SimulatedMeter:
@@ -44,30 +39,6 @@ def make(**changes: Any) -> SimulatedMeter:
         "12345678", source, START, ClockModel(NOW), base_totals=((10, 20, 30), (1, 2, 3), (0, 0, 0))
     )
     return SimulatedMeter(replace(spec, **changes))
-
-
-class Reader:
-    """Asks one meter and decodes, without a line between."""
-
-    def __init__(self, meter: SimulatedMeter, now: datetime = NOW) -> None:
-        self.meter, self.now, self._talk = meter, now, Conversation(meter)
-
-    def ask(self, code: int, **values: Any) -> Any:
-        return decode_response(self.blocks(code, **values)[0])
-
-    def raw(self, frame: bytes) -> Any:
-        return decode_response(self._talk.answer(decode_request(frame), self.now)[0])
-
-    def blocks(self, code: int, **values: Any) -> list[bytes]:
-        request = decode_request(request_for(code, **values).encode("000003"))
-        return self._talk.answer(request, self.now)
-
-    def words(self, code: int, count: int | None) -> Ints:
-        blocks = [decode_response(block) for block in self.blocks(code)]
-        assert [block.number for block in blocks] == list(range(1, len(blocks) + 1))
-        assert [block.is_last for block in blocks] == [False] * (len(blocks) - 1) + [True]
-        words = payloads_to_words([block.payload for block in blocks], count)
-        return split_channels(words).astype(np.int64)
 
 
 def totals(registers: Registers) -> list[int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,34 +21,15 @@ from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC
 from simulator.fleets.single import end_of, recorded_meter
 from simulator.load.clock import ClockModel, SettableClock
-from simulator.load.curves import GeneratedLoad
-from simulator.load.grid import MARKET_ZONE
 from simulator.load.recording import read_pulses_csv
 from simulator.nbr14522.line import Station
-from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter, Stretch
+from simulator.nbr14522.meter import Outage, SimulatedMeter, Stretch
 from simulator.nbr14522.server import TcpMeterServer, serve_pty, serve_tcp
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
+from tests.simulator.serving import NOW, SERIAL, served, station
 from tests.simulator.wire import SerialCarrier, Session, TcpCarrier, run
 
-NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)
-SERIAL = "12345678"
 MONTH = Path(__file__).parents[2].parent / "shared" / "data" / "pulses_5min_2016-09-28_2016-10-28.csv"
-
-
-def station(
-    profile: MeterProfile = DEFAULT, plan: FaultPlan | None = None, now: datetime = NOW, **changes: Any
-) -> Station:
-    source = GeneratedLoad("supermarket", 120.0, 0.036, 3)
-    spec = MeterSpec(SERIAL, source, datetime(2026, 9, 1, 10), ClockModel(NOW), profile=profile, **changes)
-    return Station(SimulatedMeter(spec), SettableClock(now, is_running=False), plan or FaultPlan())
-
-
-@asynccontextmanager
-async def served(
-    profile: MeterProfile = DEFAULT, plan: FaultPlan | None = None, **changes: Any
-) -> AsyncIterator[TcpMeterServer]:
-    async with TcpMeterServer(station(profile, plan, **changes), enq_period_s=0.03) as server:
-        yield server
 
 
 async def session_with(server: TcpMeterServer, **timing: float) -> Session:

@@ -18,7 +18,7 @@ from storage.registry.cells import Cell, Column, DecimalMark, Doubt, Reading, de
 from storage.registry.files import flat_columns, write_template
 from storage.registry.sheets import SHEETS as SHEETS_OF_REGISTRY
 from storage.registry.workbook import read_workbook
-from tests.storage.test_registry import SHEETS, as_folder, as_workbook
+from tests.storage.registry_sheets import SHEETS, as_folder, as_workbook
 
 READING = Reading(dt.timezone(dt.timedelta(hours=-3)), DecimalMark(None, "nothing"))
 NATIONAL = "001347925802810"

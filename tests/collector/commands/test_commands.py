@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,14 +15,12 @@ import psycopg
 import pytest
 
 from collector.commands.policy import parse_policy
-from collector.commands.store import Person, approve, ask
+from collector.commands.store import approve
 from collector.conversing import Conversations
 from collector.drain import drain
 from faults import OperatorFault
-from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.profile import GENERIC
 from protocols.nbr14522.profiles import DEFAULT
-from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
 from simulator.load.channels import channel_load
 from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
@@ -32,40 +29,10 @@ from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
 from simulator.nbr14522.writes import Writer
 from simulator.wires.faultplan import FaultPlan
 from storage import audit
-from tests.collector.world import NOW, meter, query, quick, register, served, sessions
+from tests.collector.commands.case import FULL, POLICY, carry_out, one_meter, request, status
+from tests.collector.world import NOW, query, quick, register, served, sessions
 
 ROOT = Path(__file__).parents[3]
-POLICY = """
-[default]
-roles = ["engineer"]
-second_person = false
-max_per_day = 50
-[command.20]
-second_person = true
-[command.31]
-second_person = true
-[people]
-ana = ["engineer"]
-bruno = ["engineer"]
-"""
-ANA = Person("ana", frozenset({"engineer"}))
-FULL = replace(
-    DEFAULT,
-    name="full",
-    commands=frozenset(info.code for info in COMMANDS.values()),
-    extended_commands=frozenset({0x30, 0x32, 0x95}),
-    write_layouts=(
-        WriteLayout(
-            "63",
-            (LayoutField("is_on", 5), LayoutField("day", 6), LayoutField("hour", 7)),
-            "a maker's manual",
-        ),
-        WriteLayout(
-            "66", tuple(LayoutField(f"quantity_{n + 1}", 5 + n) for n in range(3)), "a maker's manual"
-        ),
-        WriteLayout("98/30", (LayoutField("seconds", 6, 2, Coding.SIGNED),), "a maker's manual"),
-    ),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -98,42 +65,6 @@ def executed(monkeypatch):
     monkeypatch.setattr(SimulatedMeter, "reset_demand", counted_reset)
     monkeypatch.setattr(Writer, "answer", counted_write)
     return counts
-
-
-def request(db, meter_id, command, values, person=ANA, approver="bruno"):
-    policy = parse_policy(POLICY, "test")
-    with db.connect() as conn:
-        asked = ask(conn, db.settings, policy, person, meter_id, command, values, "because", NOW)
-        if asked.decision.needs_approval and approver:
-            approve(conn, policy, asked.request_id, approver)
-    return asked.request_id
-
-
-def status(db, request_id):
-    with db.connect() as conn:
-        cursor = conn.execute("SELECT * FROM command_status WHERE request_id = %s", [request_id])
-        return dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
-
-
-@asynccontextmanager
-async def one_meter(db, **spec):
-    spec = {"profile": FULL, **spec}
-    plan = spec.pop("plan", None)
-    async with served(meter(plan=plan, **spec)) as servers:
-        (meter_id,) = register(db, servers).values()
-        yield servers[0], meter_id
-
-
-def carry_out(db, command, values, **spec):
-    """Ask, approve, send; the command's status."""
-
-    async def work():
-        async with one_meter(db, **spec) as (_, meter_id):
-            request_id = request(db, meter_id, command, values)
-            await drain(db, [request_id], lambda: NOW, deadline_s=60)
-            return status(db, request_id)
-
-    return asyncio.run(work())
 
 
 def writings(db, request_id):

@@ -26,7 +26,7 @@ from simulator.dlms.server import DlmsServer
 from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
-from tests.collector.dlms.test_dlms import AUTHENTICATION, ENCRYPTION, PASSWORD, SPEC
+from tests.collector.dlms.world import AUTHENTICATION, ENCRYPTION, PASSWORD, SPEC
 from tests.collector.world import DAY, add_meter, query, quick
 
 ROOT = Path(__file__).parents[3]

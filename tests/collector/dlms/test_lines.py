@@ -24,7 +24,7 @@ from simulator.dlms.meter import DlmsMeter
 from simulator.dlms.optical import OpticalEnd
 from simulator.dlms.server import DlmsGateway, DlmsPty, DlmsServer
 from simulator.wires.impairment import LinkQuality
-from tests.collector.dlms.test_dlms import (
+from tests.collector.dlms.world import (
     AUTHENTICATION,
     ENCRYPTION,
     PASSWORD,
@@ -34,7 +34,7 @@ from tests.collector.dlms.test_dlms import (
     patient,
     registered,
 )
-from tests.collector.lines.test_ways import add_line
+from tests.collector.lines.ways import add_line
 from tests.collector.world import DAY, NOW, collect, meter, query, register, sessions, stored, truth
 
 pytestmark = pytest.mark.req("TR-5.12a")

@@ -28,8 +28,8 @@ from simulator.dlms.end import HdlcEnd
 from simulator.dlms.meter import DlmsMeter, DlmsSpec
 from simulator.dlms.optical import OpticalEnd
 from simulator.dlms.server import DlmsPty, DlmsServer
-from tests.collector.dlms import test_peer as peer
-from tests.collector.dlms.test_peer import (
+from tests.collector.dlms import pydlms as peer
+from tests.collector.dlms.pydlms import (
     AUTHENTICATION,
     CLIENTS,
     ENCRYPTION,

@@ -19,7 +19,7 @@ from protocols.nbr14522.frames import RESPONSE_CONTENT_SIZE
 from protocols.nbr14522.profile import DEFAULT, FileGroups
 from protocols.public_format import write_fk7
 from simulator.load.grid import MARKET_ZONE
-from tests.collector.nbr14522.test_groups import SERIAL, frames_of, twelve_channels
+from tests.collector.nbr14522.twelve_channels import SERIAL, frames_of, twelve_channels
 
 pytestmark = pytest.mark.req("TR-5.6a")
 

@@ -19,8 +19,8 @@ from collector.decoded import (
 from collector.nbr14522.cross_checks import check_history
 from protocols.nbr14522.checks import CheckName, Verdict
 from protocols.nbr14522.messages import ChannelRegisters, PowerFailure, PowerFailures, Registers
+from tests.collector.nbr14522.decoding import INTERVALS, decode
 from tests.collector.nbr14522.exchanges import Exchange, parameters, ramp
-from tests.collector.nbr14522.test_decode import INTERVALS, decode
 
 pytestmark = pytest.mark.req("TR-5.1")
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.decoded import readings_frame
-from collector.nbr14522.decode import decode_session
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.messages import (
     Change,
@@ -27,14 +26,10 @@ from protocols.nbr14522.messages import (
 )
 from protocols.nbr14522.profile import LimitedCount
 from protocols.nbr14522.profiles import DEFAULT, P2_GENERIC, P8_GENERIC
-from tests.collector.nbr14522.exchanges import CONTEXT, NOW, SERIAL, STARTED, Exchange, parameters, ramp
+from tests.collector.nbr14522.decoding import INTERVALS, decode
+from tests.collector.nbr14522.exchanges import NOW, SERIAL, STARTED, Exchange, parameters, ramp
 
-INTERVALS = 12 * 27
 FIRST_END = datetime(2026, 11, 20, 0, 5)
-
-
-def decode(exchange, context=CONTEXT):
-    return decode_session(exchange.frames, exchange.profile, context)
 
 
 def by_end(decoded, channel=1):

@@ -14,7 +14,7 @@ from protocols.nbr14522.passwords import is_open
 from protocols.nbr14522.profile import DEFAULT, GENERIC, P8_GENERIC, PasswordAnswer
 from simulator.nbr14522.passwords import Guard, PasswordRules
 from simulator.wires.faultplan import FaultPlan
-from tests.collector.commands.test_commands import FULL, POLICY, carry_out, one_meter, request, status
+from tests.collector.commands.case import FULL, POLICY, carry_out, one_meter, request, status
 from tests.collector.world import NOW, assert_day_is_exact, collect, meter, query, quick, register, served
 
 WRITE, READ = "escrita001", "leitura001"

@@ -7,7 +7,7 @@ import pytest
 
 from collector.worklist import request_missing
 from protocols.nbr14522.profile import DEFAULT, GENERIC, P8_GENERIC
-from tests.collector.lines.test_ways import add_line, answers, listening, patience_for, unit_at
+from tests.collector.lines.ways import add_line, answers, listening, patience_for, unit_at
 from tests.collector.world import DAY, NOW, assert_day_is_exact, collect, meter, query, quick, served
 
 PRINTED = {"serial_prefixes": ("30",), "has_serial_check_digit": True}

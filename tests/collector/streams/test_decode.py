@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.decoded import Frame, MeterContext
+from collector.decoded import MeterContext
 from collector.streams.decode import SSU_DECODER, Slot, new_decoder
-from collector.streams.frames import head_row, pack_rows, unpack_frames
+from collector.streams.frames import unpack_frames
 from collector.streams.profiles import STREAM_PROFILES
 from faults import DeveloperFault
 from protocols.captures import Chunk
@@ -22,22 +22,11 @@ from protocols.celesc.catalogue import meter_named
 from protocols.nbr14522.crc import sealed
 from protocols.ssu import Format, decode_block
 from protocols.ssu.intervals import Doubt
-from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE, local_seconds
-from simulator.streams.output import BadLine, CelescOutput, SsuOutput, StreamOutput
+from simulator.streams.output import BadLine, CelescOutput, SsuOutput
 from storage.database import Database
+from tests.collector.streams.hearing import EPOCH_S, FIRST, SOURCE, frames_of, heard
 from tests.collector.world import DAY, collect, meter, quick, register, served
-
-SOURCE = GeneratedLoad("supermarket", 60.0, 0.036, 5)
-EPOCH_S = 3 * 3600  # local seconds are UTC seconds minus three hours
-FIRST = int(local_seconds(datetime(2026, 11, 20, 9, tzinfo=MARKET_ZONE)))
-
-
-def heard(output: StreamOutput, first: int, seconds: int, line: BadLine | None = None) -> list[Chunk]:
-    """What a receiver with a right clock hears from a meter with one."""
-    line = line or BadLine()
-    records = ((second, line.pass_on(output.octets(second))) for second in range(first, first + seconds))
-    return [Chunk(float(second + EPOCH_S), octets) for second, octets in records if octets]
 
 
 def slots(profile: str, chunks: list[Chunk], serial: str | None = None) -> list[Slot]:
@@ -332,12 +321,6 @@ def test_a_pause_costs_its_intervals_and_no_others() -> None:
     lost = set(by_channel(slots("celesc-27182", chunks), 1)) - set(by_channel(slots("celesc-27182", hole), 1))
     # The end at 1200 s was not heard: neither interval that it bounds is known.
     assert lost == {FIRST // 300 + 3, FIRST // 300 + 4}
-
-
-def frames_of(chunks: list[Chunk], profile: str) -> list[Frame]:
-    head = head_row({"profile": profile, "interval_s": 300})
-    rows = [(datetime.fromtimestamp(chunks[0].at_s, UTC), head), *pack_rows(chunks)]
-    return [Frame(seq, at, False, True, payload) for seq, (at, payload) in enumerate(rows, 1)]
 
 
 @pytest.mark.parametrize("error_rate", [0.0, 0.05])

@@ -22,7 +22,7 @@ from simulator.streams.server import StreamCaller
 from simulator.wires.dialer import DialPlan
 from storage.database import Database
 from tests.collector.fast_time import BEGIN, FastClock
-from tests.collector.streams.test_streams import PACE, SOURCE, add, sessions, stored, truth
+from tests.collector.streams.world import PACE, SOURCE, add, sessions, stored, truth
 from tests.collector.world import query, quick
 
 KINDS = """

@@ -18,37 +18,24 @@ from collector.merging import merge_sessions
 from collector.planning import InstalledMeter
 from collector.service import Collector
 from collector.session import EndedSession
-from collector.streams.line import LineKeeper, LinePace
+from collector.streams.line import LineKeeper
 from collector.streams.profiles import STREAM_PROFILES
 from collector.streams.reader import StreamPace, StreamReaders, open_session, stream_targets
 from collector.worklist import installed_meters, targets
 from faults import RetryFault
 from protocols.captures import Chunk
 from protocols.celesc.catalogue import meter_named
-from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import local_seconds
 from simulator.streams.output import BadLine, CelescOutput, SsuOutput
 from simulator.streams.server import StreamPty, StreamServer
 from storage import sessions as session_rows
 from storage.database import Database
 from tests.collector.fast_time import BEGIN, SPEED, FastClock, PromptPty
-from tests.collector.streams.test_decode import FIRST, frames_of, heard
-from tests.collector.world import add_meter, quick
+from tests.collector.streams.hearing import FIRST, frames_of, heard
+from tests.collector.streams.world import LINE, PACE, SOURCE, add, sessions, stored, truth
+from tests.collector.world import quick
 
-SOURCE = GeneratedLoad("supermarket", 60.0, 0.036, 5)
 FIRST_END = datetime(2026, 11, 20, 12, 5, tzinfo=UTC)  # of slot 108
-LINE = LinePace(connect_s=2, silence_s=2, backoff_s=0.05, backoff_max_s=0.1, dwell_s=0.4, look_s=0.05)
-PACE = StreamPace(store_s=0.15, session_s=600, overlap_s=120, look_s=0.1, line=LINE)
-
-
-def add(db: Database, url: str, profile: str, serial: str = "77") -> int:
-    with db.connect() as conn:
-        conn.execute("INSERT INTO distributor (code, name) VALUES ('D', 'D') ON CONFLICT DO NOTHING")
-        conn.execute(
-            "INSERT INTO agent (code, name, distributor_id) SELECT 4711, 'A', id FROM distributor "
-            "ON CONFLICT DO NOTHING"
-        )
-        return add_meter(conn, int(serial), serial, url, profile)
 
 
 async def follow(
@@ -72,25 +59,6 @@ async def follow(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         worker.close()
-
-
-def stored(db: Database, channel: int = 1) -> dict[int, int]:
-    with db.connect() as conn:
-        rows = conn.execute("SELECT pulses FROM reading_day WHERE channel = %s", [channel]).fetchall()
-    assert len(rows) <= 1
-    return {slot: pulses for slot, pulses in enumerate(rows[0][0] if rows else []) if pulses is not None}
-
-
-def truth(slot: int) -> int:
-    midnight = int(local_seconds(datetime(2026, 11, 20, 3, tzinfo=UTC)))
-    return int(SOURCE.pulses(midnight // 300 + slot, 1)[0, 0])
-
-
-def sessions(db: Database) -> list[tuple[object, ...]]:
-    with db.connect() as conn:
-        return conn.execute(
-            "SELECT outcome, protocol, retries, meter_serial, failed_stage FROM session ORDER BY id"
-        ).fetchall()
 
 
 @pytest.mark.req("TR-5.5e", "X-sim")

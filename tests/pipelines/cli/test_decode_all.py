@@ -19,7 +19,7 @@ from protocols.dlms.apdu import Attribute, get_request
 from protocols.dlms.framing import WRAPPER
 from protocols.nbr14522.messages import InstantaneousRequest, Parameters
 from protocols.ssu import ExtendedBlock
-from tests.protocols.public_format.test_scan import FK7, TEXT
+from tests.protocols.public_format.samples import FK7, TEXT
 
 pytestmark = pytest.mark.req("TR-5.5e", "TR-5.6a", "TR-5.12a", "CE-A")
 

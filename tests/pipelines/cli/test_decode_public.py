@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.decode.app import app
-from tests.protocols.public_format.test_scan import FK7, TEXT
+from tests.protocols.public_format.samples import FK7, TEXT
 
 pytestmark = pytest.mark.req("TR-5.6a")
 

@@ -11,9 +11,9 @@ import pytest
 from protocols.nbr14522.frames import Addressing, wrap_command
 from protocols.nbr14522.messages import CurrentParametersRequest
 from storage.database import Database
-from tests.pipelines.cli.test_registry import smf
-from tests.simulator.test_cli import SMF, simulated
-from tests.storage.test_registry import SHEETS, as_folder
+from tests.pipelines.cli.command import smf
+from tests.simulator.command import SMF, simulated
+from tests.storage.registry_sheets import SHEETS, as_folder
 
 MODELS = """
 [models.own-p2]

@@ -5,28 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from storage.database import Database
 from storage.migrations.run import newest_revision
-from tests.storage.test_registry import SHEETS, as_folder
-
-
-def smf(*words: str, url: str | None, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SMF_")}
-    if url:
-        environment["SMF_DATABASE_URL"] = url
-    return subprocess.run(
-        [sys.executable, "-c", "import sys; from pipelines.cli import main; sys.exit(main())", *words],
-        env={**environment, "COLUMNS": "200"},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.pipelines.cli.command import smf
+from tests.storage.registry_sheets import SHEETS, as_folder
 
 
 def test_template_import_export(embedded_db: Database, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from pipelines.cli.read import stream as read_stream
 from pipelines.cli.read.app import app
 from storage.database import Database
-from tests.pipelines.cli.test_registry import smf
-from tests.storage.test_registry import SHEETS, as_folder
+from tests.pipelines.cli.command import smf
+from tests.storage.registry_sheets import SHEETS, as_folder
 
 runner = CliRunner()
 # A program started in the background would be given SIGINT to ignore.

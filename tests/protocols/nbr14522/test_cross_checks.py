@@ -20,7 +20,7 @@ from protocols.nbr14522.checks import (
 )
 from protocols.nbr14522.memory import Packing, words_to_payloads
 from protocols.nbr14522.messages import Constant, Parameters, Registers
-from tests.protocols.nbr14522.test_checks import PARAMETERS, load, registers_of
+from tests.protocols.nbr14522.checked import PARAMETERS, load, registers_of
 
 pytestmark = pytest.mark.req("TR-5.1")
 

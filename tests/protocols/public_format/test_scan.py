@@ -6,18 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.nbr14522.memory import words_to_payloads
-from protocols.nbr14522.messages import memory_blocks
 from protocols.public_format import ReaderRecord, TextFile, read_fk7, read_text, write_fk7, write_text
 from protocols.public_format.errors import FileRefused
 from protocols.public_format.fk7 import KNOWN_CODES
 from protocols.public_format.scan import HEADER_OCTETS, scan_fk7, scan_text
 from tests.fuzz.targets import public_fk7, public_import, public_text
-from tests.protocols.public_format.test_public_format import SERIAL, block, text_file
+from tests.protocols.public_format.files import SERIAL, text_file
+from tests.protocols.public_format.samples import BLOCKS, FK7, TEXT
 
-BLOCKS = [block(0x51), *memory_blocks(0x52, SERIAL, words_to_payloads(range(900)))]
-FK7 = write_fk7(BLOCKS)
-TEXT = write_text(text_file(previous=144, current=200))
 SECOND_LINE = TEXT.splitlines()[9]
 
 

@@ -1,0 +1,22 @@
+"""The `smf` command as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def smf(*words: str, url: str | None, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SMF_")}
+    if url:
+        environment["SMF_DATABASE_URL"] = url
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from pipelines.cli import main; sys.exit(main())", *words],
+        env={**environment, "COLUMNS": "200"},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
