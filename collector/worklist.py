@@ -321,7 +321,7 @@ def enqueue_reads(conn: Connection, planned: Sequence[PlannedRead], requested_by
     queue.enqueue_many(
         conn,
         [
-            queue.Request(
+            queue.JobRequest(
                 kind="read",
                 requested_by=requested_by,
                 meter_id=read.meter_id,

@@ -46,7 +46,7 @@ SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SuiteResult:
     """What the suite says of one day.
 
     Args:
@@ -68,7 +68,7 @@ def docs_folder(data_dir: Path, day: date, shard: int, shards: int) -> Path:
     return data_dir / "data_docs" / name
 
 
-def validate(frame: pl.DataFrame, folder: Path, run_name: str) -> Verdict:
+def validate(frame: pl.DataFrame, folder: Path, run_name: str) -> SuiteResult:
     """Judge the UC-days that are ready for CCEE, and write the pages.
 
     Args:
@@ -134,7 +134,7 @@ def validate(frame: pl.DataFrame, folder: Path, run_name: str) -> Verdict:
     )
     page = finish(folder, f"Auditoria do dia {folder.name}: série pronta para a CCEE")
     results = [result for run in outcome.run_results.values() for result in run.results]
-    return Verdict(
+    return SuiteResult(
         is_met=bool(outcome.success),
         expectations=len(results),
         failed=[_describe(result) for result in results if not result.success],

@@ -118,7 +118,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportRequest:
     """What is asked for.
 
     Attributes:
@@ -137,7 +137,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ExportResult:
     """What was written, and what the formats cannot say."""
 
     export_id: int
@@ -154,7 +154,9 @@ Writer = Callable[[Connection, Chunk, Losses], Iterator[Piece]]
 Progress = Callable[[int, int], None]
 
 
-def export_public(db: Database, request: Request, progress: Progress = lambda done, total: None) -> Result:
+def export_public(
+    db: Database, request: ExportRequest, progress: Progress = lambda done, total: None
+) -> ExportResult:
     """Write FK7 and text files of stored readings, and record it.
 
     Each run of intervals without a gap is one file for each format, in a folder named by the UC; its time is
@@ -179,12 +181,12 @@ def export_public(db: Database, request: Request, progress: Progress = lambda do
 
 def run_export(
     db: Database,
-    request: Request,
+    request: ExportRequest,
     labels: Sequence[str],
     write: Writer,
     progress: Progress,
     rules: Mapping[str, Any],
-) -> Result:
+) -> ExportResult:
     """Take installations in chunks through a writer into the target, then record what was written.
 
     Args:
@@ -225,7 +227,7 @@ def run_export(
     silent = {one.uc_code for one in installations if one.uc_id not in told}
     silent |= (named or set()) - {one.uc_code for one in installations}
     silent -= {uc_code for uc_code, _, _ in losses}
-    return Result(export_id, tuple(written), tuple(sorted(silent)), tuple(left_out))
+    return ExportResult(export_id, tuple(written), tuple(sorted(silent)), tuple(left_out))
 
 
 class _Keeper:
@@ -297,7 +299,7 @@ class _Begun:
         return Written(facts, self._octets, self._hash.digest())
 
 
-def _named_ucs(conn: Connection, request: Request) -> set[str] | None:
+def _named_ucs(conn: Connection, request: ExportRequest) -> set[str] | None:
     """The present codes of the UCs that were asked for by name; None for all."""
     if request.uc_codes is None:
         return None
@@ -315,7 +317,7 @@ def _named_ucs(conn: Connection, request: Request) -> set[str] | None:
     return {code for _, code in rows}
 
 
-def _installations(conn: Connection, request: Request, named: set[str] | None) -> list[Installation]:
+def _installations(conn: Connection, request: ExportRequest, named: set[str] | None) -> list[Installation]:
     codes = None if named is None else sorted(named)
     rows = conn.execute(
         _INSTALLATIONS, {"first": request.first_day, "last": request.last_day, "codes": codes}
@@ -335,7 +337,7 @@ def _whole_ucs(installations: Sequence[Installation]) -> Iterator[list[Installat
         yield chunk
 
 
-def _with_readings(db: Database, installations: Sequence[Installation], request: Request) -> Chunk:
+def _with_readings(db: Database, installations: Sequence[Installation], request: ExportRequest) -> Chunk:
     frame = read_reading_days(
         db,
         request.first_day,
@@ -350,7 +352,7 @@ def _with_readings(db: Database, installations: Sequence[Installation], request:
 
 def _record(
     conn: Connection,
-    request: Request,
+    request: ExportRequest,
     labels: Sequence[str],
     written: Sequence[Written],
     left_out: Sequence[dict[str, Any]],
@@ -450,7 +452,7 @@ class _PublicWriter:
     """FK7 and text files of a chunk of installations."""
 
     def __init__(
-        self, request: Request, zone: timezone, reader_serial: str, settings: PublicFileSettings
+        self, request: ExportRequest, zone: timezone, reader_serial: str, settings: PublicFileSettings
     ) -> None:
         self._request = request
         self._zone = zone

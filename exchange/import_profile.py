@@ -21,13 +21,13 @@ import polars as pl
 from exchange.export import (
     Chunk,
     Connection,
+    ExportRequest,
+    ExportResult,
     FileFacts,
     Installation,
     Losses,
     Piece,
     Progress,
-    Request,
-    Result,
     folder_of,
     run_export,
 )
@@ -190,8 +190,11 @@ def _refused(message: str, where: str) -> OperatorFault:
 
 
 def export_by_profile(
-    db: Database, request: Request, profile: ImportProfile, progress: Progress = lambda done, total: None
-) -> Result:
+    db: Database,
+    request: ExportRequest,
+    profile: ImportProfile,
+    progress: Progress = lambda done, total: None,
+) -> ExportResult:
     """Write CSV files of stored readings as a profile says, and record it; see `export_public`."""
     writer = _CsvWriter(profile, request, db.settings.market.tzinfo)
     return run_export(db, request, [f"csv:{profile.name}"], writer, progress, asdict(profile))
@@ -200,7 +203,7 @@ def export_by_profile(
 class _CsvWriter:
     """CSV files; with per = "all" each UC is the next part of the one file."""
 
-    def __init__(self, profile: ImportProfile, request: Request, zone: tzinfo) -> None:
+    def __init__(self, profile: ImportProfile, request: ExportRequest, zone: tzinfo) -> None:
         self._profile = profile
         self._request = request
         self._zone = zone

@@ -34,7 +34,7 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """Work asked for.
 
     Attributes:
@@ -71,7 +71,7 @@ class Job:
     lease_until: dt.datetime
 
 
-def enqueue(conn: psycopg.Connection[Any], request: Request) -> int:
+def enqueue(conn: psycopg.Connection[Any], request: JobRequest) -> int:
     """Queue a request; returns its id, or that of the open one with the same `dedup_key`."""
     while True:
         if ids := enqueue_many(conn, [request]):
@@ -84,7 +84,7 @@ def enqueue(conn: psycopg.Connection[Any], request: Request) -> int:
             return int(found[0])
 
 
-def enqueue_many(conn: psycopg.Connection[Any], requests: Sequence[Request]) -> list[int]:
+def enqueue_many(conn: psycopg.Connection[Any], requests: Sequence[JobRequest]) -> list[int]:
     """Queue requests in one statement; returns the ids of those that were new."""
     if not requests:
         return []

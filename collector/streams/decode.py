@@ -28,7 +28,8 @@ from faults import DeveloperFault
 from protocols.captures import Capture, Chunk
 from protocols.celesc import CelescStream, Packet, Register, StepKind, encode_packet
 from protocols.celesc.packets import HEAD
-from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, Skipped, SsuStream
+from protocols.skipped import SkippedRun
+from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, SsuStream
 from protocols.ssu.blocks import Format, MixedBlock, counter_place
 from protocols.ssu.intervals import CLOCK_SAMPLES
 
@@ -213,7 +214,7 @@ class SsuDecoder:
                 for output in self._assembler.feed(event):
                     if isinstance(output, IntervalReading):
                         slots += self._slots(output, event)
-            elif isinstance(event, Skipped):
+            elif isinstance(event, SkippedRun):
                 self.quality.skipped[event.reason] += event.count
         return slots
 

@@ -165,7 +165,7 @@ def read(
             meter_id = find_meter(conn, meter)
             number = queue.enqueue(
                 conn,
-                queue.Request(
+                queue.JobRequest(
                     kind="read",
                     requested_by="smf collector read",
                     meter_id=meter_id,

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from exchange.export import Request, Result, export_public, list_exports
+from exchange.export import ExportRequest, ExportResult, export_public, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, errors, faults_to_exit, login_name
@@ -45,7 +45,7 @@ def public(
     with faults_to_exit(as_json), Database.open() as db:
         if kind not in _FORMATS:
             raise OperatorFault(f"format {kind!r}", where="--format", remedy="use fk7, text or both")
-        request = Request(
+        request = ExportRequest(
             uc_codes=tuple(uc) if uc else None,
             first_day=first_day.date(),
             last_day=_not_before(last_day.date(), first_day.date()),
@@ -111,7 +111,7 @@ def _progress(as_json: bool) -> Iterator[Any]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _show(result: Result, target: Path, as_json: bool) -> None:
+def _show(result: ExportResult, target: Path, as_json: bool) -> None:
     if as_json:
         emit_json(
             {

@@ -12,7 +12,6 @@ from protocols.celesc.packets import (
     GroupedPacket,
     Packet,
     Quantity,
-    Skipped,
     decode_grouped,
     encode_packet,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "Packet",
     "Quantity",
     "Register",
-    "Skipped",
     "Step",
     "StepKind",
     "decode_grouped",

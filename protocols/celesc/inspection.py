@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from protocols.captures import DEFAULT_RESOLUTION_S, Capture
 from protocols.celesc.catalogue import CelescMeter, Need
-from protocols.celesc.packets import HEAD, CelescStream, Packet, Quantity, Skipped
+from protocols.celesc.packets import HEAD, CelescStream, Packet, Quantity
 from protocols.celesc.timing import (
     BITS_PER_OCTET,
     MAX_IDLE_BITS_INSIDE,
@@ -25,6 +25,7 @@ from protocols.celesc.timing import (
     RATES_BIT_S,
     REPEAT_WITHIN_S,
 )
+from protocols.skipped import SkippedRun
 
 _CRC_OCTETS = 2
 _STANDARD_SIZE = 5  # scope, index and three BCD octets
@@ -158,13 +159,13 @@ class _Recording:
             self.stamps += [chunk.at_s + place * self.octet_s for place in range(len(chunk.octets))]
             self.came_alone += [len(chunk.octets) == 1] * len(chunk.octets)
         stream.close()
-        events: list[Packet | Skipped] = []
+        events: list[Packet | SkippedRun] = []
         while (event := stream.next_event()) is not None:
             events.append(event)
         self.packets = [event for event in events if isinstance(event, Packet)]
-        self.skipped = self._inner(event for event in events if isinstance(event, Skipped))
+        self.skipped = self._inner(event for event in events if isinstance(event, SkippedRun))
 
-    def _inner(self, skipped: Iterable[Skipped]) -> list[Skipped]:
+    def _inner(self, skipped: Iterable[SkippedRun]) -> list[SkippedRun]:
         if not self.packets:
             return list(skipped)
         first, last = self.packets[0].offset, self.packets[-1].offset
@@ -443,7 +444,7 @@ def _bcd(recording: _Recording) -> Finding:
 
 
 def _crc(recording: _Recording, criteria: Criteria) -> Finding:
-    reasons: Sequence[Skipped] = recording.skipped
+    reasons: Sequence[SkippedRun] = recording.skipped
     # One bad packet gives one run that begins with its false start and goes on as noise.
     failed = sum(
         one.reason in ("CRC fails", "size out of range", "false or damaged preamble") for one in reasons

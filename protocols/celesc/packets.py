@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from protocols.nbr14522.crc import crc16_arc
+from protocols.skipped import SkippedRun
 
 PREAMBLE = b"\xaa\x55"
 HEAD = 8  # preamble, number, size
@@ -69,15 +70,6 @@ class Packet:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """Octets passed over, and why: the line's quality."""
-
-    count: int
-    reason: str
-    offset: int
-
-
-@dataclass(frozen=True)
 class GroupedPacket:
     """Packet that a remote builds from a meter's (section 4, one source): another format, never guessed."""
 
@@ -101,7 +93,7 @@ class CelescStream:
         self._stamps: list[float | None] = []
         self._base = 0
         self._last_at: float | None = None
-        self._events: deque[Packet | Skipped] = deque()
+        self._events: deque[Packet | SkippedRun] = deque()
 
     def receive(self, octets: bytes, at_s: float | None = None) -> None:
         """Take octets that arrived together; `at_s` is the arrival of the first one, if known."""
@@ -120,7 +112,7 @@ class CelescStream:
         self._stamps.extend([at_s] * len(octets))
         self._search()
 
-    def next_event(self) -> Packet | Skipped | None:
+    def next_event(self) -> Packet | SkippedRun | None:
         """Oldest event not yet taken."""
         return self._events.popleft() if self._events else None
 
@@ -200,10 +192,10 @@ class CelescStream:
         if not count:
             return
         last = self._events[-1] if self._events else None
-        if isinstance(last, Skipped) and last.reason == reason and last.offset + last.count == self._base:
-            self._events[-1] = Skipped(last.count + count, reason, last.offset)
+        if isinstance(last, SkippedRun) and last.reason == reason and last.offset + last.count == self._base:
+            self._events[-1] = SkippedRun(last.count + count, reason, last.offset)
         else:
-            self._events.append(Skipped(count, reason, self._base))
+            self._events.append(SkippedRun(count, reason, self._base))
         self._pop(count)
 
     def _pop(self, count: int) -> None:

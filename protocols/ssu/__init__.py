@@ -11,7 +11,7 @@ Unverified facts are fields of `SsuSettings`, with the reason of each default.
 from protocols.ssu.blocks import Block, ExtendedBlock, Format, MixedBlock, NormalBlock, Refused, decode_block
 from protocols.ssu.intervals import IntervalAssembler, IntervalReading, OutputEvent
 from protocols.ssu.settings import SsuSettings
-from protocols.ssu.stream import BlockFound, Locked, Skipped, SsuStream
+from protocols.ssu.stream import BlockFound, Locked, SsuStream
 
 __all__ = [
     "Block",
@@ -25,7 +25,6 @@ __all__ = [
     "NormalBlock",
     "OutputEvent",
     "Refused",
-    "Skipped",
     "SsuSettings",
     "SsuStream",
     "decode_block",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from protocols.skipped import SkippedRun
 from protocols.ssu.blocks import LENGTH, Block, Format, Refused, decode_block
 from protocols.ssu.settings import SsuSettings
 
@@ -31,15 +32,6 @@ class BlockFound:
     arrived_at_s: float | None
     offset: int
     octets: bytes
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Octets passed over, and why: the line's quality."""
-
-    count: int
-    reason: str
-    offset: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ class SsuStream:
         self._in_step = False
         self._coherent = 0
         self._refused = 0
-        self._events: deque[BlockFound | Skipped | Locked] = deque()
+        self._events: deque[BlockFound | SkippedRun | Locked] = deque()
 
     def receive(self, octets: bytes, at_s: float | None = None) -> None:
         """Take octets that arrived together; `at_s` is the arrival of the first one, if known."""
@@ -80,7 +72,7 @@ class SsuStream:
         self._stamps.extend([at_s] * len(octets))
         self._search()
 
-    def next_event(self) -> BlockFound | Skipped | Locked | None:
+    def next_event(self) -> BlockFound | SkippedRun | Locked | None:
         """Oldest event not yet taken."""
         return self._events.popleft() if self._events else None
 
@@ -239,10 +231,10 @@ class SsuStream:
         if not count:
             return
         last = self._events[-1] if self._events else None
-        if isinstance(last, Skipped) and last.reason == reason and last.offset + last.count == self._base:
-            self._events[-1] = Skipped(last.count + count, reason, last.offset)
+        if isinstance(last, SkippedRun) and last.reason == reason and last.offset + last.count == self._base:
+            self._events[-1] = SkippedRun(last.count + count, reason, last.offset)
         else:
-            self._events.append(Skipped(count, reason, self._base))
+            self._events.append(SkippedRun(count, reason, self._base))
         self._pop(count)
 
     def _pop(self, count: int) -> None:

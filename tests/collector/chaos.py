@@ -332,7 +332,7 @@ def _ask_on_demand(db, ids, now):
         for number, meter_id in enumerate(ids.values()):
             if number % 5 == 0:
                 parameters = {"sequence": names[number // 5 % len(names)], "days": []}
-                request = queue.Request(
+                request = queue.JobRequest(
                     "read", "person", meter_id, parameters, priority=int(Priority.ON_DEMAND)
                 )
                 queue.enqueue(conn, request)

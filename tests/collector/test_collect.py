@@ -97,7 +97,7 @@ def test_what_is_there_is_not_asked_for_again(embedded_db):
     async def again():
         async with served(station):
             with ready.connect() as conn:
-                request = queue.Request(
+                request = queue.JobRequest(
                     "read", "test", meter_id, {"sequence": "missing", "days": [DAY.isoformat()]}
                 )
                 number = queue.enqueue(conn, request)
@@ -294,7 +294,9 @@ def test_a_registry_that_cannot_be_used_is_the_operators_matter(embedded_db, cha
         register(ready, [])
         with ready.connect() as conn:
             meter_id = add_meter(conn, 1, SERIAL, "tcp://127.0.0.1:9")
-            number = queue.enqueue(conn, queue.Request("read", "test", meter_id, {"days": [DAY.isoformat()]}))
+            number = queue.enqueue(
+                conn, queue.JobRequest("read", "test", meter_id, {"days": [DAY.isoformat()]})
+            )
             conn.execute(change)
         return await drain(ready, [number], lambda: NOW, deadline_s=60)
 
@@ -310,7 +312,9 @@ def test_an_unknown_sequence_is_refused_by_name(embedded_db):
         register(ready, [])
         with ready.connect() as conn:
             meter_id = add_meter(conn, 1, SERIAL, "tcp://127.0.0.1:9")
-            number = queue.enqueue(conn, queue.Request("read", "test", meter_id, {"sequence": "everything"}))
+            number = queue.enqueue(
+                conn, queue.JobRequest("read", "test", meter_id, {"sequence": "everything"})
+            )
         return await drain(ready, [number], lambda: NOW, deadline_s=60)
 
     (summary,) = asyncio.run(work())

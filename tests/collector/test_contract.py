@@ -19,7 +19,7 @@ from collector.files.importing import import_file
 from collector.merging import merge_sessions
 from collector.session import EndedSession
 from collector.streams.reader import open_session, stream_targets
-from exchange.export import Request, export_public
+from exchange.export import ExportRequest, export_public
 from protocols.celesc.catalogue import meter_named
 from protocols.dlms import models
 from protocols.public_format import FileKind
@@ -98,7 +98,7 @@ def from_a_file(kind: FileKind) -> Callable[[Database, Path], None]:
     def bring(db: Database, folder: Path) -> None:
         over_nbr14522(db, folder)
         # The intervals in which a file begins and ends belong to the days beside it.
-        export_public(db, Request(None, DAY, DAY, folder / "out", "ana"))
+        export_public(db, ExportRequest(None, DAY, DAY, folder / "out", "ana"))
         with db.connect() as conn:
             conn.execute("DELETE FROM reading_day")
         (path,) = (

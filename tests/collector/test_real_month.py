@@ -41,7 +41,7 @@ def test_a_real_month_is_read_exactly(db, sequence):
             register(ready, [])
             with ready.connect() as conn:
                 meter_id = add_meter(conn, 1, SERIAL, servers[0].url, since="2016-09-01Z")
-                request = queue.Request("read", "test", meter_id, {"sequence": sequence, "days": days})
+                request = queue.JobRequest("read", "test", meter_id, {"sequence": sequence, "days": days})
                 number = queue.enqueue(conn, request)
             return (await drain(ready, [number], lambda: now, deadline_s=60))[0]
 

@@ -211,7 +211,7 @@ def test_on_demand_reads_go_before_recovery_and_recovery_before_routine(embedded
     with ready.connect() as conn:
         for name in ("ROUTINE", "RECOVERY", "ON_DEMAND"):
             queue.enqueue(
-                conn, queue.Request("read", "test", meter_id, dedup_key=name, priority=int(Priority[name]))
+                conn, queue.JobRequest("read", "test", meter_id, dedup_key=name, priority=int(Priority[name]))
             )
         claimed = [queue.claim(conn, "w", limit=1, lease_s=60)[0].dedup_key for _ in range(3)]
     assert claimed == ["ON_DEMAND", "RECOVERY", "ROUTINE"]

@@ -157,7 +157,9 @@ def test_two_collectors_share_the_queue_and_no_meter_is_in_two_sessions(db, watc
                 person = queue.enqueue_many(
                     conn,
                     [
-                        queue.Request("read", "person", meter_id, {"sequence": "verification"}, priority=10)
+                        queue.JobRequest(
+                            "read", "person", meter_id, {"sequence": "verification"}, priority=10
+                        )
                         for meter_id in ids.values()
                     ],
                 )
@@ -210,7 +212,7 @@ def test_a_person_is_served_first(embedded_db):
                 numbers = queue.enqueue_many(
                     conn,
                     [
-                        queue.Request(
+                        queue.JobRequest(
                             "read", "t", ids[n], {"sequence": "verification"}, priority=int(priority)
                         )
                         for n, priority in enumerate(
@@ -288,12 +290,14 @@ def test_a_new_request_is_heard_at_once(embedded_db):
         async with served(station) as servers:
             (meter_id,) = register(ready, servers).values()
             with ready.connect() as conn:
-                first = queue.enqueue(conn, queue.Request("read", "t", meter_id, {"sequence": "recovery"}))
+                first = queue.enqueue(conn, queue.JobRequest("read", "t", meter_id, {"sequence": "recovery"}))
             stop = asyncio.Event()
             task = asyncio.create_task(Collector(ready, now=lambda: NOW, only=[first, first + 1]).run(stop))
             await until(lambda: query(ready, "SELECT 1 FROM job_request WHERE state = 'done'"))
             with ready.connect() as conn:
-                second = queue.enqueue(conn, queue.Request("read", "t", meter_id, {"sequence": "recovery"}))
+                second = queue.enqueue(
+                    conn, queue.JobRequest("read", "t", meter_id, {"sequence": "recovery"})
+                )
             state = "SELECT state FROM job_request WHERE id = %s"
             await until(lambda: query(ready, state, second) == [("done",)])
             stop.set()

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from collector.decoded import MeterContext
 from collector.files.decode import FK7, decode_file
 from exchange import export as public_export
-from exchange.export import Request, export_public, list_exports
+from exchange.export import ExportRequest, export_public, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile
 from exchange.runs import Vector, cut_runs
 from exchange.target import Target
@@ -67,8 +67,8 @@ def read_db(embedded_db: Database):
     return ready, stations
 
 
-def request(target: Path, *codes: str, **changes) -> Request:
-    return Request(
+def request(target: Path, *codes: str, **changes) -> ExportRequest:
+    return ExportRequest(
         **{
             "uc_codes": codes or None,
             "first_day": DAYS[0],

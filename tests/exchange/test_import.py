@@ -26,7 +26,7 @@ from collector.files.importing import import_file
 from collector.merging import merge_sessions
 from collector.session import EndedSession
 from derivation.run import derive
-from exchange.export import Request, export_public
+from exchange.export import ExportRequest, export_public
 from faults import OperatorFault, RetryFault
 from pipelines.cli import import_files
 from pipelines.cli.trace import tree
@@ -66,7 +66,7 @@ def read_and_export(source: Database, folder: Path, days=DAYS) -> tuple[dict[Fil
             await collect(ready, days)
 
     asyncio.run(work())
-    export_public(ready, Request(None, days[0], days[-1], folder / "out", "ana"))
+    export_public(ready, ExportRequest(None, days[0], days[-1], folder / "out", "ana"))
     paths = list((folder / "out").rglob("*.*"))
     return {FileKind.TEXT if "&" in path.name else FileKind.FK7: path for path in paths}, station
 
@@ -111,7 +111,7 @@ def test_an_exported_file_gives_the_same_readings_in_an_empty_database(embedded_
     again = import_file(db, files[kind], "rui", NOW)
     assert (again.known_session, again.session_id) == (True, done.session_id)
     assert query(db, "SELECT count(*) FROM session") == [(1,)]
-    asked = Request(None, DAYS[0], DAY, tmp_path / "again", "ana", (kind,))
+    asked = ExportRequest(None, DAYS[0], DAY, tmp_path / "again", "ana", (kind,))
     export_public(db, asked)
     (path,) = (tmp_path / "again").rglob("*.*")
     assert (path.name, path.read_bytes()) == (files[kind].name, octets)
@@ -392,7 +392,7 @@ def test_an_exported_archive_gives_the_same_readings_in_an_empty_database(
 ):
     _, station = read_and_export(embedded_db, tmp_path)
     path = tmp_path / "maio.zip"
-    export_public(quick(embedded_db), Request(None, DAYS[0], DAY, path, "ana"))
+    export_public(quick(embedded_db), ExportRequest(None, DAYS[0], DAY, path, "ana"))
     meter_id = with_meter(db)
     monkeypatch.setenv("SMF_DATABASE_URL", db.url)
     monkeypatch.setenv("LOGNAME", "bia")  # whatever user this is run by
@@ -409,7 +409,7 @@ def test_an_exported_archive_gives_the_same_readings_in_an_empty_database(
         assert_day_is_exact(db, meter_id, station, day)
     # And once more out again: the archive is the same to the octet.
     again = tmp_path / "again.zip"
-    export_public(db, Request(None, DAYS[0], DAY, again, "ana"))
+    export_public(db, ExportRequest(None, DAYS[0], DAY, again, "ana"))
     with zipfile.ZipFile(path) as one, zipfile.ZipFile(again) as other:
         assert one.namelist() == other.namelist()
         assert all(one.read(name) == other.read(name) for name in one.namelist())

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import export as public_export
-from exchange.export import Request, list_exports
+from exchange.export import ExportRequest, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile, scaled_energy
 from exchange.target import Target
 from faults import OperatorFault
@@ -52,8 +52,8 @@ def with_readings(db, *vectors):
         merge_readings(conn, pl.DataFrame(rows, schema=schema), NOW)
 
 
-def request(target: Path) -> Request:
-    return Request(None, DAY, DAY + timedelta(days=1), target, "ana")
+def request(target: Path) -> ExportRequest:
+    return ExportRequest(None, DAY, DAY + timedelta(days=1), target, "ana")
 
 
 def rows_of(path: Path, encoding="utf-8", separator=";"):

@@ -14,8 +14,8 @@ from protocols.captures import Capture, Chunk
 from protocols.celesc import CelescStream, Packet, decode_grouped, encode_packet
 from protocols.celesc.catalogue import meter_named
 from protocols.celesc.inspection import judge_meter
+from protocols.skipped import SkippedRun
 from protocols.ssu import BlockFound, ExtendedBlock, Format, MixedBlock, NormalBlock, SsuStream
-from protocols.ssu.stream import Skipped
 
 ZONE = timezone(timedelta(hours=-3))
 NOW = datetime(2026, 11, 21, 3, 7, tzinfo=ZONE)
@@ -91,7 +91,7 @@ def ssu(data: bytes) -> None:
         while (event := stream.next_event()) is not None:
             if isinstance(event, BlockFound):
                 used += len(event.octets)
-            elif isinstance(event, Skipped):
+            elif isinstance(event, SkippedRun):
                 used += event.count
         assert used == fed
 

@@ -13,11 +13,11 @@ import pytest
 from faults import FieldCrewFault, RetryFault
 from storage import queue
 from storage.database import Database
-from storage.queue import Request
+from storage.queue import JobRequest
 
 
-def ask(**changes: object) -> Request:
-    return Request(**{"kind": "read", "requested_by": "test", **changes})
+def ask(**changes: object) -> JobRequest:
+    return JobRequest(**{"kind": "read", "requested_by": "test", **changes})
 
 
 def states(db: Database) -> dict[int, tuple]:

@@ -24,14 +24,14 @@ from protocols.nbr14522.link.addressed_reader import AGAIN, NEXT
 from protocols.nbr14522.link.addressed_tables import METER_TABLE, MeterAction, MeterInput, MeterState
 from protocols.nbr14522.link.events import CommandReceived, FrameReceived, SkipReason
 from protocols.nbr14522.link.exchange import COMPOSITE_CODES
-from protocols.nbr14522.link.meter_base import Meter
+from protocols.nbr14522.link.meter_base import MeterMachine
 from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import HandShake, MeterProfile
 
 _HAND_SHAKES = {NEXT: MeterInput.NEXT, AGAIN: MeterInput.AGAIN}
 
 
-class AddressedMeter(Meter):
+class AddressedMeter(MeterMachine):
     """A meter that hears every frame on its line and answers its own."""
 
     def __init__(self, profile: MeterProfile, meter_serial: str, now_s: float) -> None:

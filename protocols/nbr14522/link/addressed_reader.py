@@ -25,7 +25,7 @@ from protocols.nbr14522.frames import (
 from protocols.nbr14522.link.addressed_tables import READER_TABLE, ReaderAction, ReaderInput, ReaderState
 from protocols.nbr14522.link.events import FailureReason, FrameReceived, SkipReason, UnaskedOccurrence
 from protocols.nbr14522.link.exchange import BlockKind, Exchange
-from protocols.nbr14522.link.reader_base import Reader
+from protocols.nbr14522.link.reader_base import ReaderMachine
 from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import HandShake, MeterProfile
 
@@ -34,7 +34,7 @@ FIRST, NEXT, AGAIN = 0x00, 0x01, 0x02
 _HAND_SHAKE_AT = 4  # o5 of the plain command
 
 
-class AddressedReader(Reader):
+class AddressedReader(ReaderMachine):
     """One meter among several on a line, or behind a remote."""
 
     def __init__(self, profile: MeterProfile, meter_serial: str = ANY_METER) -> None:

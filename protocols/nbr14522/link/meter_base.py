@@ -11,7 +11,7 @@ from protocols.nbr14522.link.machine import Machine
 from protocols.nbr14522.profile import MeterProfile
 
 
-class Meter(Machine):
+class MeterMachine(Machine):
     """Base of the meter's machines."""
 
     def __init__(self, profile: MeterProfile) -> None:

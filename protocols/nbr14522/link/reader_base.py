@@ -19,7 +19,7 @@ from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import MeterProfile
 
 
-class Reader(Machine):
+class ReaderMachine(Machine):
     """Base of the reader's machines."""
 
     def __init__(self, profile: MeterProfile) -> None:

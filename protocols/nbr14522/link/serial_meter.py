@@ -8,7 +8,7 @@ from protocols.nbr14522.crc import crc16_arc
 from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.frames import ACK, COMMAND_SIZE, ENQ, NAK, WAIT
 from protocols.nbr14522.link.events import CommandReceived, FailureReason, FrameReceived, SkipReason
-from protocols.nbr14522.link.meter_base import Meter
+from protocols.nbr14522.link.meter_base import MeterMachine
 from protocols.nbr14522.link.serial_tables import METER_TABLE, MeterAction, MeterInput, MeterState
 from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import MeterProfile
@@ -24,7 +24,7 @@ _WAIT_SHARE = 0.8
 """WAIT is repeated after this share of TSEMWAIT, so that it never comes too late."""
 
 
-class SerialMeter(Meter):
+class SerialMeter(MeterMachine):
     """A meter that calls ENQ while idle, needs no answer to it, and echoes nothing."""
 
     def __init__(self, profile: MeterProfile, now_s: float) -> None:

@@ -8,7 +8,7 @@ from protocols.nbr14522.crc import crc16_arc
 from protocols.nbr14522.frames import ACK, COMMAND_SIZE, ENQ, NAK, RESPONSE_SIZE, WAIT
 from protocols.nbr14522.link.events import FailureReason, FrameReceived, SkipReason, Synchronised
 from protocols.nbr14522.link.exchange import BlockKind
-from protocols.nbr14522.link.reader_base import Reader
+from protocols.nbr14522.link.reader_base import ReaderMachine
 from protocols.nbr14522.link.serial_tables import READER_TABLE, ReaderAction, ReaderInput, ReaderState
 from protocols.nbr14522.link.tables import Outcome
 from protocols.nbr14522.profile import GapRecovery, MeterProfile
@@ -19,7 +19,7 @@ _IAC = 0xFF
 _TELNET_OPTION_VERBS = range(0xFB, 0xFF)
 
 
-class SerialReader(Reader):
+class SerialReader(ReaderMachine):
     """One meter on one line."""
 
     def __init__(self, profile: MeterProfile) -> None:

@@ -13,7 +13,6 @@ from protocols.celesc import (
     Packet,
     Quantity,
     Register,
-    Skipped,
     StepKind,
     decode_grouped,
     encode_packet,
@@ -22,6 +21,7 @@ from protocols.celesc import (
 )
 from protocols.celesc.totals import max_energy_kwh
 from protocols.nbr14522.crc import crc16_arc
+from protocols.skipped import SkippedRun
 
 EXAMPLES = {
     "AA550123456789050A02013579BA92": (Quantity.ACTIVE_ENERGY_KWH, 13579),
@@ -30,7 +30,7 @@ EXAMPLES = {
 }
 
 
-def drain(stream: CelescStream) -> list[Packet | Skipped]:
+def drain(stream: CelescStream) -> list[Packet | SkippedRun]:
     out = []
     while (event := stream.next_event()) is not None:
         out.append(event)
@@ -113,7 +113,7 @@ def test_noise_gives_no_packet() -> None:
     stream.close()
     events = drain(stream)
     assert not [event for event in events if isinstance(event, Packet)]
-    assert sum(event.count for event in events if isinstance(event, Skipped)) == 1_000_000
+    assert sum(event.count for event in events if isinstance(event, SkippedRun)) == 1_000_000
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))
@@ -123,7 +123,7 @@ def test_every_octet_is_in_a_packet_or_counted_as_skipped(chunks: list[bytes]) -
         stream.receive(chunk)
     stream.close()
     total = sum(
-        event.count if isinstance(event, Skipped) else 10 + 2 + len(event.data) for event in drain(stream)
+        event.count if isinstance(event, SkippedRun) else 10 + 2 + len(event.data) for event in drain(stream)
     )
     assert total == sum(map(len, chunks))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from protocols.skipped import SkippedRun
 from protocols.ssu import (
     BlockFound,
     ExtendedBlock,
@@ -15,7 +16,6 @@ from protocols.ssu import (
     Locked,
     NormalBlock,
     OutputEvent,
-    Skipped,
     SsuSettings,
     SsuStream,
     decode_block,
@@ -40,7 +40,7 @@ def meter_blocks(template: NormalBlock | ExtendedBlock, seconds: int, interval_s
     return out
 
 
-def drain(stream: SsuStream) -> list[BlockFound | Skipped | Locked]:
+def drain(stream: SsuStream) -> list[BlockFound | SkippedRun | Locked]:
     out = []
     while (event := stream.next_event()) is not None:
         out.append(event)
@@ -64,7 +64,7 @@ def test_a_clean_stream_gives_every_block(
     found = [event.octets for event in events if isinstance(event, BlockFound)]
     assert found == blocks
     assert [event.format for event in events if isinstance(event, Locked)] == [template.format]
-    assert not [event for event in events if isinstance(event, Skipped)]
+    assert not [event for event in events if isinstance(event, SkippedRun)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -105,7 +105,7 @@ def test_noise_gives_no_block() -> None:
         stream.receive(rng.randbytes(1000))
         for event in drain(stream):
             found += isinstance(event, BlockFound)
-            skipped += event.count if isinstance(event, Skipped) else 0
+            skipped += event.count if isinstance(event, SkippedRun) else 0
     assert found == 0
     assert skipped > 298_000
 
