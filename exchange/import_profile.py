@@ -28,9 +28,9 @@ from exchange.export import (
     Losses,
     Piece,
     Progress,
-    folder_of,
     run_export,
 )
+from exchange.public_files import folder_of
 from faults import OperatorFault
 from faults.toml_tables import Key, build, load_toml, parse_toml
 from storage.database import Database

@@ -22,7 +22,7 @@ from protocols.nbr14522.messages import (
     weekday_of,
 )
 from protocols.nbr14522.profile import MeterProfile
-from protocols.nbr14522.sending import build_request
+from protocols.nbr14522.sending.building import build_request
 
 CLOCK = "clock"
 """The collector's own command: bring the clock right inside an interval."""

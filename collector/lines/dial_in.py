@@ -14,15 +14,15 @@ Nothing in a hello proves who calls; that is for the network (private APN, VPN, 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from collector.lines.dial_in_call import Caller, Counts
 from collector.lines.dial_in_kinds import MAX_HELLO_OCTETS, DialInKind, recognise
 from collector.lines.dial_in_store import Directory, Stranger
-from collector.lines.transports import Endpoint, Receiver, Stream, TcpStream, Timeouts
+from collector.lines.transports import Endpoint, Receiver, Stream, Timeouts
 from collector.nbr14522.sequences import fixed
 from collector.nbr14522.session import Line, read_meter
 from faults import OperatorFault, RetryFault
@@ -38,8 +38,6 @@ from storage.settings import CollectorSettings
 _ENQ_WAIT_S = 1.0
 # The registry is read again for a name it lacked, at most so often: it may have been imported meanwhile.
 _DIRECTORY_AGE_S = 5.0
-_KEEP_ALIVE_PROBES = 5
-_WINDOW_S = 60.0
 _EVIDENCE_OCTETS = 64
 _PROBE_TIMING = replace(
     RELAXED, name="probe", synchronise_s=8.0, addressed_response_s=8.0, max_response_s=5.0
@@ -48,148 +46,11 @@ _PROBE_LIMITS = LinkLimits(naks=2, waits=2, sends=1)
 
 
 @dataclass(slots=True)
-class Counts:
-    """Since the start: callers taken, identified, refused; octets that came while nobody asked."""
-
-    calls: int = 0
-    identified: int = 0
-    refused: int = 0
-    idle_octets: int = 0
-
-
-class _Incoming(TcpStream):
-    """The listener's end of a call."""
-
-    __slots__ = ("_caller",)
-
-    def __init__(self, caller: _Caller) -> None:
-        super().__init__(caller)
-        self._caller = caller
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._caller.connected(transport)
-
-
-class _Caller:
-    """One connection while no session uses it: it listens to what the unit says by itself."""
-
-    __slots__ = (
-        "_owner",
-        "_window_octets",
-        "_window_s",
-        "changed",
-        "code",
-        "heard",
-        "host",
-        "is_open",
-        "kind",
-        "number",
-        "stream",
-    )
-
-    def __init__(self, owner: DialIn) -> None:
-        self._owner = owner
-        self.stream = _Incoming(self)
-        self.host = ""
-        self.number = 0
-        self.code: str | None = None
-        self.kind: DialInKind | None = None
-        self.heard = bytearray()
-        self.changed = asyncio.Event()
-        self.is_open = True
-        self._window_s = 0.0
-        self._window_octets = 0
-
-    def connected(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        self.host = str(peer[0]) if peer else ""
-        _keep_alive(transport.get_extra_info("socket"), self._owner.settings.dial_in_keepalive_s)
-        self._owner.called(self)
-
-    def data_received(self, data: bytes) -> None:
-        if self.code is None:
-            self.heard += data[: MAX_HELLO_OCTETS - len(self.heard)]
-            self.changed.set()
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._window_s >= _WINDOW_S:
-            self._window_s, self._window_octets = now_s, 0
-        self._window_octets += len(data)
-        self._owner.counts.idle_octets += len(data)
-        if self._window_octets > self._owner.settings.dial_in_idle_octets and not self._owner.follows(self):
-            self._owner.refuse(self, "says too much while nobody asks", data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.is_open = False
-        self.changed.set()
-        self._owner.gone(self)
-
-    def lend(self, receiver: Receiver) -> Stream:
-        return _Lent(self, receiver)
-
-    def hang_up(self) -> None:
-        self.stream.close()
-
-
-class _Lent:
-    """A caller's connection as one session's stream: closing it ends that use, not the connection."""
-
-    def __init__(self, caller: _Caller, receiver: Receiver) -> None:
-        self._caller = caller
-        self._receiver = receiver
-        self._stream = caller.stream
-        self._sent, self._received = self._stream.bytes_sent, self._stream.bytes_received
-        self._is_over = False
-        self._keep_alive = caller.kind.keep_alive if caller.kind else b""
-        # Only a kind with a keep-alive pays for looking at each arrival.
-        self._stream.receiver = self if self._keep_alive else _Direct(self, receiver)
-
-    @property
-    def bytes_sent(self) -> int:
-        return self._stream.bytes_sent - self._sent
-
-    @property
-    def bytes_received(self) -> int:
-        return self._stream.bytes_received - self._received
-
-    def write(self, data: bytes) -> None:
-        if not self._is_over:
-            self._stream.write(data)
-
-    def close(self) -> None:
-        if not self._is_over:
-            self._is_over = True
-            self._stream.receiver = self._caller
-            asyncio.get_running_loop().call_soon(self._receiver.connection_lost, None)
-
-    # Between the connection and the session, as receiver.
-
-    def data_received(self, data: bytes) -> None:
-        if data != self._keep_alive:
-            self._receiver.data_received(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._is_over = True
-        self._caller.connection_lost(error)
-        self._receiver.connection_lost(error)
-
-
-class _Direct:
-    """A receiver that hands octets straight to the session."""
-
-    __slots__ = ("connection_lost", "data_received")
-
-    def __init__(self, lent: _Lent, receiver: Receiver) -> None:
-        self.data_received = receiver.data_received
-        self.connection_lost = lent.connection_lost
-
-
-@dataclass(slots=True)
 class _Unit:
     """Connections of one unit, oldest first, and who waits for one."""
 
-    ready: list[_Caller] = field(default_factory=list)
-    lent: _Caller | None = None
+    ready: list[Caller] = field(default_factory=list)
+    lent: Caller | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
 
@@ -223,7 +84,7 @@ class DialIn:
         self._start_task = start_task
         self._units: dict[str, _Unit] = {}
         self._followed: set[str] = set()
-        self._unknown: dict[_Caller, asyncio.Task[None]] = {}
+        self._unknown: dict[Caller, asyncio.Task[None]] = {}
         self._directory = Directory()
         self._loaded_s = float("-inf")
         self._loading = asyncio.Lock()
@@ -237,7 +98,7 @@ class DialIn:
         """
         host, port = self.settings.listen_host, self.settings.listen_port or 0
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Caller(self).stream, host, port, backlog=1024)
+        self._server = await loop.create_server(lambda: Caller(self).stream, host, port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -297,7 +158,7 @@ class DialIn:
         """Whether a reader listens for good: the unit may say what it likes, and its newest call counts."""
         (self._followed.add if is_followed else self._followed.discard)(code)
 
-    def follows(self, caller: _Caller) -> bool:
+    def follows(self, caller: Caller) -> bool:
         """Whether a reader listens to the caller's unit."""
         return caller.code in self._followed
 
@@ -330,7 +191,7 @@ class DialIn:
 
     # --- callers -------------------------------------------------------------------------------------------
 
-    def called(self, caller: _Caller) -> None:
+    def called(self, caller: Caller) -> None:
         """A connection begins."""
         self.counts.calls += 1
         caller.number = self.counts.calls
@@ -339,7 +200,7 @@ class DialIn:
             return
         self._unknown[caller] = self._start_task(self._identify(caller))
 
-    def gone(self, caller: _Caller) -> None:
+    def gone(self, caller: Caller) -> None:
         """A connection is over."""
         task = self._unknown.pop(caller, None)
         if task is not None:
@@ -353,7 +214,7 @@ class DialIn:
             unit.lent = None
         self._forget_if_empty(caller.code or "")
 
-    def refuse(self, caller: _Caller, reason: str, heard: bytes = b"", named: str = "") -> None:
+    def refuse(self, caller: Caller, reason: str, heard: bytes = b"", named: str = "") -> None:
         """Close a connection and say why."""
         if not caller.is_open:
             return
@@ -363,7 +224,7 @@ class DialIn:
         self._report(Stranger(reason, caller.host, evidence, named or caller.code or ""))
         caller.hang_up()
 
-    async def _identify(self, caller: _Caller) -> None:
+    async def _identify(self, caller: Caller) -> None:
         try:
             async with asyncio.timeout(self.settings.dial_in_identify_s):
                 unit, serial = await self._hear(caller)
@@ -383,7 +244,7 @@ class DialIn:
         else:
             self.refuse(caller, "did not say who it is")
 
-    async def _hear(self, caller: _Caller) -> tuple[str | None, str | None]:
+    async def _hear(self, caller: Caller) -> tuple[str | None, str | None]:
         """Wait for a hello; code and serial that it tells."""
         wait_s = self.settings.dial_in_hello_s if self._kinds else _ENQ_WAIT_S
         try:
@@ -399,7 +260,7 @@ class DialIn:
         except TimeoutError:
             return None, None
 
-    async def _overhear(self, caller: _Caller) -> str | None:
+    async def _overhear(self, caller: Caller) -> str | None:
         """The number in a packet of a meter that speaks by itself; the others' say none."""
         if PREAMBLE not in caller.heard:
             return None
@@ -414,7 +275,7 @@ class DialIn:
         except TimeoutError:
             return None
 
-    async def _ask_serial(self, caller: _Caller) -> str | None:
+    async def _ask_serial(self, caller: Caller) -> str | None:
         """Ask the meter behind for its parameters, in the ways that need no address."""
         calls_enq = ENQ in caller.heard
         plain = replace(DEFAULT, enq_required=1 if calls_enq else 0)
@@ -425,7 +286,7 @@ class DialIn:
                 return serial
         return None
 
-    async def _probe(self, caller: _Caller, profile: MeterProfile) -> str | None:
+    async def _probe(self, caller: Caller, profile: MeterProfile) -> str | None:
         found: list[str] = []
 
         def note(response: Response) -> None:
@@ -458,7 +319,7 @@ class DialIn:
             code = self._directory.find(unit=unit, serial=serial)
         return code
 
-    def _welcome(self, caller: _Caller, code: str) -> None:
+    def _welcome(self, caller: Caller, code: str) -> None:
         if not caller.is_open:
             return
         self.counts.identified += 1
@@ -508,16 +369,6 @@ def cannot_listen(settings: CollectorSettings, error: OSError) -> OperatorFault:
         where=f"{settings.listen_host}:{settings.listen_port}",
         remedy="correct collector.listen_host and collector.listen_port; one collector listens on a port",
     )
-
-
-def _keep_alive(peer: socket.socket, idle_s: float) -> None:
-    """Find out that a silent connection is dead, before a session does."""
-    for option, value in (
-        (socket.TCP_KEEPIDLE, int(idle_s)),
-        (socket.TCP_KEEPINTVL, max(1, int(idle_s) // 10)),
-        (socket.TCP_KEEPCNT, _KEEP_ALIVE_PROBES),
-    ):
-        peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _keep_nothing(at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes) -> None:

@@ -56,7 +56,7 @@ from protocols.nbr14522.messages import (
     decode_response,
 )
 from protocols.nbr14522.profile import HandShake, MeterProfile
-from protocols.nbr14522.secrets import redact
+from protocols.nbr14522.sending.secrets import redact
 
 _WH = 1000
 _LIMIT_UNIT_S = {LimitUnit.HOURS: 3600, LimitUnit.DAYS: 86_400}

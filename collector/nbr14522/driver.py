@@ -20,7 +20,7 @@ from collector.session import SessionResult
 from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.profile import ClockChange, MeterProfile
 from protocols.nbr14522.profiles import profile_named
-from protocols.nbr14522.sending import refusal
+from protocols.nbr14522.sending.building import refusal
 
 
 class Nbr14522Driver:

@@ -24,8 +24,8 @@ from protocols.nbr14522.messages import (
     SeedRequest,
     SessionOpened,
 )
-from protocols.nbr14522.passwords import is_open, open_session
 from protocols.nbr14522.profile import MeterProfile
+from protocols.nbr14522.sending.passwords import is_open, open_session
 
 OPEN_SESSION = "11"
 

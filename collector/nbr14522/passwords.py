@@ -15,7 +15,7 @@ from typing import Annotated
 from collector.batching import Connection
 from faults import OperatorFault
 from faults.toml_tables import Key, Tables, build, load_toml
-from protocols.nbr14522.passwords import PASSWORD_SIZE
+from protocols.nbr14522.sending.passwords import PASSWORD_SIZE
 
 OPENING = "command 11"
 """Where a refused password fails: the stage of its session, by which it is found again."""

@@ -31,7 +31,7 @@ from protocols.nbr14522.link import (
 )
 from protocols.nbr14522.messages import Request, Response, decode_response
 from protocols.nbr14522.profile import MeterProfile
-from protocols.nbr14522.secrets import redact
+from protocols.nbr14522.sending.secrets import redact
 
 # Executed twice, a demand reset closes two periods: after an unknown outcome it is never sent again.
 _NEVER_REPEATED = frozenset({0x20})

@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from exchange.export import ExportRequest, ExportResult, export_public, list_exports
+from exchange.export import ExportRequest, ExportResult, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile
+from exchange.public_files import export_public
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, errors, faults_to_exit, login_name
 from protocols.public_format import FileKind

@@ -5,8 +5,7 @@ Charter, by module, from the wire upwards:
 - `crc`, `bcd`, `frames`: octets of one frame, plain (P0) and addressed (P8, P2);
 - `commands`: the catalogue: name, kind, composite or not, known layout, how sure we are;
 - `messages`: typed requests and responses, decoded by the reader's side and encoded by the meter's;
-- `sending`, `write_layouts`: what may be sent to a meter, and writes whose layout only its manual gives;
-- `passwords`, `secrets`: tokens of command 11, and frames without them;
+- `sending`: what may be sent to a meter, writes whose layout only its manual gives, tokens of command 11;
 - `sequences`: the usual orders of commands;
 - `memory`: the 12-bit words of the mass memory, vectorised;
 - `profile`, `profiles`: what differs between meters and what no public source settles, as named settings;

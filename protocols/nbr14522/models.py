@@ -17,7 +17,6 @@ from protocols.nbr14522.commands import parse_command
 from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.frames import Addressing
 from protocols.nbr14522.memory import Packing
-from protocols.nbr14522.passwords import PASSWORD_TRANSFORMS
 from protocols.nbr14522.profile import (
     DEFAULT,
     GENERIC,
@@ -35,7 +34,8 @@ from protocols.nbr14522.profile import (
     PasswordAnswer,
     WordsUpTo,
 )
-from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
+from protocols.nbr14522.sending.layouts import Coding, LayoutField, WriteLayout
+from protocols.nbr14522.sending.passwords import PASSWORD_TRANSFORMS
 
 OWN_SOURCE = "models.toml"
 _MANUAL = "docs/modelos_de_medidor.md"

@@ -13,7 +13,7 @@ from typing import Any
 
 from protocols.nbr14522.frames import Addressing
 from protocols.nbr14522.memory import Packing
-from protocols.nbr14522.write_layouts import WriteLayout
+from protocols.nbr14522.sending.layouts import WriteLayout
 
 READ_COMMANDS = frozenset({0x14, 0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x51, 0x52, 0x80})
 WRITE_COMMANDS = frozenset({0x29, 0x30, 0x37})

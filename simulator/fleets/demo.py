@@ -23,7 +23,7 @@ from simulator.fleets.uc_code import national_code
 from simulator.load.clock import ClockModel
 from simulator.load.curves import GeneratedLoad, LoadEvent
 from simulator.load.grid import MARKET_ZONE
-from simulator.nbr14522.meter import MeterSpec, Outage
+from simulator.nbr14522.spec import MeterSpec, Outage
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 
 DISTRIBUTOR_CODE = 28

@@ -19,17 +19,17 @@ from protocols.nbr14522.commands import parse_command
 from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.frames import Addressing
 from protocols.nbr14522.models import add_catalogue
-from protocols.nbr14522.passwords import PASSWORD_SIZE, TRANSFORMS
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.profiles import PROFILES
+from protocols.nbr14522.sending.passwords import PASSWORD_SIZE, TRANSFORMS
 from simulator.fleets.toml_reader import TomlTable
 from simulator.load.channels import NAMES, channel_load
 from simulator.load.clock import ClockModel
 from simulator.load.curves import CHANNELS, GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
 from simulator.load.shapes import SHAPES
-from simulator.nbr14522.meter import MeterSpec, Outage
 from simulator.nbr14522.passwords import USUALLY_PROTECTED, PasswordRules
+from simulator.nbr14522.spec import MeterSpec, Outage
 from simulator.wires.dialer import DialPlan
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from simulator.wires.impairment import QUALITIES, LinkQuality

@@ -9,7 +9,7 @@ from simulator.load.clock import ClockModel
 from simulator.load.curves import GeneratedLoad, PulseSource
 from simulator.load.grid import DAY_S, MARKET_ZONE, wall_clock
 from simulator.load.recording import RecordedLoad
-from simulator.nbr14522.meter import MeterSpec
+from simulator.nbr14522.spec import MeterSpec
 
 USUAL_CAPACITY_DAYS = 140
 LIVED_DAYS = 200

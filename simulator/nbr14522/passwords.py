@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from protocols.nbr14522.frames import serial_octets
 from protocols.nbr14522.messages import TOKEN_SIZE, OpenSessionRequest
-from protocols.nbr14522.passwords import PASSWORD_SIZE, TRANSFORMS, TransformInput
+from protocols.nbr14522.sending.passwords import PASSWORD_SIZE, TRANSFORMS, TransformInput
 
 # All commands of reference 6.2 and 6.3 that change a meter, but not the reset and the clearing of an
 # occurrence, which billing needs. Which ones real meters protect is not public (C).

@@ -56,7 +56,7 @@ from protocols.nbr14522.messages import (
     SetSegmentsRequest,
     ShowDisplayCodesRequest,
 )
-from protocols.nbr14522.write_layouts import WriteLayout
+from protocols.nbr14522.sending.layouts import WriteLayout
 from simulator.load.counting import ReactiveRule, SegmentTable
 from simulator.load.curves import CHANNELS
 from simulator.nbr14522.meter import NO_READER, SimulatedMeter

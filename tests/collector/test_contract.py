@@ -19,7 +19,8 @@ from collector.files.importing import import_file
 from collector.merging import merge_sessions
 from collector.session import EndedSession
 from collector.streams.reader import open_session, stream_targets
-from exchange.export import ExportRequest, export_public
+from exchange.export import ExportRequest
+from exchange.public_files import export_public
 from protocols.celesc.catalogue import meter_named
 from protocols.dlms import models
 from protocols.public_format import FileKind

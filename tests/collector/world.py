@@ -17,8 +17,9 @@ from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.line import Station
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.server import PtyMeterServer, TcpMeterServer
+from simulator.nbr14522.spec import MeterSpec
 from simulator.wires.faultplan import FaultPlan
 from storage.database import Database
 

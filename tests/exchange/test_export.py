@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from collector.decoded import MeterContext
 from collector.files.decode import FK7, decode_file
 from exchange import export as public_export
-from exchange.export import ExportRequest, export_public, list_exports
+from exchange.export import ExportRequest, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile
+from exchange.public_files import export_public
 from exchange.runs import Vector, cut_runs
 from exchange.target import Target
 from faults import OperatorFault

@@ -26,7 +26,8 @@ from collector.files.importing import import_file
 from collector.merging import merge_sessions
 from collector.session import EndedSession
 from derivation.run import derive
-from exchange.export import ExportRequest, export_public
+from exchange.export import ExportRequest
+from exchange.public_files import export_public
 from faults import OperatorFault, RetryFault
 from pipelines.cli import import_files
 from pipelines.cli.trace import tree

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import export as public_export
+from exchange import public_files
 from exchange.export import ExportRequest, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile, scaled_energy
 from exchange.target import Target
@@ -333,5 +334,5 @@ def test_two_files_of_one_name_are_refused(embedded_db, tmp_path):
 @pytest.mark.req("TR-5.6a")
 def test_meters_of_other_protocols_are_exported_too(embedded_db, tmp_path):
     with_ucs(embedded_db, 2, "dlms-generic")
-    result = public_export.export_public(embedded_db, request(tmp_path / "out"))
+    result = public_files.export_public(embedded_db, request(tmp_path / "out"))
     assert len({uc for one in result.files for uc in one.facts.uc_ids}) == 2

@@ -33,7 +33,7 @@ from protocols.nbr14522.messages import (
     request_for,
 )
 from protocols.nbr14522.profile import DEFAULT, P2_GENERIC, P8_GENERIC, STRICT, HandShake
-from protocols.nbr14522.secrets import redact
+from protocols.nbr14522.sending.secrets import redact
 from protocols.public_format import TextFile, read_fk7, read_text, write_fk7, write_text
 from protocols.public_format.errors import FileRefused
 from protocols.public_format.scan import HEADER_OCTETS, scan_fk7, scan_text

@@ -22,7 +22,8 @@ from protocols.table import PROTOCOLS, ProtocolEntry, catalogues, part, protocol
 from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.spec import MeterSpec
 from simulator.wires.serving import Serving
 from storage.database import Database
 from tests.collector.world import DAY, NOW, add_meter, collect, quick, sessions, stored

@@ -13,7 +13,8 @@ from simulator.dlms.meter import DlmsMeter, DlmsSpec, Refusal
 from simulator.load.clock import ClockModel
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.spec import MeterSpec
 
 pytestmark = pytest.mark.req("X-sim")
 

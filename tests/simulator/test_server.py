@@ -25,6 +25,7 @@ from simulator.load.recording import read_pulses_csv
 from simulator.nbr14522.line import Station
 from simulator.nbr14522.meter import Outage, SimulatedMeter, Stretch
 from simulator.nbr14522.server import TcpMeterServer, serve_pty, serve_tcp
+from simulator.nbr14522.spec import MeterSpec, Outage
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from tests.simulator.serving import NOW, SERIAL, served, station
 from tests.simulator.wire import SerialCarrier, Session, TcpCarrier, run

@@ -23,8 +23,9 @@ from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.line import Bus, Station
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter, Stretch
+from simulator.nbr14522.meter import SimulatedMeter, Stretch
 from simulator.nbr14522.server import Rfc2217MeterServer, TcpMeterServer
+from simulator.nbr14522.spec import MeterSpec
 from simulator.wires.dialer import DialInUnit, DialPlan
 from simulator.wires.faultplan import FaultPlan
 from simulator.wires.impairment import QUALITIES, LinkQuality

@@ -21,14 +21,14 @@ from protocols.nbr14522.messages import (
     Season,
     request_for,
 )
-from protocols.nbr14522.passwords import open_session
 from protocols.nbr14522.profiles import DEFAULT
-from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
+from protocols.nbr14522.sending.layouts import Coding, LayoutField, WriteLayout
+from protocols.nbr14522.sending.passwords import open_session
 from simulator.load.channels import channel_load
 from simulator.load.clock import ClockModel
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
-from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.passwords import PasswordRules
 from tests.simulator import reading as test_meter
 

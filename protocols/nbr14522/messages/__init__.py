@@ -16,6 +16,19 @@ from protocols.nbr14522.messages.answers import (
     OpaqueResponse,
 )
 from protocols.nbr14522.messages.base import Request, Response
+from protocols.nbr14522.messages.flagged_writes import (
+    EXTENDED,
+    INFERRED_GENERIC_FLAGS,
+    ExtendedHolidays,
+    ExtendedHolidaysRequest,
+    ExtendedMode,
+    GenericFlags,
+    GenericParameters,
+    GenericRequest,
+    NominalFlags,
+    NominalValues,
+    NominalValuesRequest,
+)
 from protocols.nbr14522.messages.instantaneous import Instantaneous
 from protocols.nbr14522.messages.layout import Problem
 from protocols.nbr14522.messages.measurement import MeasurementParameters
@@ -57,9 +70,7 @@ from protocols.nbr14522.messages.session import (
     SessionResult,
 )
 from protocols.nbr14522.messages.writes import (
-    EXTENDED,
     EXTENDED_WRITES,
-    INFERRED_GENERIC_FLAGS,
     NO_HOLIDAY,
     WRITES,
     ClearOccurrenceRequest,
@@ -68,21 +79,12 @@ from protocols.nbr14522.messages.writes import (
     DaylightSavingSet,
     DemandIntervalSet,
     DisplayCodesShown,
-    ExtendedHolidays,
-    ExtendedHolidaysRequest,
-    ExtendedMode,
-    GenericFlags,
-    GenericParameters,
-    GenericRequest,
     HolidaysSet,
     Initialised,
     InitialiseRequest,
     InstallationCode,
     InstallationCodeRequest,
     MemoryIntervalSet,
-    NominalFlags,
-    NominalValues,
-    NominalValuesRequest,
     OccurrenceCleared,
     PresentationSet,
     ReactiveTariffSet,

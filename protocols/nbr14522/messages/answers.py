@@ -7,7 +7,8 @@ from enum import IntEnum
 
 from protocols.nbr14522 import frames
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import Octet, Raw, at
+from protocols.nbr14522.messages.codecs import Octet, Raw
+from protocols.nbr14522.messages.layout import at
 
 
 class Occurrence(IntEnum):

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 from protocols.nbr14522 import frames
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.errors import LocalProtocolError
-from protocols.nbr14522.messages.layout import Digits, Octet, Table, at
+from protocols.nbr14522.messages.codecs import Digits, Octet
+from protocols.nbr14522.messages.layout import Table, at
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import Bcd, Clock, Octet, Part, Raw, Text, at
+from protocols.nbr14522.messages.codecs import Bcd, Clock, Octet, Raw, Text
+from protocols.nbr14522.messages.layout import Part, at
 from protocols.nbr14522.messages.parameters import UNUSED_START, Constant, Starts
 
 

@@ -12,7 +12,8 @@ from protocols.nbr14522.bcd import encode_bcd
 from protocols.nbr14522.errors import LocalProtocolError
 from protocols.nbr14522.memory import MAX_BLOCK_NUMBER, OCTETS_PER_BLOCK, Packing, unpack_words
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import BadField, Raw, at
+from protocols.nbr14522.messages.codecs import BadField, Raw
+from protocols.nbr14522.messages.layout import at
 
 
 @dataclass(frozen=True, slots=True)

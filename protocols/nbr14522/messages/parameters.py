@@ -7,19 +7,8 @@ from datetime import date, datetime, time
 from fractions import Fraction
 
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import (
-    Bcd,
-    Clock,
-    Date,
-    Digits,
-    Flag,
-    Octet,
-    Part,
-    Raw,
-    Table,
-    TimeDate,
-    at,
-)
+from protocols.nbr14522.messages.codecs import Bcd, Clock, Date, Digits, Flag, Octet, Raw, TimeDate
+from protocols.nbr14522.messages.layout import Part, Table, at
 
 UNUSED_START = b"\x99\x00"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import Bcd, Digits, Octet, Part, Raw, Table, TimeDate, at
+from protocols.nbr14522.messages.codecs import Bcd, Digits, Octet, Raw, TimeDate
+from protocols.nbr14522.messages.layout import Part, Table, at
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocols.nbr14522.messages.base import Response
-from protocols.nbr14522.messages.layout import Bcd, Part, Table, at
+from protocols.nbr14522.messages.codecs import Bcd
+from protocols.nbr14522.messages.layout import Part, Table, at
 
 
 @dataclass(frozen=True, kw_only=True)

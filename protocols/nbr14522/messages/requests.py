@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 from protocols.nbr14522 import frames
 from protocols.nbr14522.errors import RemoteProtocolError
 from protocols.nbr14522.messages.base import Request
-from protocols.nbr14522.messages.layout import Bcd, Choice, Raw, at
+from protocols.nbr14522.messages.codecs import Bcd, Choice, Raw
+from protocols.nbr14522.messages.flagged_writes import EXTENDED
+from protocols.nbr14522.messages.layout import at
 from protocols.nbr14522.messages.session import OpenSessionRequest, SeedRequest
-from protocols.nbr14522.messages.writes import EXTENDED, EXTENDED_WRITES, WRITES
+from protocols.nbr14522.messages.writes import EXTENDED_WRITES, WRITES
 
 
 class LimitUnit(IntEnum):

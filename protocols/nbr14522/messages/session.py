@@ -1,6 +1,6 @@
 """Commands 13 and 11: the string (seed) for a password, and the session it opens (section 6.1).
 
-Tokens are kept out of `repr` and JSON; `protocols.nbr14522.secrets` keeps them out of stored frames.
+Tokens are kept out of `repr` and JSON; `protocols.nbr14522.sending.secrets` keeps them out of stored frames.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from enum import IntEnum
 from typing import ClassVar
 
 from protocols.nbr14522.messages.base import Request, Response
-from protocols.nbr14522.messages.layout import Bcd, Octet, Raw, at
+from protocols.nbr14522.messages.codecs import Bcd, Octet, Raw
+from protocols.nbr14522.messages.layout import at
 
 TOKEN_SIZE = 10
 MAKER_TOKEN_SIZE = 32

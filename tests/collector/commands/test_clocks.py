@@ -13,11 +13,12 @@ from collector.drain import drain
 from collector.worklist import request_missing
 from protocols.nbr14522.profile import GENERIC, ClockChange
 from protocols.nbr14522.profiles import DEFAULT
-from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
+from protocols.nbr14522.sending.layouts import Coding, LayoutField, WriteLayout
 from simulator.load.clock import ClockModel
 from simulator.load.curves import GeneratedLoad
 from simulator.nbr14522.line import Station
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.spec import MeterSpec
 from simulator.wires.faultplan import FaultPlan
 from tests.collector.fast_time import FastClock
 from tests.collector.world import DAY, query, quick, register, served, work_until

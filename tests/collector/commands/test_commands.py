@@ -25,7 +25,8 @@ from simulator.load.channels import channel_load
 from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.nbr14522.line import Station
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.spec import MeterSpec
 from simulator.nbr14522.writes import Writer
 from simulator.wires.faultplan import FaultPlan
 from storage import audit

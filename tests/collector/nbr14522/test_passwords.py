@@ -10,8 +10,8 @@ from collector.drain import drain
 from collector.nbr14522.passwords import find_passwords
 from faults import OperatorFault
 from protocols.nbr14522.messages import SessionOpened
-from protocols.nbr14522.passwords import is_open
 from protocols.nbr14522.profile import DEFAULT, GENERIC, P8_GENERIC, PasswordAnswer
+from protocols.nbr14522.sending.passwords import is_open
 from simulator.nbr14522.passwords import Guard, PasswordRules
 from simulator.wires.faultplan import FaultPlan
 from tests.collector.commands.case import FULL, POLICY, carry_out, one_meter, request, status

@@ -51,11 +51,11 @@ from protocols.nbr14522.messages import (
     request_for,
 )
 from protocols.nbr14522.models import profile_for
-from protocols.nbr14522.passwords import open_session
 from protocols.nbr14522.profile import DEFAULT
-from protocols.nbr14522.secrets import redact
-from protocols.nbr14522.sending import build_request, check_sendable, refusal
-from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
+from protocols.nbr14522.sending.building import build_request, check_sendable, refusal
+from protocols.nbr14522.sending.layouts import Coding, LayoutField, WriteLayout
+from protocols.nbr14522.sending.passwords import open_session
+from protocols.nbr14522.sending.secrets import redact
 
 pytestmark = pytest.mark.req("TR-5.1")
 
