@@ -2,7 +2,7 @@
 
 What belongs here: the asset and its metadata; the report itself is `month`. It reads what became of each
 UC-day and each submission, so it depends on both; Dagster has no mapping from a month to its days times
-shards, hence on all of their partitions.
+shards, so on all of their partitions.
 """
 
 from datetime import date

@@ -23,7 +23,7 @@ class Place(Protocol):
     """Where one count stands in the evidence.
 
     Attributes:
-        pulses: what the octets there say by themselves; None where that is no whole number.
+        pulses: what the octets there say by themselves; None where that is not a whole number.
     """
 
     @property

@@ -158,7 +158,7 @@ def check_offered(profile: str, command: str) -> None:
     offered = [one.command for one in driver_of(profile).offers(profile)]
     if command not in offered:
         raise OperatorFault(
-            f"command {command} is none that is sent on request to meters of profile {profile}",
+            f"command {command} cannot be sent on request to meters of profile {profile}",
             where="command",
             remedy=f"these are: {', '.join(offered)}; readings are asked for with smf read",
         )

@@ -69,7 +69,7 @@ _EXPECTED = """
 def completeness(db: Database, window: Window) -> Finding:
     """Every active UC has an outcome for every day, and a day that is ready lacks nothing.
 
-    A day that is not ready is no breach: it is counted, with its cause, and the closing follows it.
+    A day that is not ready is not a breach: it is counted, with its cause, and the closing follows it.
     """
     rows = read_frame(db, _EXPECTED, [window.first_day, window.last_day, window.shards, window.shard])
     finding = Finding(judged=rows.height)

@@ -118,7 +118,7 @@ def unsent_days(
     Args:
         retry_before: a delivery that failed or ended unknown before this time counts as waiting again.
         musd_default_kw: what CCEE assumes where no MUSD was declared; None: a MUSD that changed since hours
-            were sent as above the limit is no reason to send them again.
+            were sent as above the limit is not a reason to send them again.
     """
     parameters = {
         "first_day": first_day,

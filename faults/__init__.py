@@ -5,7 +5,7 @@ and what to do about it; its class says who has to do it. No logging here, no
 retry loop, no exit code (the command line maps actors to exit codes). Beside it, for all rooms as well:
 where the product's own files are (`shipped`).
 
-An unexpected exception that is none of these is a bug and is treated as `DeveloperFault`.
+An unexpected exception of any other kind is a bug and is treated as `DeveloperFault`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ zone.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from faults import OperatorFault
@@ -23,12 +23,12 @@ def fixed_offset(market_zone: str) -> timezone:
     """`-03:00` as a `datetime.timezone`.
 
     Raises:
-        OperatorFault: it is no offset.
+        OperatorFault: it is not an offset.
     """
     match = _OFFSET.match(market_zone)
     if not match:
         raise OperatorFault(
-            f"{market_zone!r} is no fixed offset",
+            f"{market_zone!r} is not a fixed offset",
             where="[market] zone",
             remedy="use an offset such as -03:00",
         )
@@ -55,8 +55,3 @@ def parse_zone(name: str) -> tzinfo:
 def to_local(at: datetime, zone: tzinfo) -> datetime:
     """An aware time as the meter would show it: naive, market time."""
     return at.astimezone(zone).replace(tzinfo=None)
-
-
-def to_utc(local: datetime, zone: tzinfo) -> datetime:
-    """A meter's naive time as an aware one."""
-    return local.replace(tzinfo=zone).astimezone(UTC)

@@ -71,7 +71,7 @@ class Capture:
             value = 0.0
         if not 0 < value < float("inf"):
             raise OperatorFault(
-                f"{name} = {text!r} is no number above zero",
+                f"{name} = {text!r} is not a number above zero",
                 where=self.where,
                 remedy="correct the head of the capture",
             )

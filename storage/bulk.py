@@ -109,7 +109,7 @@ def array_literal(values: Iterable[object]) -> str:
 def one_of(column: str, parameter: str) -> str:
     """SQL: the column is among the ids of a parameter made by `array_literal`.
 
-    A join, not `= ANY (...)`: where that is no index condition the text would be read again for each row.
+    A join, not `= ANY (...)`: where that is not an index condition the text would be read again for each row.
     """
     return f"{column} IN (SELECT unnest({parameter}::text::bigint[]))"
 

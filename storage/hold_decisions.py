@@ -60,7 +60,7 @@ def shift(
     Args:
         shift_s: whole intervals; positive where the meter was slow. `Hold.likely_shift_s` proposes it.
     Raises:
-        OperatorFault: as `release`; or `shift_s` is no multiple of the interval, or 0.
+        OperatorFault: as `release`; or `shift_s` is not a multiple of the interval, or 0.
     """
     return _decide(conn, hold_ids, HoldState.SHIFTED, shift_s, actor, why, at)
 
@@ -80,14 +80,14 @@ def moved(days: Sequence[Hold], shift_s: int = 0) -> pl.DataFrame:
     """What a release (0) or shift would merge: the preview, in the shape of `merge_readings`.
 
     Raises:
-        OperatorFault: `shift_s` is no multiple of an interval.
+        OperatorFault: `shift_s` is not a multiple of an interval.
     """
     found: dict[tuple[int, int, dt.date, int, int], Slots] = {}
     for hold in days:
         if shift_s % hold.interval_s:
             least = shift_s // hold.interval_s * hold.interval_s
             raise OperatorFault(
-                f"a shift of {shift_s} s is no whole number of intervals of {hold.interval_s} s",
+                f"a shift of {shift_s} s is not a whole number of intervals of {hold.interval_s} s",
                 where=f"hold {hold.id}, meter {hold.serial}",
                 remedy=f"give {least} or {least + hold.interval_s} s: intervals have their place on the grid",
             )

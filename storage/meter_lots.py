@@ -168,7 +168,7 @@ def _clean(row: Mapping[str | None, Any], columns: Sequence[str]) -> dict[str, s
 def _put_lot(conn: psycopg.Connection[Any], row: dict[str, str]) -> bool:
     size = int(row["size"]) if row["size"].isdecimal() else 0
     if not 0 < size < 2**31:
-        raise ValueError(f"size {row['size']!r} is no number of meters")
+        raise ValueError(f"size {row['size']!r} is not a number of meters")
     delivered_on = _day(row["delivered_on"])
     known = conn.execute(
         "SELECT min(f.failed_on), count(DISTINCT f.serial) FROM meter_failure f "
@@ -211,4 +211,4 @@ def _day(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat("-".join(reversed(parts)) if len(parts) == 3 else text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no day (YYYY-MM-DD or DD/MM/YYYY)") from error
+        raise ValueError(f"{text!r} is not a day (YYYY-MM-DD or DD/MM/YYYY)") from error

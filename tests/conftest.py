@@ -118,7 +118,7 @@ def _with_template(server: Database) -> Database:
             template = server.sibling(done)
             template.migrate()
             with server.connect(autocommit=True) as other:
-                # TimescaleDB's background worker would come back, and a database in use is no template.
+                # TimescaleDB's background worker would come back, and a database in use is not a template.
                 other.execute(f"ALTER DATABASE {done} ALLOW_CONNECTIONS false")
                 other.execute(
                     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [done]

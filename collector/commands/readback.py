@@ -144,7 +144,7 @@ def _counting(request: Request) -> set[str] | None:
 
 
 def wanted(request: Request, values: Mapping[str, Any]) -> Fields:
-    """What the fields shall be, of those that can be read back."""
+    """The values wanted of the fields that can be read back."""
     told = dict(values) if isinstance(request, OpaqueRequest) else request.to_json()
     return {name: _form(name, told.get(name)) for name in places(request, values)}
 
@@ -167,7 +167,7 @@ def state(request: Request, values: Mapping[str, Any], answers: Mapping[str, Map
 
 
 def differences(request: Request, want: Fields, have: Fields) -> list[dict[str, Any]]:
-    """Fields that are not as they shall be; one that could not be read is not among them."""
+    """Fields that differ from what was wanted; one that could not be read is not among them."""
     is_adding = isinstance(request, ExtendedHolidaysRequest) and request.mode is ExtendedMode.ADD
     return [
         {"field": name, "wanted": want[name], "read": have[name]}

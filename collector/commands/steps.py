@@ -120,7 +120,7 @@ def build(profile: MeterProfile, command: str, values: Mapping[str, Any], local_
     info = COMMANDS.get(command)
     if command not in ON_DEMAND and (info is None or not info.may_change_meter):
         raise OperatorFault(
-            f"command {command} is none that is sent on request",
+            f"command {command} cannot be sent on request",
             where="command",
             remedy="smf command list shows them; readings are asked for with smf read",
         )

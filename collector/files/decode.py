@@ -181,7 +181,7 @@ def decode_file(format_name: str, octets: bytes, profile: MeterProfile, context:
 def _as_far_as_known(row: ParametersRow, format_name: str) -> ParametersRow:
     """Parameters without what this format has no place for: absent is not the same as zero.
 
-    Nor does a file's word count tell how deep the meter's memory is: a program may have chosen the period.
+    A file's word count does not tell the depth of the meter's memory: a program may have chosen the period.
     """
     unknown = _NO_DEPTH | (_lacking_in_text() if format_name == TEXT else frozenset())
     return replace(row, values={name: value for name, value in row.values.items() if name not in unknown})

@@ -78,7 +78,7 @@ def read_file(path: Path) -> Source:
     """The file itself.
 
     Raises:
-        OperatorFault: it is no file, empty, too long, or changes while it is read.
+        OperatorFault: it is not a file, empty, too long, or changes while it is read.
     """
     with _opened(path) as file:
         return Source(path.name, _whole(file, path))

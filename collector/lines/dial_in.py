@@ -372,7 +372,7 @@ def cannot_listen(settings: CollectorSettings, error: OSError) -> OperatorFault:
 
 
 def _keep_nothing(at: datetime, is_sent: bool, command: int, crc_ok: bool | None, payload: bytes) -> None:
-    """A caller's serial is no evidence of a reading; what it is read for will ask again."""
+    """A caller's serial is not evidence of a reading; what it is read for will ask again."""
 
 
 def _now() -> datetime:

@@ -253,7 +253,7 @@ class _Conversation:
             heard = redact(event.octets, self._line.profile.addressing, is_command=True).octets
             known, sample = self._skipped.get(event.reason, (0, heard))
             self._skipped[event.reason] = (known + event.count, sample)
-        # Signals that came, and answers nobody asked for, need no deed.
+        # Signals that came, and answers nobody asked for, need nothing done.
 
     def _next(self, answered: Answered | None) -> None:
         """Take the script's next request, or end."""

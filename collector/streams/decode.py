@@ -59,7 +59,7 @@ _REVERSE_FACT = "has_reverse"
 # Silence after which a register's last value no longer stands for now (celesc_serial.md 2: 10 to 15 s).
 FRESH_S = 15.0
 REGISTER_DIGITS_SENT = 6
-# Blocks with a set unused bit, before they are no accident of a bad line.
+# Blocks with a set unused bit, before they cannot be an accident of a bad line.
 SUSPECTS_TOLD = 30
 # In `meter_parameters` and `register_reading`, whose commands are those of NBR 14522, under a code of none.
 STREAM_COMMAND = 0

@@ -166,7 +166,7 @@ def parse_values(words: list[str] | None) -> dict[str, Any]:
     for word in words or []:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise OperatorFault(f"{word!r} is no field", where="values", remedy="write name=value")
+            raise OperatorFault(f"{word!r} is not a field", where="values", remedy="write name=value")
         try:
             values[name] = orjson.loads(text)
         except orjson.JSONDecodeError:

@@ -63,7 +63,7 @@ def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise OperatorFault(f"{text!r} is no date", where="--day", remedy="write YYYY-MM-DD") from error
+        raise OperatorFault(f"{text!r} is not a date", where="--day", remedy="write YYYY-MM-DD") from error
 
 
 class _Follower:

@@ -30,7 +30,7 @@ AsOfOption = Annotated[
 
 
 def parse_day(text: str, option: str = "--day") -> date:
-    """Raises: OperatorFault: it is no day."""
+    """Raises: OperatorFault: it is not a day."""
     try:
         return date.fromisoformat(text)
     except ValueError as error:
@@ -40,7 +40,7 @@ def parse_day(text: str, option: str = "--day") -> date:
 def parse_moment(text: str, settings: Settings, option: str = "--as-of") -> datetime | None:
     """An aware moment; None where nothing is given.
 
-    Raises: OperatorFault: it is no moment.
+    Raises: OperatorFault: it is not a moment.
     """
     if not text:
         return None
@@ -48,7 +48,7 @@ def parse_moment(text: str, settings: Settings, option: str = "--as-of") -> date
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise OperatorFault(
-            f"{text!r} is no moment",
+            f"{text!r} is not a moment",
             where=option,
             remedy="write YYYY-MM-DDTHH:MM, with an offset where it is not market time",
         ) from error

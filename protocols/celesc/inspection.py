@@ -204,7 +204,7 @@ def judge_meter(
         number: the number expected; wins over the capture's `meter`.
 
     Raises:
-        OperatorFault: a fact of the head is no number.
+        OperatorFault: a fact of the head is not a number.
     """
     criteria = criteria or Criteria()
     rate = round(capture.number("rate_bit_s", model.rate_bit_s))

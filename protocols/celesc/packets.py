@@ -117,7 +117,7 @@ class CelescStream:
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
-        """The stream has ended: what is left is no packet."""
+        """The stream has ended: what is left is not a packet."""
         self._pass_over(len(self._buffer), "end of stream")
 
     def _search(self) -> None:

@@ -141,7 +141,7 @@ class SignOn:
 
         Raises:
             NoAnswer: no identification, however often we signed on.
-            RemoteProtocolError: the meter proposes a speed that is none, or does not come to an end.
+            RemoteProtocolError: the meter proposes no valid speed, or does not come to an end.
         """
         for _ in range(self.repeats + 1):
             yield SetSpeed(SIGN_ON_BAUD)

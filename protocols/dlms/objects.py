@@ -43,7 +43,7 @@ def decode_object_list(data: Data) -> tuple[ListedObject, ...]:
     """Attribute 2 of an association.
 
     Raises:
-        RemoteProtocolError: it is no list of class, version and code.
+        RemoteProtocolError: it is not a list of class, version and code.
     """
     if data.tag is not Tag.ARRAY:
         raise RemoteProtocolError("no list of objects", where="object list")

@@ -6,7 +6,7 @@ from protocols.nbr14522.errors import LocalProtocolError
 
 
 def decode_bcd(octets: bytes) -> int | None:
-    """The number that the octets spell, or None where a nibble is no decimal digit.
+    """The number that the octets spell, or None where a nibble is not a decimal digit.
 
     >>> decode_bcd(bytes.fromhex("005985")), decode_bcd(b"\\x1a")
     (5985, None)

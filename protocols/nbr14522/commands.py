@@ -100,9 +100,9 @@ def parse_command(key: str) -> tuple[int, int | None]:
     try:
         found = (int(code, 16), int(sub_code, 16) if slash else None)
     except ValueError as error:
-        raise LocalProtocolError(f"{key!r} is no command", where="command") from error
+        raise LocalProtocolError(f"{key!r} is not a command", where="command") from error
     if len(code) != 2 or not found[0] or (slash and len(sub_code) != 2):
-        raise LocalProtocolError(f"{key!r} is no command: two digits, 98 with /sub-code", where="command")
+        raise LocalProtocolError(f"{key!r} is not a command: two digits, 98 with /sub-code", where="command")
     return found
 
 

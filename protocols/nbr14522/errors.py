@@ -6,7 +6,7 @@ from faults import DeveloperFault, RetryFault
 
 
 class RemoteProtocolError(RetryFault):
-    """The other side sent octets that are no valid frame; asking again may help."""
+    """The other side sent octets that are not a valid frame; asking again may help."""
 
 
 class LocalProtocolError(DeveloperFault):

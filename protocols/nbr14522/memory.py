@@ -1,8 +1,8 @@
 """Mass memory: 12-bit words to octets and back, blocks, channels and interval ends (section 8), vectorised.
 
 A word is the count of one channel in one interval. Words run channel by channel, oldest interval first,
-without regard to the border of blocks (166 words a block, and 166 is no multiple of 3): so blocks are joined
-first and cut into intervals afterwards.
+without regard to the border of blocks (166 words a block, and 166 is not a multiple of 3): so blocks are
+joined first and cut into intervals afterwards.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def unpack_words(octets: bytes | NDArray[np.uint8], packing: Packing = Packing.S
     flat = np.frombuffer(octets, dtype=np.uint8) if isinstance(octets, bytes) else octets
     if flat.shape[-1] % 3:
         raise RemoteProtocolError(
-            f"{flat.shape[-1]} octets are no whole groups of three", where="mass memory"
+            f"{flat.shape[-1]} octets are not whole groups of three", where="mass memory"
         )
     groups = flat.reshape(*flat.shape[:-1], -1, 3)
     first, middle, last = (groups[..., i] for i in range(3))

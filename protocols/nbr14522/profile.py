@@ -376,11 +376,6 @@ class MeterProfile:
         return printed.lstrip("0").zfill(SERIAL_DIGITS)
 
     @property
-    def waits_for_enq(self) -> bool:
-        """Whether the reader may send only after ENQ."""
-        return self.addressing is Addressing.P0 and self.enq_required > 0
-
-    @property
     def hand_shake(self) -> HandShake:
         """How composite answers go on."""
         if self.addressing is Addressing.P0:

@@ -30,7 +30,7 @@ def read_fk7(octets: bytes) -> list[bytes]:
     size = RESPONSE_CONTENT_SIZE
     if not octets or len(octets) % size:
         raise FileRefused(
-            f"{len(octets)} octets are no whole blocks of {size}",
+            f"{len(octets)} octets are not whole blocks of {size}",
             where="FK7 file",
             remedy="the copy is cut off, or the file is of another format",
         )

@@ -63,7 +63,7 @@ def parse_name(name: str) -> ParsedName:
     letters = stem[6:8] + stem[9:12]
     if len(stem) != 12 or stem[8] != "." or stem[5] not in "$&" or set(letters) - set(_DIGITS):
         raise FileRefused(
-            f"{name!r} is no name of the public formats",
+            f"{name!r} is not a name of the public formats",
             remedy="a name is five digits, $ (FK7) or & (text), and letters A to T as in 88518&BP.LPF",
         )
     value = 0

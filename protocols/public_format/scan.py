@@ -34,7 +34,7 @@ HEADER_OCTETS = HEADER_LINES * (LINE + len(NEWLINE))
 _NEWLINES = (NEWLINE.encode(), b"\r\r\n", b"\n", b"\r")
 _FILE_ENDS = b"\r\n\x1a"
 _LABELS = (PREVIOUS.encode(), CURRENT.encode())
-# So many whole lines in a row without a label are no damage to labels; a header has eight, one perhaps cut.
+# So many whole lines in a row without a label are not damage to labels; a header has eight, one perhaps cut.
 _STRAYS_OF_A_HEADER = 3
 # A file has 2,000 lines or 4,000 blocks at most: one with more damages than that is not to be trusted.
 MAX_DAMAGES = 4000
@@ -108,7 +108,7 @@ class TextScan:
 
 
 def scan_fk7(octets: bytes) -> Fk7Scan:
-    """Blocks of one meter; what is no block of it is a damage.
+    """Blocks of one meter; anything else is damage.
 
     There is no CRC: a damage inside a block shows only where octets are lost or added, by the next block's
     head being elsewhere.
@@ -199,7 +199,7 @@ def _why_no_block(octets: bytes, place: int, serial: bytes) -> str:
 def scan_text(octets: bytes) -> TextScan:
     """The header and the good memory lines.
 
-    What copies between systems add or change (byte order mark, line ends, the end sign of DOS) is no damage.
+    What copies between systems add or change (byte order mark, line ends, the end sign of DOS) is not damage.
 
     Raises:
         FileRefused: a header that cannot be read: without it the memory has neither meter nor times. Or more
@@ -251,7 +251,7 @@ def _memory_line(offset: int, octets: bytes) -> TextLine | str:
         return f"line number {digits!r}"
     counts = counts_of(text)
     if isinstance(counts, int):
-        return f"{text[counts : counts + CELL]!r} at character {counts + 1} is no count"
+        return f"{text[counts : counts + CELL]!r} at character {counts + 1} is not a count"
     if max(counts, default=0) >= WORD_LIMIT:
         return f"a count of {max(counts)} does not fit 12 bits"
     return TextLine(offset, label, int(digits), counts)

@@ -252,7 +252,7 @@ class _Memory:
         counts = counts_of(line)
         if isinstance(counts, int):
             cell = line[counts : counts + CELL]
-            raise FileRefused(f"{cell!r} is no count", where=f"line {number}, character {counts + 1}")
+            raise FileRefused(f"{cell!r} is not a count", where=f"line {number}, character {counts + 1}")
         if self._is_closed:
             raise FileRefused("memory goes on after its last word", where=f"line {number}")
         self._is_closed = len(counts) < WORDS_PER_LINE
@@ -260,7 +260,7 @@ class _Memory:
 
 
 def counts_of(line: str) -> tuple[int, ...] | int:
-    """The counts of a memory line up to its blank cells, or the place (0-based) of the first that is none."""
+    """The counts of a memory line up to its blank cells, or the place (0-based) of the first wrong one."""
     cells = line[CELLS_FROM:].rstrip(" ")
     if (not cells or cells.isdecimal()) and len(cells) % CELL == 0:
         return tuple(int(cells[place : place + CELL]) for place in range(0, len(cells), CELL))
@@ -290,7 +290,7 @@ def _blocks(header: str) -> dict[str, bytes]:
 def _octets(digits: str, char: int) -> bytes:
     """Two digits an octet, blanks as zeros. `bytes.fromhex` alone would pass over line ends and tabs."""
     if not _DIGITS.issuperset(digits):
-        raise FileRefused(f"{digits!r} are no digits", where=f"header character {char}")
+        raise FileRefused(f"{digits!r} are not digits", where=f"header character {char}")
     return bytes.fromhex(digits.replace(" ", "0"))
 
 

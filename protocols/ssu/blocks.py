@@ -54,7 +54,7 @@ MIXED_EPOCH = datetime(1980, 1, 1)  # noqa: DTZ001 - the meter's local clock, wi
 
 @dataclass(frozen=True)
 class Refused:
-    """Octets that are no block, and why."""
+    """Octets that are not a block, and why."""
 
     reason: str
 
@@ -257,7 +257,7 @@ def _decode_normal(octets: bytes) -> NormalBlock | Refused:
 def _decode_extended(octets: bytes) -> ExtendedBlock | Refused:
     if not any(octets):
         # The CRC starts from zero, so an idle line of zeros would pass (section 5, vector X1).
-        return Refused("all zero: passes the CRC but is no block")
+        return Refused("all zero: passes the CRC but is not a block")
     if crc16_arc(octets):
         return Refused("CRC fails")
     active, reactive = struct.unpack_from("<HH", octets, 3)

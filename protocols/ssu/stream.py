@@ -17,7 +17,7 @@ from protocols.ssu.settings import SsuSettings
 
 # A block lasts a second; what is older than this many octets without a block is noise. Bounds memory.
 MAX_BUFFER = 1024
-# The longest demand interval there is. A countdown from more than the registry's interval is no noise: the
+# The longest demand interval there is. A countdown from more than the registry's interval is not noise: the
 # assembler tells that the interval is wrong.
 LONGEST_INTERVAL_S = 3600
 # Longest run of lost seconds after which a countdown is still believed to be the same interval's.
@@ -77,7 +77,7 @@ class SsuStream:
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
-        """The stream has ended: what is left is no block."""
+        """The stream has ended: what is left is not a block."""
         self._drop(len(self._buffer), "end of stream")
 
     def _search(self) -> None:
@@ -187,7 +187,7 @@ class SsuStream:
         """The strict rule for a pair: one second less, or the closing block repeated."""
         before, after = first.block, second.block
         if before.seconds_left == 0 and after.seconds_left == 0:
-            # A mixed block tells the time, so that its repetition is no copy.
+            # A mixed block tells the time, so that its repetition is not a copy.
             is_copy = first.octets == second.octets
             return is_copy or (before.format is Format.MIXED and before.registers == after.registers)
         if after.seconds_left != before.seconds_left - 1:
@@ -245,7 +245,7 @@ class SsuStream:
 
 
 def _counters_go_on(before: Block, after: Block) -> bool:
-    """Counters do not fall inside an interval, save by a wrap of the whole width (section 6)."""
+    """Counters fall inside an interval only when they wrap at their whole width (section 6)."""
     ours, theirs = before.registers, after.registers
     for name in ours.keys() & theirs.keys():
         fall = ours[name] - theirs[name]

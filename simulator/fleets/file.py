@@ -459,7 +459,7 @@ def _dial_plan(dial: TomlTable, group: TomlTable, collector: str, enq_period_s: 
     if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise group.wrong(
             "transport",
-            f"units that call need to know whom: {dial.text('collector', collector)!r} is no HOST:PORT",
+            f"units that call need to know whom: {dial.text('collector', collector)!r} is not a HOST:PORT",
             'write collector = "127.0.0.1:17999" under [fleet], or give --collector',
         )
     hello = dial.text("hello", "").encode() + dial.octets("hello_hex")
@@ -482,7 +482,7 @@ def _codes(table: TomlTable, key: str) -> tuple[int, ...]:
     try:
         return tuple(parse_command(str(one))[0] for one in value)
     except (LocalProtocolError, TypeError) as error:
-        raise table.wrong(key, f"{value!r} is no list of codes", f'write {key} = ["30"]') from error
+        raise table.wrong(key, f"{value!r} is not a list of codes", f'write {key} = ["30"]') from error
 
 
 def _instant(table: TomlTable, key: str) -> datetime | None:
@@ -491,6 +491,6 @@ def _instant(table: TomlTable, key: str) -> datetime | None:
         return None
     if not isinstance(value, datetime):
         raise table.wrong(
-            key, f"{value!r} is no instant", f'write {key} = 2026-11-20T08:00:00-03:00, or "system"'
+            key, f"{value!r} is not an instant", f'write {key} = 2026-11-20T08:00:00-03:00, or "system"'
         )
     return value if value.tzinfo is not None else value.replace(tzinfo=MARKET_ZONE)

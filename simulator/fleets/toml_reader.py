@@ -57,7 +57,7 @@ class TomlTable:
         """A string; without a default it must be there."""
         value = self.value(key, default)
         if not isinstance(value, str) or not value.isprintable():
-            raise self.wrong(key, f"{value!r} is no text", f'write {key} = "..."')
+            raise self.wrong(key, f"{value!r} is not text", f'write {key} = "..."')
         return value
 
     def truth(self, key: str, default: bool) -> bool:
@@ -71,7 +71,7 @@ class TomlTable:
         value = self.value(key, default)
         if type(value) is not int or not low <= value <= high:
             raise self.wrong(
-                key, f"{value!r} is no whole number from {low} to {high}", f"write {key} = {low}"
+                key, f"{value!r} is not a whole number from {low} to {high}", f"write {key} = {low}"
             )
         return value
 
@@ -79,7 +79,7 @@ class TomlTable:
         value = self.value(key, default)
         if type(value) not in (int, float) or not low <= value <= high:
             raise self.wrong(
-                key, f"{value!r} is no number from {low:g} to {high:g}", f"write {key} = {low:g}"
+                key, f"{value!r} is not a number from {low:g} to {high:g}", f"write {key} = {low:g}"
             )
         return float(value)
 
@@ -97,7 +97,7 @@ class TomlTable:
         elif type(value) in (int, float):
             value = [value, value]
         if not isinstance(value, list) or len(value) != 2 or any(type(v) not in (int, float) for v in value):
-            raise self.wrong(key, f"{value!r} is no number and no spread of numbers", remedy)
+            raise self.wrong(key, f"{value!r} is neither a number nor a spread of numbers", remedy)
         first, second = map(float, value)
         good = low <= first <= high and (second >= 0 if is_normal else first <= second <= high)
         if not good:

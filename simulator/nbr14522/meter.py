@@ -183,7 +183,7 @@ class SimulatedMeter:
 
         Returns:
             False where the meter refuses: inside the protection time. A second reset on one border, as a
-            repeated command makes it, closes nothing and is no refusal.
+            repeated command makes it, closes nothing and is not a refusal.
         """
         last = max((b for b, _ in self.resets(now)), default=None)
         protection_s = self.spec.reset_protection_s

@@ -88,7 +88,7 @@ class Writer:
         self._meter = meter
 
     def answer(self, request: Request, group: int, now: datetime) -> Response | None:
-        """Carry a write out; None where it is none that this meter knows.
+        """Carry a write out; None where this meter does not know it.
 
         Args:
             group: the visible channel group, 0 for channels 1 to 3.

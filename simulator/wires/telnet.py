@@ -14,7 +14,7 @@ _REPLY = {DO: (WILL, WONT), DONT: (WONT, WONT), WILL: (DO, DONT), WONT: (DONT, D
 _ANSWER_OFFSET = 100
 _SIGNATURE, _SET_BAUD, _SUSPEND, _RESUME = 0, 1, 8, 9
 SIGNATURE = b"simulated gateway"
-# A subnegotiation that grows beyond this is no port control: bounded memory.
+# A subnegotiation that grows beyond this is not a port control: bounded memory.
 _MAX_SUBNEGOTIATION = 64
 
 

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from fractions import Fraction
 from typing import NamedTuple
 
-# Years a registry can mean. A date beyond them is no date of a meter: as an end it stands for "never".
+# Years a registry can mean. A date beyond them is not one of a meter: as an end it stands for "never".
 FIRST_YEAR, END_YEAR = 1900, 2200
 
 # Fewer digits than this and one mark: fifteen hundred, or one and a half.

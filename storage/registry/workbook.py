@@ -20,7 +20,7 @@ from xml.parsers import expat
 from faults import OperatorFault
 from storage.registry.cells import Cell, Form
 
-# A registry of a million rows is about 100 MB of XML; a file that unpacks to more is no registry.
+# A registry of a million rows is about 100 MB of XML; a file that unpacks to more is not a registry.
 MOST_OCTETS = 512 * 2**20
 MOST_CELLS = 20_000_000
 # The last row and column of a workbook (Excel's limits).
@@ -182,7 +182,7 @@ def _read_strings(archive: zipfile.ZipFile, part: str, book: _Book) -> None:
         inside.append(tag)
 
     def text(data: str) -> None:
-        # Phonetic readings of Asian text are no part of it.
+        # Phonetic readings of Asian text are not part of it.
         if inside[-1] == "t" and "rPh" not in inside:
             pieces.append(data)
 
@@ -321,7 +321,7 @@ def _date(number: Decimal, epoch: dt.datetime) -> Cell:
         moment = epoch + dt.timedelta(seconds=round(float(number) * 86_400, 3))
     except OverflowError:
         return Cell(f"{number} as a date", Form.ERROR)
-    # A third of a day is no whole number of binary digits: what is a millisecond off is meant to the second.
+    # A third of a day is not a whole number in binary: what is a millisecond off is meant to the second.
     whole = (moment + dt.timedelta(milliseconds=500)).replace(microsecond=0)
     if abs(moment - whole) <= dt.timedelta(milliseconds=1):
         moment = whole

@@ -102,7 +102,7 @@ def test_a_month_of_last_year_is_practised_with_the_stand_in(embedded_db, smf, t
         derive(embedded_db, ids[UCS[0]], day=day)
     server = smf.serve("--as-of", "2025-04-01T06:00")
     try:
-        # A closed month: the bodies can be looked at, nothing leaves, and that is no success.
+        # A closed month: the bodies can be looked at, nothing leaves, and that is not a success.
         assert "2 bodies written" in smf("deliver", "--month", "2025-03", "--dry-run", "bodies")
         refused = smf("deliver", "--month", "2025-03", expect=1)
         assert "2 UC-days are due, but their month is closed" in refused

@@ -1,4 +1,4 @@
-"""Replies that are no answer of CCEE's (cases C1 to C4), from a server that says what it is told to."""
+"""Replies that are not CCEE's (cases C1 to C4), from a server that says what it is told to."""
 
 import asyncio
 import json

@@ -33,7 +33,7 @@ def test_a_lineage_begins_with_the_first_and_may_end_in_a_root() -> None:
         "own.toml, model b",
     ]
     assert len(lineage("c", entries, "docs/x.md", {"general"})) == 1
-    with pytest.raises(OperatorFault, match="extends 'general', which is no entry"):
+    with pytest.raises(OperatorFault, match="extends 'general', which is not an entry"):
         lineage("c", entries, "docs/x.md")
 
 
@@ -41,7 +41,7 @@ def test_a_lineage_begins_with_the_first_and_may_end_in_a_root() -> None:
     ("text", "message"),
     [
         ('[models.a]\nextends = "b"\n[models.b]\nextends = "a"', "extends itself: a > b > a"),
-        ("[models.a]\nextends = 3", "extends 3, which is no entry"),
+        ("[models.a]\nextends = 3", "extends 3, which is not an entry"),
         ("[others.a]", "only tables"),
         ("[models]\na = 1", "not a table"),
         ("[models.a\n", "not TOML"),

@@ -1,4 +1,4 @@
-"""Noise is no reading, and after a burst of it the next good records are found (section 5 of the references).
+"""Noise is never a reading, and after it the next good records are found (section 5 of the references).
 
 Here so many octets that a change for the worse shows; tests/benchmarks/bench_noise.py takes ten million.
 """

@@ -208,7 +208,7 @@ def slot_of(moment: datetime, interval_s: int) -> tuple[date, int]:
 def slots_between(first: datetime, last: datetime, interval_s: int) -> dict[date, tuple[int, int]]:
     """First and last slot per day that a change of a clock between two of its times touches.
 
-    More than a day apart, only the two ends are named: what lies between is no measurement of this meter.
+    More than a day apart, only the two ends are named: what lies between was not measured by this meter.
     """
     low, high = sorted((first, last))
     moments = [low, high]

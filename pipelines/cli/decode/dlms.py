@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def dlms(hex_text: HexOption = None, file: HexFileOption = None, as_json: JsonOption = False) -> None:
     """Wrapper PDUs and HDLC frames, one after the other, or one APDU. Reads stdin without --hex and --file.
 
-    Exit code 1 if any octets were no good frame.
+    Exit code 1 if any octets were not a good frame.
     """
     with faults_to_exit(as_json):
         emit(describe(hex_octets(hex_text, file)), as_json)

@@ -71,14 +71,14 @@ def unhex(text: str, where: str) -> bytes:
     """Octets of hexadecimal digits and blanks.
 
     Raises:
-        OperatorFault: naming the first that is none, or that there is a half octet or none at all.
+        OperatorFault: naming the first that is not an octet; or half an octet, or none at all.
     """
     # Not by split(): a list of a capture's millions of octets takes twenty times the capture's memory.
     digits = text.translate(_BLANKS)
     if not _DIGITS.issuperset(digits):
         place, digit = next((n, one) for n, one in enumerate(digits, start=1) if one not in _DIGITS)
         raise OperatorFault(
-            f"{digit!r} is no hexadecimal digit (digit {place})", where=where, remedy="remove it"
+            f"{digit!r} is not a hexadecimal digit (digit {place})", where=where, remedy="remove it"
         )
     if not digits:
         raise OperatorFault("no octets", where=where, remedy="give hexadecimal digits")

@@ -23,7 +23,7 @@ class ReaderInput(StrEnum):
     RESUME = "the caller takes a broken answer up"
     STOP = "the caller gives up, the connection closes, or too much noise came"
     FIRST = "octets that may begin an answer"
-    NOISE = "they were no answer after all"
+    NOISE = "they were not an answer after all"
     BLOCK = "a frame with a good CRC"
     DAMAGED = "a frame with a bad CRC"
     TIMEOUT = "time is over"

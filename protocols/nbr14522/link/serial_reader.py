@@ -92,7 +92,7 @@ class SerialReader(ReaderMachine):
             self._act(ReaderInput.OTHER)
 
     def _in_telnet_option(self, octet: int) -> bool:
-        """Take `FF FB..FE option` as a whole: option 05 is no ENQ."""
+        """Take `FF FB..FE option` as a whole: option 05 is not an ENQ."""
         self._telnet.append(octet)
         held = bytes(self._telnet)
         if held[0] != _IAC:

@@ -246,6 +246,6 @@ def decode_response(block: bytes) -> Response:
     """
     content = response_content(block)
     if not content[0]:
-        raise RemoteProtocolError("code 00 is no answer", where="response frame")
+        raise RemoteProtocolError("code 00 is not an answer", where="response frame")
     kind = EXTENDED_RESPONSES.get(content[5]) if content[0] == EXTENDED else RESPONSES.get(content[0])
     return (kind or OpaqueResponse).decode(content)

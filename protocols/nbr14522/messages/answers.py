@@ -43,10 +43,6 @@ class OccurrenceAnswer(Response):
     detail: int | None = at(7, Octet())
     waiting_count: int | None = at(8, Octet())
 
-    @property
-    def is_clearable(self) -> bool:
-        return self.occurrence is not None and 0x30 <= self.occurrence <= 0x70
-
 
 @dataclass(frozen=True, kw_only=True)
 class OpaqueResponse(Response):

@@ -215,7 +215,7 @@ class TimeDate:
     def encode(self, value: datetime) -> bytes:
         if value.tzinfo is not None or value.microsecond or not 2000 <= value.year < 2100:
             raise LocalProtocolError(
-                f"{value} is no meter time: naive, whole seconds, 2000-2099", where="time"
+                f"{value} is not a meter time: naive, whole seconds, 2000-2099", where="time"
             )
         return bytes.fromhex(value.strftime("%H%M%S%d%m%y"))
 

@@ -2,7 +2,7 @@
 
 Rules of the engine, for both directions:
 
-- a field whose octets are no valid value is None, and a `Problem` says where and why; the rest is decoded;
+- a field whose octets are not a valid value is None, and a `Problem` says where and why; the rest is decoded;
 - a None is not written: the octets that came in stay (or the blank of a fresh frame), so octets that no table
   explains, and values that could not be read, survive `encode(decode(x)) == x`.
 """

@@ -66,7 +66,7 @@ class MemoryBlock(Response):
 
 
 def block_mark(content: bytes) -> tuple[int, bool] | None:
-    """(number, is last) of a memory block's content, or None where o6-7 are no block number."""
+    """(number, is last) of a memory block's content, or None where o6-7 are not a block number."""
     try:
         return BlockMark().decode(content[5:7])
     except BadField:

@@ -128,8 +128,3 @@ class Parameters(Response):
     def memory_word_count(self) -> int | None:
         """Words that the memory command belonging to this answer brings: 27 after 22, else 26 or 52."""
         return self.words_previous if self.code == 0x22 else self.words_current
-
-    @property
-    def memory_last_end(self) -> datetime | None:
-        """End of the last memory interval: the last reset for 27, else o13-18 (section 8.3)."""
-        return self.last_reset if self.code == 0x22 else self.last_interval_end

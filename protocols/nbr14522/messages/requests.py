@@ -181,7 +181,7 @@ def decode_request(frame: bytes) -> Request:
     if len(frame) != frames.COMMAND_CONTENT_SIZE:
         content = frames.unwrap_command(frame, frames.Addressing.P0)[:-2]
     if not content[0]:
-        raise RemoteProtocolError("code 00 is no command", where="command frame")
+        raise RemoteProtocolError("code 00 is not a command", where="command frame")
     kind = EXTENDED_REQUESTS.get(content[4]) if content[0] == EXTENDED else REQUESTS.get(content[0])
     return (kind or OpaqueRequest).read(content)
 

@@ -227,7 +227,7 @@ def test_a_request_for_a_meter_that_speaks_otherwise_by_now_is_not_sent(embedded
     case.serve(request_id)
     (told,) = case.commands()
     assert (told["state"], told["error"]["actor"]) == ("failed", "operator")
-    assert "is none that is sent" in told["error"]["message"]
+    assert "cannot be sent on request" in told["error"]["message"]
 
 
 def test_the_command_of_dlms_is_refused_for_meters_of_nbr_14522(embedded_db, tmp_path):

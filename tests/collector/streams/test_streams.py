@@ -249,7 +249,7 @@ def test_the_rate_is_searched_on_a_port_whose_url_names_none() -> None:
     async def main() -> list[int]:
         tried: list[int] = []
         async with PromptPty(SsuOutput(SOURCE), clock, tick_s=0.01) as server:
-            # SSU octets are no packets: no rate ever fits.
+            # SSU octets are not packets: no rate ever fits.
             profile = STREAM_PROFILES["celesc-27182"]
             keeper = LineKeeper(parse_url(server.url), profile, chunks.append, lambda: 0, clock, LINE)
             running = asyncio.create_task(keeper.run())

@@ -151,7 +151,7 @@ def test_every_setting_of_a_profile_can_be_said_in_the_catalogue() -> None:
         ("a = 1", "only tables"),
         ("[models]\nx = 1", "not a table"),
         ("[models.default]\n", "general profile"),
-        ('[models.x]\nextends = "y"', "which is no entry"),
+        ('[models.x]\nextends = "y"', "which is not an entry"),
         ('[models.x]\nextends = "z"\n[models.z]\nextends = "x"', "extends itself"),
         ("[models.x]\ncolour = 1", "unknown key colour"),
         ('[models.x]\npacking = "Q"', "none of S, M, L"),

@@ -65,4 +65,4 @@ def test_catalogue_knows_every_typed_command() -> None:
     assert REQUESTS.keys() | RESPONSES.keys() <= codes
     assert {info.code for info in COMMANDS.values() if info.is_composite} == COMPOSITE_CODES
     assert not COMMANDS["41"].has_layout
-    assert not {0x05, 0x06, 0x10, 0x15} & codes, "signals are no codes"
+    assert not {0x05, 0x06, 0x10, 0x15} & codes, "signals are not codes"

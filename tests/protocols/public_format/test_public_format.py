@@ -216,7 +216,7 @@ def test_every_character_of_the_header_stands_where_the_reference_says() -> None
         (b"SALV001", b"XALV001", "label"),
         (b"\r\nSALV001     ", b"\r\nSALV001     x", "characters instead"),
         (SERIAL.encode(), b"3260076x", "no digits"),
-        # Found by the fuzzer: white space is no digits, and does not move what comes after it.
+        # Found by the fuzzer: white space is not digits, and does not move what comes after it.
         (SERIAL.encode(), b"326007\t\t", "no digits"),
     ],
 )
@@ -278,9 +278,9 @@ def second_line_of_memory(cells: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("cells", "message", "where"),
     [
-        (b"12x4", "'12x4' is no count", "line 9, character 297"),
-        (b"123 ", "'123 ' is no count", "line 9, character 297"),
-        (b"1234    5678", "'    ' is no count", "line 9, character 293"),
+        (b"12x4", "'12x4' is not a count", "line 9, character 297"),
+        (b"123 ", "'123 ' is not a count", "line 9, character 297"),
+        (b"1234    5678", "'    ' is not a count", "line 9, character 293"),
         (b"    ", "memory goes on after its last word", "line 10"),
     ],
 )

@@ -58,7 +58,7 @@ def test_the_good_blocks_of_a_damaged_fk7_file_stay(octets, kept, reason):
         (b"SALV002     ", b"SALV002     x", "301 characters"),
         (b"SALV002", b"SALV9z2", "line number"),
         (SECOND_LINE[:16], SECOND_LINE[:12] + b"9999", "12 bits"),
-        (SECOND_LINE[:16], SECOND_LINE[:12] + b"1 34", "'1 34' at character 13 is no count"),
+        (SECOND_LINE[:16], SECOND_LINE[:12] + b"1 34", "'1 34' at character 13 is not a count"),
         (SECOND_LINE[:16], SECOND_LINE[:12] + b"12\xc73", "ASCII"),
     ],
 )

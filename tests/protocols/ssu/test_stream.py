@@ -163,7 +163,7 @@ def test_a_normal_block_that_passes_its_weak_check_damaged_closes_nothing() -> N
     assert closed(*begin, (0, 900, 99), (0, 901, 99), end) == [(99, True)]
     assert closed(*begin, (0, 900, 99), (0, 901, 107), end) == [(107, False)]
     assert closed(*begin, (0, 900, 99), end) == [(99, False)]
-    # A false count in the middle of good ones is no restart, a fall behind what two blocks told is one.
+    # A false count in the middle of good ones is not a restart, a fall behind what two blocks told is one.
     assert closed(*begin, (1, 899, 115), (0, 900, 99), (0, 901, 99), end) == [(99, True)]
     assert closed(*begin, (1, 899, 20), (0, 900, 99), (0, 901, 99), end) == [(99, False)]
     # Who knows a meter that closes once, or not at all, says so.
