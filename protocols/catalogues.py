@@ -150,7 +150,7 @@ def lineage(
     while base is not None and base not in roots:
         where = entries[path[-1]].where
         if not isinstance(base, str) or base not in entries:
-            raise wrong(where, f"extends {base!r}, which is no entry", manual)
+            raise wrong(where, f"extends {base!r}, which is not an entry", manual)
         if base in path:
             raise wrong(where, f"extends itself: {' > '.join((*path, base))}", manual)
         path.append(base)

@@ -106,7 +106,7 @@ class TestRead:
     def test_a_serial_that_addresses_no_meter_is_told(self):
         done = run(read_cli, "nbr14522", "tcp://127.0.0.1:9", "--serial", "0123456789")
         assert done.exit_code == 11
-        assert "no serial of eight digits" in done.output
+        assert "not a serial of eight digits" in done.output
 
 
 WRITE, READ = "escrita001", "leitura001"

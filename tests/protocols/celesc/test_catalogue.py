@@ -82,7 +82,7 @@ def test_an_unknown_code_is_told_with_the_known_ones() -> None:
         ("wires = 2", "wires = 2\nregister_digits = 7", "5 or 6"),
         ("wires = 2", "wires = ", "TOML"),
         ("wires = 2", "wires = 2\nrate_bit_s = 9600", "300, 600"),
-        ("wires = 2", 'wires = 2\nextends = "2"', "no entry"),
+        ("wires = 2", 'wires = 2\nextends = "2"', "not an entry"),
     ],
 )
 def test_a_wrong_entry_is_one_fault_that_names_it(old: str, new: str, told: str) -> None:

@@ -159,7 +159,7 @@ def test_every_setting_of_a_profile_can_be_said_in_the_catalogue() -> None:
         ("[models.x]\nenq_required = 3", "0, 1 or 2"),
         ('[models.x]\ncommands = ["98/30"]', "extended_commands"),
         ('[models.x]\nextended_commands = ["21"]', "only sub-codes"),
-        ('[models.x]\ncommands = ["zz"]', "no command"),
+        ('[models.x]\ncommands = ["zz"]', "not a command"),
         ('[models.x]\ntiming = "fast"', "strict, relaxed"),
         ("[models.x]\ntiming = { max_wait_s = -1 }", "seconds"),
         ('[models.x]\npassword_transform = "rot13"', "none of"),

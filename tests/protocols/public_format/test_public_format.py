@@ -43,7 +43,7 @@ def test_real_names(name: str, at: datetime) -> None:
 
 @pytest.mark.parametrize("name", ["88518BP.LPF", "88518&BP.LPZ", "88518#BP.LPF", ""])
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(FileRefused, match="no name"):
+    with pytest.raises(FileRefused, match="not a name"):
         parse_name(name)
 
 

@@ -63,7 +63,7 @@ def test_a_model_of_ones_own_takes_what_it_extends_and_goes_with_its_file(own: N
         ('[models.ssu-x]\nformats = ["normal"]\nlock_after = true', "whole number"),
         ('[models.ssu-x]\nformats = ["mixed"]\nmixed_hour_post = "odd"', "own, extended"),
         ('[models.ssu-x]\nextends = "ssu-y"\n[models.ssu-y]\nextends = "ssu-x"', "extends itself"),
-        ('[models.ssu-x]\nextends = "ssu-y"', "no entry"),
+        ('[models.ssu-x]\nextends = "ssu-y"', "not an entry"),
         ("[meters.x]", "only tables [models.NAME]"),
         ("models = 1", "only tables [models.NAME]"),
         ("[models]\nssu = 1", "not a table"),
