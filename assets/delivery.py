@@ -10,7 +10,8 @@ import dagster as dg
 from assets.metadata import OWNERS, Column, Metadata, fresh_by, lineage, sample, table
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
-from ccee.delivery import DeliverySummary, deliver_day, practice_only
+from ccee.delivery import deliver_day, practice_only
+from ccee.sending import DeliverySummary
 from vee.calendars import market_calendars
 
 GROUP = "delivery"

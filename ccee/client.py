@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +25,8 @@ import httpx
 import orjson
 import structlog
 
-from ccee.profile import ERROR_PREFIX, Action, Environment, Profile
+from ccee.profile import Action, Environment, Profile
+from ccee.replies import Attempt, Outcome, Reply, SendResult, kept_receipt, without_nul
 from faults import OperatorFault
 from storage.settings import CceeSettings
 
@@ -39,8 +39,6 @@ RETRY_AFTER_MAX_S = 300.0
 # Replies are evidence and are kept whole up to here; an endless one must not fill memory.
 REPLY_MAX_BYTES = 1 << 20
 
-# What is kept of an identifier; the reply itself is kept whole.
-RECEIPT_MAX_CHARS = 500
 # A token is credentials of the header's own alphabet (RFC 6750, 2.1); the longest known are some 3 kB.
 TOKEN_MAX_CHARS = 16_384
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -48,15 +46,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 TOKEN_ASSUMED_S = 60.0
 TOKEN_MAX_S = 86_400.0
 
-# Names under which creation calls of this interface, or common sense, return an identifier.
-_RECEIPT_NAMES = (
-    "protocolo",
-    "numeroProtocolo",
-    "id",
-    "identificador",
-    "identificadorMedicaoConsumo",
-    "uuid",
-)
 _SECRET_HEADERS = frozenset({"authorization", "set-cookie", "cookie", "proxy-authorization"})
 
 # Statuses that do not tell whether the request arrived: the server or something before it gave up waiting,
@@ -69,117 +58,12 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class Outcome(StrEnum):
-    """What one try came to, in the ledger's words."""
-
-    ACCEPTED = "accepted"
-    PROCESSING = "processing"
-    REJECTED = "rejected"
-    TRANSIENT = "transient"
-    UNKNOWN = "unknown"
-
-
 @dataclass(frozen=True)
 class Credentials:
     """A distributor's pair; never shown."""
 
     client_id: str = field(repr=False)
     client_secret: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One try and everything that came back.
-
-    Attributes:
-        http_status: None where no reply was seen.
-        action: what the error table says; None on success and where no reply was seen.
-        receipt: protocol or entity id where the reply carries one.
-    """
-
-    started_at: datetime
-    ended_at: datetime
-    outcome: Outcome
-    http_status: int | None = None
-    reply_headers: Mapping[str, str] | None = None
-    reply_body: bytes | None = None
-    receipt: str | None = None
-    action: Action | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class SendResult:
-    """The end of one call: all tries in order. Empty: the agent is stopped."""
-
-    attempts: tuple[Attempt, ...]
-    stopped: str = ""
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """What is known after all tries: a clear reply settles it, one unknown try clouds the rest."""
-        if not self.attempts:
-            return None
-        last = self.attempts[-1].outcome
-        if last is Outcome.TRANSIENT and any(attempt.outcome is Outcome.UNKNOWN for attempt in self.attempts):
-            return Outcome.UNKNOWN
-        return last
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A reply read tolerantly: code and texts of an error, whatever shape `message` has."""
-
-    status: int
-    code: str
-    text: str
-    document: Any
-
-    @classmethod
-    def read(cls, status: int, content: bytes) -> Reply:
-        """Malformed JSON is a reply like any other: its text is kept, its structure is absent."""
-        try:
-            document = orjson.loads(content) if content else None
-        except orjson.JSONDecodeError:
-            return cls(status, "", content[:2000].decode("utf-8", "replace"), None)
-        parts = document if isinstance(document, dict) else {}
-        code = next((str(parts[key]) for key in ("error", "code", "codigo") if parts.get(key)), "")
-        message = parts.get("message", "")
-        text = message if isinstance(message, str) else orjson.dumps(message).decode()
-        return cls(status, code, f"{code} {text}".strip(), document)
-
-    def at(self, json_path: str) -> str | None:
-        """The value at a dotted path; of a list of one, inside its element."""
-        node = self._entity
-        for key in json_path.split("."):
-            node = node.get(key) if isinstance(node, dict) else None
-        return None if node is None else str(node)
-
-    def receipt(self, json_path: str) -> str | None:
-        """The identifier at `json_path`, or under one of the usual names where no path is given."""
-        if json_path:
-            return _kept_receipt(self.at(json_path))
-        entity = self._entity if isinstance(self._entity, dict) else {}
-        named = (entity[name] for name in _RECEIPT_NAMES if entity.get(name) is not None)
-        return _kept_receipt(next((str(value) for value in named), None))
-
-    @property
-    def is_error(self) -> bool:
-        """Whether it names an error, whatever its status says."""
-        return self.code.startswith(ERROR_PREFIX) or (
-            isinstance(self.document, dict) and bool(self.document.get("error"))
-        )
-
-    def is_entity_of(self, identity: Mapping[str, Any]) -> bool:
-        """Whether it is an object (or a list of one) that names all of these values."""
-        entity = self._entity
-        return isinstance(entity, dict) and all(
-            str(entity.get(name)) == str(value) for name, value in identity.items()
-        )
-
-    @property
-    def _entity(self) -> Any:
-        return self.document[0] if isinstance(self.document, list) and self.document else self.document
 
 
 class _Agent:
@@ -364,7 +248,7 @@ class CceeClient:
             # str(error) of httpx names the failure, never the headers of the request.
             return ended(outcome, error=f"{type(error).__name__}: {error}".rstrip(": ")), None
         kept = {
-            key: _without_nul(value) for key, value in headers.items() if key.lower() not in _SECRET_HEADERS
+            key: without_nul(value) for key, value in headers.items() if key.lower() not in _SECRET_HEADERS
         }
         outcome, more = self._judged(status, headers, content, body)
         if more.get("action") is Action.REFRESH_TOKEN and agent.token == token:
@@ -439,7 +323,7 @@ class CceeClient:
         return outcome, {"action": action, "error": reply.text[:2000] or f"HTTP {status}"}
 
     def _receipt(self, reply: Reply, headers: httpx.Headers) -> str | None:
-        return reply.receipt(self.profile.protocol.json_path) or _kept_receipt(headers.get("location"))
+        return reply.receipt(self.profile.protocol.json_path) or kept_receipt(headers.get("location"))
 
     def _doubt(self, reply: Reply, headers: httpx.Headers, content: bytes, body: bytes | None) -> str:
         """Why a success status is not believed; empty where it is."""
@@ -572,15 +456,6 @@ def _lifetime_s(value: Any) -> float:
     except (ValueError, OverflowError):
         lifetime_s = math.nan
     return min(lifetime_s, TOKEN_MAX_S) if lifetime_s > 0 else TOKEN_ASSUMED_S
-
-
-def _kept_receipt(text: str | None) -> str | None:
-    return None if text is None else _without_nul(text)[:RECEIPT_MAX_CHARS]
-
-
-def _without_nul(text: str) -> str:
-    """PostgreSQL's text cannot hold the character zero, which a broken reply can."""
-    return text.replace("\x00", "\ufffd")
 
 
 def _tls(profile: Profile) -> ssl.SSLContext:

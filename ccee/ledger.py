@@ -19,16 +19,15 @@ import polars as pl
 import psycopg
 
 from ccee.body import Body, refusals, render_batch
-from ccee.client import Attempt
 from ccee.profile import Profile
+from ccee.replies import Attempt
 from faults import DeveloperFault, OperatorFault
 from storage import quarantine
 from storage.bulk import array_literal, copy_frame, read_frame
 from storage.database import Database
 from storage.locks import SENDER_LOCK, lock_ucs
-from storage.registry import SUBMITTED
 from storage.series import ACTIVE_ENERGY, Layer
-from storage.submission_states import DELIVERED, IN_DOUBT, REFUSED, State
+from storage.submission_states import REFUSED, State
 from vee.calendars import slots_per_day
 from vee.frames import to_matrix
 from vee.quality import Origin
@@ -41,27 +40,12 @@ NAME_THE_CONTRACT = "name that contract profile (setting ccee.profile_path)"
 _RECORDERS = 3
 
 
-class Cause(StrEnum):
+class VersionCause(StrEnum):
     """Why a version was made."""
 
     FIRST = "first"
     CONTENT_CHANGED = "content_changed"
     MUSD_CHANGED = "musd_changed"
-
-
-class Verdict(StrEnum):
-    """What a survey says of one expected UC-day."""
-
-    NOT_EXPECTED = "not_expected"
-    SUSPENDED = "suspended"
-    NOT_READY = "not_ready"
-    HELD = "held"
-    UNCHANGED = "unchanged"
-    IN_DOUBT = "in_doubt"
-    PROCESSING = "processing"
-    REFUSED = "refused"
-    RETRY = "retry"
-    NEW = "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,114 +92,6 @@ class AttemptRecord:
     submission_id: int
     number: int
     attempt: Attempt
-
-
-# --- what is due ----------------------------------------------------------------------------------------
-
-_SURVEY = """
-SELECT o.uc_id, a.id AS agent_id, a.code AS agent_code, o.state AS outcome,
-       -- A day delivered under a former code stays under it, unless the register dates the change otherwise.
-       coalesce(nullif(uc_code_on(u.id, u.code, $1::date), u.code), accepted.uc_code, u.code) AS uc_code,
-       st.status, m.musd_kw::text AS musd_kw, h.hours AS rejected_hours,
-       (SELECT max(s.version) FROM series_day s
-         WHERE s.uc_id = o.uc_id AND s.quantity = $2 AND s.layer = $3 AND s.day = $1) AS series_version,
-       l.id AS submission_id, l.version, l.series_version AS sent_series_version, l.profile AS sent_format,
-       l.body_sha256, l.state, l.planned_musd_kw, l.attempts, l.receipt, l.uc_code AS sent_uc_code,
-       l.agent_id AS sent_agent_id, sa.code AS sent_agent_code, accepted.body_sha256 AS accepted_sha256
-FROM uc_day_outcome o
-JOIN uc u ON u.id = o.uc_id
-LEFT JOIN uc_agent c ON c.uc_id = o.uc_id AND c.valid @> $1::date
-LEFT JOIN agent a ON a.id = c.agent_id
-LEFT JOIN LATERAL (
-  SELECT s.body_sha256, s.uc_code FROM submission s
-   WHERE s.uc_id = o.uc_id AND s.day = $1 AND EXISTS (
-     SELECT 1 FROM submission_event e WHERE e.submission_id = s.id AND e.state = 'aceito')
-   ORDER BY s.version DESC LIMIT 1) accepted ON true
-LEFT JOIN uc_status st ON st.uc_id = o.uc_id AND st.valid @> $1::date
-LEFT JOIN uc_musd m ON m.uc_id = o.uc_id AND m.valid @> $1::date
-LEFT JOIN (SELECT uc_id, string_agg(hour::text, ',' ORDER BY hour) AS hours
-             FROM musd_hour WHERE day = $1 AND is_rejected GROUP BY uc_id) h ON h.uc_id = o.uc_id
-LEFT JOIN LATERAL (
-  SELECT s.*, (SELECT e.state FROM submission_event e WHERE e.submission_id = s.id
-                ORDER BY e.id DESC LIMIT 1) AS state,
-         (SELECT e.detail ->> 'musd_kw' FROM submission_event e WHERE e.submission_id = s.id
-           ORDER BY e.id LIMIT 1) AS planned_musd_kw,
-         (SELECT max(t.attempt) FROM submission_attempt t WHERE t.submission_id = s.id) AS attempts,
-         (SELECT t.receipt FROM submission_attempt t WHERE t.submission_id = s.id AND t.receipt IS NOT NULL
-           ORDER BY t.attempt DESC LIMIT 1) AS receipt
-    FROM submission s WHERE s.uc_id = o.uc_id AND s.day = $1 ORDER BY s.version DESC LIMIT 1) l ON true
-LEFT JOIN agent sa ON sa.id = l.agent_id
-WHERE o.day = $1
-ORDER BY o.uc_id
-"""
-
-
-def survey(db: Database, profile: Profile, day: date) -> pl.DataFrame:
-    """One row per expected UC-day: registry, series version, last submission, and a `verdict`.
-
-    Returns: the columns of the query above and `verdict` (Verdict), `cause` (Cause, for NEW). A UC-day that
-        is NEW by its series version may still turn out equal in content: `record` compares the hashes.
-    """
-    frame = read_frame(db, _SURVEY, [day, ACTIVE_ENERGY, int(Layer.CCEE)])
-    changed = (
-        (pl.col("series_version") != pl.col("sent_series_version"))
-        | (pl.col("sent_format") != profile.body_format)
-        # The register was corrected: the day belongs to another agent, or to another code.
-        | (pl.col("sent_agent_id") != pl.col("agent_id"))
-        | (pl.col("sent_uc_code") != pl.col("uc_code"))
-    )
-    can_send = ["ready", "incomplete"] if profile.send.allow_partial_day else ["ready"]
-    hold = (profile.musd.on_violation == "hold_day") & pl.col("rejected_hours").is_not_null()
-    # Nothing says that stored hours are judged again after a change of the register.
-    musd_changed = (
-        pl.lit(profile.musd.resend_on_change)
-        & pl.col("planned_musd_kw").is_not_null()
-        & (_exact("planned_musd_kw") != _exact("musd_kw").fill_null(profile.musd.default_kw))
-        & pl.col("state").is_in([*DELIVERED, State.REJECTED_MUSD])
-    )
-    verdict = (
-        pl.when(pl.col("state").is_in(IN_DOUBT))
-        .then(pl.lit(Verdict.IN_DOUBT))
-        .when(pl.col("state") == State.PROCESSING)
-        .then(pl.lit(Verdict.PROCESSING))
-        .when(pl.col("outcome") == "not_expected")
-        .then(pl.lit(Verdict.NOT_EXPECTED))
-        .when(~pl.col("status").is_in(SUBMITTED).fill_null(False))
-        .then(pl.lit(Verdict.SUSPENDED))
-        .when((pl.col("outcome") == "held") | hold)
-        .then(pl.lit(Verdict.HELD))
-        .when(
-            ~pl.col("outcome").is_in(can_send)
-            | pl.col("series_version").is_null()
-            | pl.col("agent_id").is_null()
-        )
-        .then(pl.lit(Verdict.NOT_READY))
-        .when(pl.col("submission_id").is_null() | changed | musd_changed)
-        .then(pl.lit(Verdict.NEW))
-        .when(pl.col("state").is_in(DELIVERED))
-        .then(pl.lit(Verdict.UNCHANGED))
-        .when(pl.col("state").is_in(REFUSED))
-        .then(pl.lit(Verdict.REFUSED))
-        .otherwise(pl.lit(Verdict.RETRY))
-    )
-    cause = (
-        pl.when(pl.col("submission_id").is_null())
-        .then(pl.lit(Cause.FIRST))
-        .when(changed)
-        .then(pl.lit(Cause.CONTENT_CHANGED))
-        .otherwise(pl.lit(Cause.MUSD_CHANGED))
-    )
-    judged = frame.with_columns(verdict=verdict, cause=cause)
-    # What left already belongs to the agent it was sealed for, whoever the agent of the day is by now.
-    is_sealed = pl.col("verdict").is_in([Verdict.IN_DOUBT, Verdict.PROCESSING, Verdict.RETRY])
-    return judged.with_columns(
-        agent_id=pl.when(is_sealed).then("sent_agent_id").otherwise("agent_id"),
-        agent_code=pl.when(is_sealed).then("sent_agent_code").otherwise("agent_code"),
-    )
-
-
-def _exact(column: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Decimal(38, 9))
 
 
 def submissions_of(rows: pl.DataFrame, day: date) -> list[Submission]:
@@ -301,7 +177,7 @@ def _record_chunk(
     known = pl.col("new_sha256").eq_missing(pl.col("accepted_sha256")) | (
         pl.col("state").is_in(REFUSED) & pl.col("new_sha256").eq_missing(pl.col("body_sha256"))
     )
-    same = known & (pl.col("cause") != Cause.MUSD_CHANGED)
+    same = known & (pl.col("cause") != VersionCause.MUSD_CHANGED)
     new = due.filter(~same)
     done.unchanged += due.height - new.height
     if not new.height:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 
 from protocols.nbr14522.link import addressed_tables, serial_tables
-from protocols.nbr14522.link.tables import Outcome, Row
+from protocols.nbr14522.link.tables import Branch, Row
 
 Rows = Mapping[tuple[StrEnum, StrEnum], Row[StrEnum, StrEnum]]
 Translate = Callable[[str], str]
@@ -75,7 +75,7 @@ def _is_common(rows: Rows, running: Collection[StrEnum], event: StrEnum) -> bool
     return all(row is not None and row == answers[0] for row in answers)
 
 
-def _guard(row: Row[StrEnum, StrEnum], outcome: Outcome, translate: Translate) -> str:
+def _guard(row: Row[StrEnum, StrEnum], outcome: Branch, translate: Translate) -> str:
     return f" [{translate(outcome)}]" if len(set(row.next.values())) > 1 else ""
 
 

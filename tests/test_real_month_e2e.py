@@ -24,7 +24,8 @@ from ccee.client import CceeClient, Credentials
 from ccee.delivery import deliver_day
 from ccee.profile import load_profile
 from ccee.standin import rules as standin_rules
-from ccee.standin.rules import StandIn, Unit
+from ccee.standin.records import Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread
 from collector.drain import drain
 from collector.worklist import request_missing

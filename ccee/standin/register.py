@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from ccee.standin.rules import Unit, unit_from_json
+from ccee.standin.records import Unit, unit_from_json
 from faults import OperatorFault
 from storage.database import Database
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -21,101 +20,25 @@ from ccee.body import SLOTS_PER_HOUR, Stamp, day_stamps
 from ccee.counting import ABSENT, CONSISTENT, REJECTED
 from ccee.deadlines import closing_of
 from ccee.profile import Profile, Send
+from ccee.standin.records import (
+    Failure,
+    RefusedReply,
+    Rules,
+    StoredDay,
+    Unit,
+    failure_from_json,
+    unit_from_json,
+)
 from faults import OperatorFault
 from faults.market_time import parse_zone
 from vee.calendars import Calendars, Period, parse_month
 
 REPLY_MODES = ("sync200", "created201_id", "created201_entity", "accepted202_ticket", "empty204")
-FAILURE_KINDS = ("status", "expire_token", "drop_before", "drop_after", "slow", "malformed")
 
 # Section 5 of the interface reference: the simplified model's system begins here.
 FIRST_DAY = date(2024, 8, 1)
 # An error list longer than this tells a person nothing more.
 _MESSAGES_SHOWN = 20
-
-
-class Refusal(Exception):
-    """A reply that is not a success: an answer to the caller, not an error of this program."""
-
-    def __init__(self, status: int, error: str, message: Any, headers: dict[str, str] | None = None) -> None:
-        super().__init__(error)
-        self.status = status
-        self.error = error
-        self.message = message
-        self.headers = headers or {}
-
-
-@dataclass
-class Unit:
-    """One consumer unit of the operator's register.
-
-    Attributes:
-        starts, ends: first day in effect and first day no longer so.
-        musd: registered MUSD in kW by first month of validity; None where none was declared.
-        former_agents: (first day no longer connected to it, agent), oldest first; `agent` is the one since.
-    """
-
-    code: str
-    agent: int
-    starts: date = date.min
-    ends: date = date.max
-    musd: dict[date, Decimal | None] = field(default_factory=dict)
-    former_agents: tuple[tuple[date, int], ...] = ()
-
-    def agent_on(self, day: date) -> int:
-        """The agent that the unit was connected to on a day."""
-        return next((agent for until, agent in self.former_agents if day < until), self.agent)
-
-    def musd_kw(self, day: date, default_kw: int) -> Decimal:
-        """The value that holds on a day; the operator's default where none was declared."""
-        months = [month for month in self.musd if month <= day]
-        declared = self.musd[max(months)] if months else None
-        return Decimal(default_kw) if declared is None else declared
-
-
-@dataclass
-class StoredDay:
-    """The last write of one UC-day, and how its hours were judged."""
-
-    uc: str
-    agent: int
-    day: date
-    entity: str
-    updated_at: datetime
-    hours: dict[int, list[tuple[Decimal, str]]]
-    rejected: frozenset[int] = frozenset()
-    writes: int = 1
-    polls_left: int = 0
-
-    def hour_kwh(self, hour: int) -> Decimal:
-        return sum((value for value, _ in self.hours[hour]), Decimal(0))
-
-
-@dataclass
-class Failure:
-    """One line of the failure plan: what happens to the next `count` sends (of one unit, where named)."""
-
-    kind: str
-    count: int = 1
-    status: int = 503
-    retry_after: str = ""
-    error: str = ""
-    seconds: float = 0.0
-    uc: str = ""
-
-
-@dataclass
-class Rules:
-    """What is not known of the operator, as switches; `POST /__control` changes them."""
-
-    reply_mode: str = "sync200"
-    musd_mode: str = "mark"
-    judge_again: bool = False
-    after_closing: str = "refuse"
-    allow_partial_day: bool = False
-    token_lifetime_s: int = 300
-    page_size: int = 1000
-    ticket_polls: int = 1
 
 
 class StandIn:
@@ -161,11 +84,11 @@ class StandIn:
     # --- send ------------------------------------------------------------------------------------------
 
     def store(self, agent: int, content: bytes) -> StoredDay:
-        """Check a body and keep it as the last word on its UC-day. Raises: Refusal."""
+        """Check a body and keep it as the last word on its UC-day. Raises: RefusedReply."""
         stored = self._checked(agent, content)
         if self.rules.musd_mode == "refuse" and stored.rejected:
             hours = ", ".join(map(str, sorted(stored.rejected)))
-            raise Refusal(400, "ERR_MEDICAO_ACIMA_MUSD", f"MUSD excedido em mais de 25%: horas {hours}")
+            raise RefusedReply(400, "ERR_MEDICAO_ACIMA_MUSD", f"MUSD excedido em mais de 25%: horas {hours}")
         previous = self.days.get((stored.uc, stored.day))
         stored.writes += previous.writes if previous else 0
         stored.polls_left = self.rules.ticket_polls
@@ -188,7 +111,7 @@ class StandIn:
         problems: list[str] = []
         hours = self._hours(document[names.hours], day, problems)
         if problems:
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", problems[:_MESSAGES_SHOWN])
+            raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", problems[:_MESSAGES_SHOWN])
         self._check_period(uc, agent, day)
         stored = StoredDay(uc, agent, day, str(uuid4()), self.now(), hours)
         stored.rejected = self._judged(stored)
@@ -198,17 +121,19 @@ class StandIn:
         names = self.profile.send.names
         wanted = {names.uc, names.agent, names.day, names.hours}
         if not isinstance(document, dict) or set(document) != wanted:
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", [f"campos esperados: {', '.join(sorted(wanted))}"])
+            raise RefusedReply(
+                400, "ERR_VALIDACAO_CAMPOS", [f"campos esperados: {', '.join(sorted(wanted))}"]
+            )
         uc, said, day_text = document[names.uc], document[names.agent], document[names.day]
         # The server also takes a string of digits for an agent.
         is_digits = isinstance(said, str) and said.isascii() and said.isdecimal()
         if not (type(said) is int or is_digits) or int(said) != agent:
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", [f"{names.agent} difere do agente da credencial"])
+            raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", [f"{names.agent} difere do agente da credencial"])
         if not isinstance(uc, str) or not uc:
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", [f"{names.uc} deve ser texto"])
+            raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", [f"{names.uc} deve ser texto"])
         day = _iso_date(day_text)
         if day is None:
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", [f"{names.day} deve ser AAAA-MM-DD"])
+            raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", [f"{names.day} deve ser AAAA-MM-DD"])
         return uc, day
 
     def _hours(self, hours: Any, day: date, problems: list[str]) -> dict[int, list[tuple[Decimal, str]]]:
@@ -268,19 +193,19 @@ class StandIn:
     def _check_period(self, uc: str, agent: int, day: date) -> None:
         unit = self.units.get(uc)
         if unit is None or unit.agent_on(day) != agent or not unit.starts <= day < unit.ends:
-            raise Refusal(
+            raise RefusedReply(
                 400, "ERR_MIGRACAO_CONCLUIDA_NAO_ENCONTRADA", f"unidade {uc} sem migração vigente em {day}"
             )
         if day < FIRST_DAY:
-            raise Refusal(
+            raise RefusedReply(
                 400, "ERR_SISTEMA_MIGRACAO_IMPLATADO_MEDICOES", f"sem medições antes de {FIRST_DAY}"
             )
         today = self.today()
         if day > today:
-            raise Refusal(400, "ERR_PERIODO_INVALIDO_MEDICOES", f"{day} está no futuro")
+            raise RefusedReply(400, "ERR_PERIODO_INVALIDO_MEDICOES", f"{day} está no futuro")
         closing = self.closing(day)
         if self.rules.after_closing == "refuse" and today > closing:
-            raise Refusal(400, "ERR_PERIODO_INVALIDO_MEDICOES", f"mês encerrado em {closing}")
+            raise RefusedReply(400, "ERR_PERIODO_INVALIDO_MEDICOES", f"mês encerrado em {closing}")
 
     def closing(self, day: date) -> date:
         """Last day for the measurement of that day's month: MS+7du, or what control says."""
@@ -381,7 +306,7 @@ class StandIn:
     # --- control ---------------------------------------------------------------------------------------
 
     def control(self, change: dict[str, Any]) -> None:
-        """Apply a change of rules, clock, failures, register or closing days, or nothing. Raises: Refusal."""
+        """Change rules, clock, failures, register or closing days, or nothing. Raises: RefusedReply."""
         steps = [self._control_step(key, value) for key, value in change.items()]
         for step in steps:
             step()
@@ -393,7 +318,7 @@ class StandIn:
                 fixed = None if value is None else _aware(value)
                 return lambda: setattr(self, "_fixed_now", fixed)
             if key == "failures":
-                plan = [_failure(item) for item in value]
+                plan = [failure_from_json(item) for item in value]
                 return lambda: setattr(self, "failures", plan)
             if key == "units":
                 units = [unit_from_json(item) for item in value]
@@ -410,7 +335,7 @@ class StandIn:
                 raise ValueError(f"{value!r}")
             return lambda: setattr(self.rules, key, value)
         except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, OperatorFault) as error:
-            raise Refusal(400, "ERR_CONTROL", f"{key}: {error}") from error
+            raise RefusedReply(400, "ERR_CONTROL", f"{key}: {error}") from error
 
     def _musd_step(self, value: Any) -> Callable[[], None]:
         """{"uc": code, "month": "YYYY-MM", "kw": number or null}: refused after MS+3du of that month."""
@@ -421,7 +346,7 @@ class StandIn:
             raise ValueError(f"{value['kw']!r} kW")
         closing = closing_of(self.calendars, month).register
         if self.today() > closing:
-            raise Refusal(400, "ERR_PERIODO_INVALIDO_MUSD", f"MUSD de {month:%Y-%m} só até {closing}")
+            raise RefusedReply(400, "ERR_PERIODO_INVALIDO_MUSD", f"MUSD de {month:%Y-%m} só até {closing}")
 
         def apply() -> None:
             unit.musd[month] = kw
@@ -513,35 +438,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def unit_from_json(item: Any) -> Unit:
-    """{"codigoUnidadeConsumidora", "codigoAgenteConcessionaria", "valorMusd"?, "inicio"?, "fim"?}.
-
-    Raises: OperatorFault naming what is wrong.
-    """
-    try:
-        musd = item.get("valorMusd")
-        return Unit(
-            code=str(item["codigoUnidadeConsumidora"]),
-            agent=int(item["codigoAgenteConcessionaria"]),
-            starts=date.fromisoformat(item["inicio"]) if item.get("inicio") else date.min,
-            ends=date.fromisoformat(item["fim"]) if item.get("fim") else date.max,
-            musd={date.min: None if musd is None else Decimal(str(musd))},
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise OperatorFault(
-            f"not a unit: {item!r} ({type(error).__name__}: {error})",
-            where="stand-in register",
-            remedy="give codigoUnidadeConsumidora and codigoAgenteConcessionaria; valorMusd, inicio, fim too",
-        ) from error
-
-
-def _failure(item: Any) -> Failure:
-    failure = Failure(**item)
-    if failure.kind not in FAILURE_KINDS or type(failure.count) is not int:
-        raise ValueError(f"failure {item!r}; kinds are {', '.join(FAILURE_KINDS)}")
-    return failure
-
-
 def _parsed(content: bytes) -> Any:
     def refuse(constant: str) -> Any:
         raise ValueError(constant)
@@ -550,7 +446,7 @@ def _parsed(content: bytes) -> Any:
         # Decimals are kept as written: their number is checked.
         return json.loads(content, parse_float=Decimal, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "ERR_VALIDACAO_CAMPOS", [f"JSON inválido: {error}"]) from error
+        raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", [f"JSON inválido: {error}"]) from error
 
 
 def _iso_date(text: Any) -> date | None:

@@ -30,7 +30,8 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ccee.standin.openapi import openapi
-from ccee.standin.rules import Failure, Refusal, StandIn, StoredDay
+from ccee.standin.records import Failure, RefusedReply, StoredDay
+from ccee.standin.rules import StandIn
 from faults import OperatorFault
 from faults.market_time import parse_zone
 from vee.calendars import parse_month
@@ -68,13 +69,13 @@ class _App:
 
     async def token(self, request: Request) -> Response:
         if request.headers.get("content-type", "").split(";")[0] != "application/x-www-form-urlencoded":
-            raise Refusal(400, "invalid_request", "form-urlencoded expected")
+            raise RefusedReply(400, "invalid_request", "form-urlencoded expected")
         form = parse_qs((await request.body()).decode("utf-8", "replace"))
         client_id, secret = (form.get(name, [""])[0] for name in ("client_id", "client_secret"))
         agent = next((code for code in self.operator.agents if client_id == f"CONCESSIONARIA_{code}"), None)
         known = self.operator.agents.get(agent, "") if agent is not None else ""
         if agent is None or not secrets.compare_digest(known.encode(), secret.encode()):
-            raise Refusal(401, "invalid_client", "unknown client or wrong secret")
+            raise RefusedReply(401, "invalid_client", "unknown client or wrong secret")
         token = secrets.token_urlsafe(32)
         lifetime_s = self.operator.rules.token_lifetime_s
         self._tokens[token] = (agent, self._clock() + lifetime_s)
@@ -94,10 +95,10 @@ class _App:
         agent = self._agent(request)
         headers = self.operator.profile.headers
         if not request.headers.get("content-type", "").startswith("application/json"):
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", "application/json esperado")
+            raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", "application/json esperado")
         said = request.headers.get(headers.profile, "")
         if self.operator.profile.headers.profile_equals_agent and said != str(agent):
-            raise Refusal(403, "ERR_PERFIL_INVALIDO", f"{headers.profile} não é do agente")
+            raise RefusedReply(403, "ERR_PERFIL_INVALIDO", f"{headers.profile} não é do agente")
         self.operator.sends += 1
         failure = self.operator.next_failure(_unit_of(content, self.operator.profile.send.names.uc))
         if failure is not None:
@@ -120,10 +121,10 @@ class _App:
             return _drop(request)
         if failure.kind == "expire_token":
             self._tokens.clear()
-            raise Refusal(401, "invalid_token", "token expired")
+            raise RefusedReply(401, "invalid_token", "token expired")
         if failure.kind == "status":
             headers = {"Retry-After": failure.retry_after} if failure.retry_after else {}
-            raise Refusal(failure.status, failure.error or f"HTTP_{failure.status}", "planned", headers)
+            raise RefusedReply(failure.status, failure.error or f"HTTP_{failure.status}", "planned", headers)
         return None
 
     def _reply(self, stored: StoredDay, content: bytes) -> Response:
@@ -147,16 +148,18 @@ class _App:
             uc, said = query["codigoUnidadeConsumidora"], query["codigoAgenteConcessionaria"]
             offset = _cursor_offset(query.get("indexProximaPagina", ""))
         except (KeyError, ValueError) as error:
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", f"parâmetro ausente ou inválido: {error}") from error
+            raise RefusedReply(
+                400, "ERR_VALIDACAO_CAMPOS", f"parâmetro ausente ou inválido: {error}"
+            ) from error
         zone = parse_zone(self.operator.profile.send.offset)
         months = {f"{instant.astimezone(zone):%Y-%m}" for instant in (first, last)}
         if len(months) > 1 or last < first:
-            raise Refusal(400, "ERR_PERIODO_INVALIDO_MEDICOES", "período deve estar no mesmo mês")
+            raise RefusedReply(400, "ERR_PERIODO_INVALIDO_MEDICOES", "período deve estar no mesmo mês")
         situation = query.get("situacaoMedicao", "")
         if situation not in ("", "CONSISTIDA", "REJEITADA"):
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", "situacaoMedicao inválida")
+            raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", "situacaoMedicao inválida")
         if said != str(agent):
-            raise Refusal(403, "ERR_AGENTE", "medições de outro agente")
+            raise RefusedReply(403, "ERR_AGENTE", "medições de outro agente")
         found = self.operator.records(uc, agent, first, last, situation)
         if not found[offset:]:
             return Response(status_code=204)
@@ -174,12 +177,12 @@ class _App:
             month = parse_month(request.path_params["mes"])
             return JSONResponse(self.operator.month(request.path_params["uc"], month))
         except (OperatorFault, OverflowError) as error:
-            raise Refusal(400, "ERR_VALIDACAO_CAMPOS", str(error)) from error
+            raise RefusedReply(400, "ERR_VALIDACAO_CAMPOS", str(error)) from error
 
     async def ticket(self, request: Request) -> Response:
         stored = self.operator.by_entity.get(request.path_params["id"])
         if stored is None:
-            raise Refusal(404, "ERR_SOLICITACAO_NAO_EXISTE_BASE_DADOS", "protocolo desconhecido")
+            raise RefusedReply(404, "ERR_SOLICITACAO_NAO_EXISTE_BASE_DADOS", "protocolo desconhecido")
         waiting = stored.polls_left > 0
         stored.polls_left -= 1 if waiting else 0
         situation = _PROCESSING if waiting else _PROCESSED
@@ -203,9 +206,9 @@ class _App:
         try:
             change = orjson.loads(await request.body())
         except orjson.JSONDecodeError as error:
-            raise Refusal(400, "ERR_CONTROL", f"JSON: {error}") from error
+            raise RefusedReply(400, "ERR_CONTROL", f"JSON: {error}") from error
         if not isinstance(change, dict):
-            raise Refusal(400, "ERR_CONTROL", "an object is expected")
+            raise RefusedReply(400, "ERR_CONTROL", "an object is expected")
         self.operator.control(change)
         return await self.show_control(request)
 
@@ -213,13 +216,13 @@ class _App:
         return JSONResponse(openapi(self.operator.profile))
 
     def _agent(self, request: Request, *, needs_header: bool = True) -> int:
-        """The agent of a valid token, equal to the header's. Raises: Refusal."""
+        """The agent of a valid token, equal to the header's. Raises: RefusedReply."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         agent, expires_at = self._tokens.get(token, (0, 0.0))
         if scheme.lower() != "bearer" or self._clock() >= expires_at:
-            raise Refusal(401, "invalid_token", "token missing, unknown or expired")
+            raise RefusedReply(401, "invalid_token", "token missing, unknown or expired")
         if needs_header and request.headers.get(self.operator.profile.headers.agent) != str(agent):
-            raise Refusal(403, "ERR_CREDENCIAL_INVALIDA", "o agente do cabeçalho não é o da credencial")
+            raise RefusedReply(403, "ERR_CREDENCIAL_INVALIDA", "o agente do cabeçalho não é o da credencial")
         return agent
 
 
@@ -247,7 +250,7 @@ def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except Refusal as refusal:
+        except RefusedReply as refusal:
             body = {"error": refusal.error, "message": refusal.message}
             return JSONResponse(body, refusal.status, headers=refusal.headers)
 

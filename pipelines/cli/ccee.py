@@ -23,10 +23,12 @@ from rich.table import Table
 from ccee import ledger
 from ccee.client import open_client
 from ccee.counting import month_view
-from ccee.delivery import DeliverySummary, deliver_day, practice_only
+from ccee.delivery import deliver_day, practice_only
 from ccee.profile import DEFAULT_PROFILE, Profile, load_profile, unverified_settings
+from ccee.sending import DeliverySummary
+from ccee.standin.records import Unit
 from ccee.standin.register import units_from_file, units_from_registry
-from ccee.standin.rules import StandIn, Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import serve, utc_now
 from faults import OperatorFault, RetryFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit

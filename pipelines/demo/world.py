@@ -24,7 +24,8 @@ from typing import IO, Any
 import orjson
 
 from ccee.profile import load_profile
-from ccee.standin.rules import StandIn, Unit
+from ccee.standin.records import Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread
 from faults import DeveloperFault
 from simulator.fleets.demo import DemoPoint, demo_fleet

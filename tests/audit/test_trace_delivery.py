@@ -16,7 +16,8 @@ from audit.trace import Trace, trace
 from ccee.client import CceeClient, Credentials
 from ccee.delivery import deliver_day
 from ccee.profile import Profile, load_profile
-from ccee.standin.rules import StandIn, Unit
+from ccee.standin.records import Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import Serving, serve_in_thread
 from derivation.run import derive
 from faults import OperatorFault

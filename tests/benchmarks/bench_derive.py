@@ -29,6 +29,7 @@ import psycopg
 
 from ccee import ledger
 from ccee.profile import load_profile
+from ccee.survey import Standing, survey
 from derivation import run as derivation
 from storage import readings
 from storage.bulk import copy_frame, encode_rows
@@ -154,7 +155,7 @@ def ours(url: str, points: int, with_profile: bool) -> None:
         began = time.perf_counter()
         summary = derivation.derive(db, DAY, DAY, as_of=NOW, run_id="bench")
         derived, derived_mib = time.perf_counter(), _peak_mib()
-        due = ledger.survey(db, profile, DAY).filter(pl.col("verdict") == ledger.Verdict.NEW)
+        due = survey(db, profile, DAY).filter(pl.col("verdict") == Standing.NEW)
         recorded = ledger.record(db, profile, DAY, due, "bench", NOW)
         ended = time.perf_counter()
         watch.disable()

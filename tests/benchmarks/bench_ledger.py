@@ -19,6 +19,7 @@ import polars as pl
 
 from ccee import ledger
 from ccee.profile import load_profile
+from ccee.survey import Standing, survey
 from derivation.pending import unsent_days
 from sensors import ready_days
 from storage.bulk import copy_frame
@@ -98,7 +99,7 @@ def main(uc_days: int, db: Database) -> None:
     profile = load_profile()
     frame = fill(db, uc_days)
     started = time.perf_counter()
-    due = ledger.survey(db, profile, DAY)
+    due = survey(db, profile, DAY)
     surveyed = time.perf_counter()
     done = ledger.record(db, profile, DAY, due, "bench", NOW)
     recorded = time.perf_counter()
@@ -106,11 +107,11 @@ def main(uc_days: int, db: Database) -> None:
         events = [ledger.Event(item.id, State.ACCEPTED, NOW) for item in done.submissions]
         ledger.append(conn, events)
     appended = time.perf_counter()
-    again = ledger.survey(db, profile, DAY)
+    again = survey(db, profile, DAY)
     ended = time.perf_counter()
     unsent = unsent_days(db, DAY, DAY, 4, NOW, profile.musd.default_kw)
     looked = time.perf_counter()
-    unchanged = again.filter(pl.col("verdict") == ledger.Verdict.UNCHANGED).height
+    unchanged = again.filter(pl.col("verdict") == Standing.UNCHANGED).height
     total_s = recorded - started
     peer_s = copy_rows_s(db, frame)
     print(

@@ -8,8 +8,9 @@ from itertools import pairwise
 import pytest
 from structlog.testing import capture_logs
 
-from ccee.client import CceeClient, Credentials, Outcome, Reply, credentials_for
+from ccee.client import CceeClient, Credentials, credentials_for
 from ccee.profile import Action, load_profile
+from ccee.replies import Outcome, Reply
 from faults import OperatorFault
 from tests.ccee.conftest import AGENT, DAY, SECRET, UCS, Waits, client_of, control, day_body, month_of, quick
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ccee.client import Outcome, SendResult
 from ccee.delivery import deliver_day
 from ccee.profile import Action, load_profile
-from ccee.standin.rules import StandIn, Unit
+from ccee.replies import Outcome, SendResult
+from ccee.standin.records import Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread
 from tests.ccee.conftest import (
     AGENT,

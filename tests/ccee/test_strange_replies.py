@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ccee.client import CceeClient, Credentials, Outcome
+from ccee.client import CceeClient, Credentials
 from ccee.profile import Action, load_profile, parse_profile
+from ccee.replies import Outcome
 from tests.ccee.conftest import AGENT, DAY, UCS, Waits, day_body, deliver, derive, quick, register, rows
 from tests.ccee.profiles import table
 

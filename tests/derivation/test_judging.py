@@ -14,7 +14,8 @@ import pytest
 from ccee.client import CceeClient, Credentials
 from ccee.delivery import deliver_day
 from ccee.profile import load_profile
-from ccee.standin.rules import StandIn, Unit
+from ccee.standin.records import Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread
 from derivation.layers import Parameters
 from derivation.pending import touched_days

@@ -11,9 +11,11 @@ from fractions import Fraction
 import pytest
 
 from ccee.client import CceeClient, Credentials
-from ccee.delivery import DeliverySummary, deliver_day
+from ccee.delivery import deliver_day
 from ccee.profile import load_profile
-from ccee.standin.rules import StandIn, Unit
+from ccee.sending import DeliverySummary
+from ccee.standin.records import Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread
 from derivation.run import derive
 from editing import decisions, proposals

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ccee.client import CceeClient, Credentials
-from ccee.delivery import DeliverySummary, deliver_day
+from ccee.delivery import deliver_day
 from ccee.profile import load_profile
+from ccee.sending import DeliverySummary
 from ccee.standin.register import units_from_registry
 from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread

@@ -21,7 +21,8 @@ from dagster_postgres import PostgresRunStorage
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.profile import load_profile
-from ccee.standin.rules import StandIn, Unit
+from ccee.standin.records import Unit
+from ccee.standin.rules import StandIn
 from ccee.standin.server import Serving, serve_in_thread
 from derivation import layers
 from pipelines import instance as instance_module

@@ -25,7 +25,7 @@ from protocols.nbr14522.link.addressed_tables import METER_TABLE, MeterAction, M
 from protocols.nbr14522.link.events import CommandReceived, FrameReceived, SkipReason
 from protocols.nbr14522.link.exchange import COMPOSITE_CODES
 from protocols.nbr14522.link.meter_base import MeterMachine
-from protocols.nbr14522.link.tables import Outcome
+from protocols.nbr14522.link.tables import Branch
 from protocols.nbr14522.profile import HandShake, MeterProfile
 
 _HAND_SHAKES = {NEXT: MeterInput.NEXT, AGAIN: MeterInput.AGAIN}
@@ -78,11 +78,11 @@ class AddressedMeter(MeterMachine):
         row = METER_TABLE[self._state, event]
         self._state = row.next[_ACTIONS[row.action](self)]
 
-    def _transmit(self) -> Outcome:
+    def _transmit(self) -> Branch:
         self._send_block()
         if self._index == len(self._blocks) - 1:
             self._delivered()
-        return Outcome.DONE
+        return Branch.DONE
 
     def _on_timeout(self) -> None:
         self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
@@ -115,14 +115,14 @@ class AddressedMeter(MeterMachine):
         self._act(MeterInput.NAK if octet == NAK else MeterInput.ACK)
         return True
 
-    def _taken(self) -> Outcome:
+    def _taken(self) -> Branch:
         if self._index < len(self._blocks) - 1:
             self._next_block()
-            return Outcome.NEXT
+            return Branch.NEXT
         self._blocks = []
-        return Outcome.LAST
+        return Branch.LAST
 
-    def _next_block(self) -> Outcome:
+    def _next_block(self) -> Branch:
         self._index = min(self._index + 1, len(self._blocks) - 1)
         return self._transmit()
 
@@ -152,17 +152,17 @@ class AddressedMeter(MeterMachine):
         )
         return _HAND_SHAKES.get(frame[4], MeterInput.COMMAND) if goes_on else MeterInput.COMMAND
 
-    def _take_command(self) -> Outcome:
+    def _take_command(self) -> Branch:
         self._blocks = []
         self._events.append(CommandReceived(self._command, False, self._now))
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _stay(self) -> Outcome:
-        return Outcome.DONE
+    def _stay(self) -> Branch:
+        return Branch.DONE
 
 
 # Of the class, not of each link: a collector has thousands of them.
-_ACTIONS: dict[MeterAction, Callable[[AddressedMeter], Outcome]] = {
+_ACTIONS: dict[MeterAction, Callable[[AddressedMeter], Branch]] = {
     MeterAction.TAKE_COMMAND: AddressedMeter._take_command,
     MeterAction.PASS_OVER: AddressedMeter._stay,
     MeterAction.SEND_ANSWER: AddressedMeter._transmit,

@@ -26,7 +26,7 @@ from protocols.nbr14522.link.addressed_tables import READER_TABLE, ReaderAction,
 from protocols.nbr14522.link.events import FailureReason, FrameReceived, SkipReason, UnaskedOccurrence
 from protocols.nbr14522.link.exchange import BlockKind, Exchange
 from protocols.nbr14522.link.reader_base import ReaderMachine
-from protocols.nbr14522.link.tables import Outcome
+from protocols.nbr14522.link.tables import Branch
 from protocols.nbr14522.profile import HandShake, MeterProfile
 
 FIRST, NEXT, AGAIN = 0x00, 0x01, 0x02
@@ -79,7 +79,7 @@ class AddressedReader(ReaderMachine):
     def _on_timeout(self) -> None:
         self._act(ReaderInput.TIMEOUT)
 
-    def _fail(self, reason: FailureReason) -> Outcome:
+    def _fail(self, reason: FailureReason) -> Branch:
         exchange = self._running
         is_resumable = (
             self._profile.resumes_broken_answer
@@ -92,14 +92,14 @@ class AddressedReader(ReaderMachine):
         self._broken = exchange if is_resumable else None
         return outcome
 
-    def _send_first(self) -> Outcome:
+    def _send_first(self) -> Branch:
         self._broken = None
         self._transmit(FIRST)
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _send_again(self) -> Outcome:
+    def _send_again(self) -> Branch:
         self._transmit(AGAIN)
-        return Outcome.DONE
+        return Branch.DONE
 
     def _transmit(self, hand_shake: int) -> None:
         exchange = self._running
@@ -131,7 +131,7 @@ class AddressedReader(ReaderMachine):
         else:
             self._transmit(NEXT)
 
-    def _ask_again(self) -> Outcome:
+    def _ask_again(self) -> Branch:
         """Ask for the awaited block after silence or damage.
 
         02 is right in both cases that cannot be told apart: if our 01 was lost the block that comes is a
@@ -145,15 +145,15 @@ class AddressedReader(ReaderMachine):
             self._await_answer()
         else:
             self._transmit(AGAIN if exchange.seen or exchange.naks_sent else FIRST)
-        return Outcome.ASKED
+        return Branch.ASKED
 
-    def _drop(self) -> Outcome:
+    def _drop(self) -> Branch:
         if self._buffer:
             self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
             self._buffer.clear()
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _no_answer(self) -> Outcome:
+    def _no_answer(self) -> Branch:
         self._drop()
         exchange = self._running
         exchange.silences += 1
@@ -178,17 +178,17 @@ class AddressedReader(ReaderMachine):
             self._collect()
         return len(taken)
 
-    def _collect(self) -> Outcome:
+    def _collect(self) -> Branch:
         self._deadline = self._now + self._timing.max_char_gap_s
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _wait(self) -> Outcome:
+    def _wait(self) -> Branch:
         self._deadline = self._answer_until
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _go_idle(self) -> Outcome:
+    def _go_idle(self) -> Branch:
         self._deadline = None
-        return Outcome.DONE
+        return Branch.DONE
 
     def _align(self) -> None:
         """Drop octets from the front until what is left may begin an answer."""
@@ -248,32 +248,32 @@ class AddressedReader(ReaderMachine):
                 return True
         return False
 
-    def _set_aside(self) -> Outcome:
+    def _set_aside(self) -> Branch:
         self._events.append(UnaskedOccurrence(self._content(), self._now))
         return self._go_idle()
 
-    def _pass_over(self) -> Outcome:
+    def _pass_over(self) -> Branch:
         self._buffer.clear()
         return self._go_idle()
 
     def _holds_occurrence(self) -> bool:
         return self._buffer[len(self._head)] == OCCURRENCE
 
-    def _take_or_set_aside(self) -> Outcome:
+    def _take_or_set_aside(self) -> Branch:
         if not self._holds_occurrence():
             return self._take_block()
         self._set_aside()
         self._await_answer()
-        return Outcome.ASIDE
+        return Branch.ASIDE
 
-    def _refuse_or_pass_over(self) -> Outcome:
+    def _refuse_or_pass_over(self) -> Branch:
         if not self._holds_occurrence():
             return self._refuse_block()
         self._pass_over()
         self._await_answer()
-        return Outcome.ASIDE
+        return Branch.ASIDE
 
-    def _refuse_block(self) -> Outcome:
+    def _refuse_block(self) -> Branch:
         self._buffer.clear()
         exchange = self._running
         exchange.naks_sent += 1
@@ -283,21 +283,21 @@ class AddressedReader(ReaderMachine):
             return self._fail(FailureReason.OUTCOME_UNKNOWN)
         return self._ask_again()
 
-    def _take_block(self) -> Outcome:
+    def _take_block(self) -> Branch:
         kind = self._deliver(self._content())
         if kind is BlockKind.UNFIT:
-            return Outcome.FAILED
+            return Branch.FAILED
         if kind is BlockKind.LAST:
             if self._profile.hand_shake is HandShake.ACK:
                 self._send_signal(ACK)
             self._complete()
-            return Outcome.LAST
+            return Branch.LAST
         self._ask_next()
-        return Outcome.NEXT
+        return Branch.NEXT
 
 
 # Of the class, not of each link: a collector has thousands of them.
-_ACTIONS: dict[ReaderAction, Callable[[AddressedReader], Outcome]] = {
+_ACTIONS: dict[ReaderAction, Callable[[AddressedReader], Branch]] = {
     ReaderAction.BEGIN: AddressedReader._send_first,
     ReaderAction.RESUME: AddressedReader._send_again,
     ReaderAction.STOP: AddressedReader._fail_stopped,

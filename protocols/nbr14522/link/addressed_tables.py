@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from protocols.nbr14522.link.tables import Outcome, Row, row
+from protocols.nbr14522.link.tables import Branch, Row, row
 
 
 class ReaderState(StrEnum):
@@ -46,7 +46,7 @@ class ReaderAction(StrEnum):
     NO_ANSWER = "ask again, unless silent too often"
 
 
-_S, _I, _A, _O = ReaderState, ReaderInput, ReaderAction, Outcome
+_S, _I, _A, _O = ReaderState, ReaderInput, ReaderAction, Branch
 
 RUNNING = (_S.ASKED, _S.RECEIVING, _S.ASKED_OVERHEARING)
 """The states in which an exchange runs."""

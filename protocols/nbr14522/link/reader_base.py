@@ -15,7 +15,7 @@ from protocols.nbr14522.link.events import (
 )
 from protocols.nbr14522.link.exchange import COMPOSITE_CODES, MAX_JUNK_OCTETS, BlockKind, Exchange
 from protocols.nbr14522.link.machine import Machine
-from protocols.nbr14522.link.tables import Outcome
+from protocols.nbr14522.link.tables import Branch
 from protocols.nbr14522.profile import MeterProfile
 
 
@@ -69,7 +69,7 @@ class ReaderMachine(Machine):
     def _stop(self) -> None:
         """Act on the input STOP, with `_stop_reason`."""
 
-    def _fail_stopped(self) -> Outcome:
+    def _fail_stopped(self) -> Branch:
         return self._fail(self._stop_reason)
 
     @property
@@ -101,7 +101,7 @@ class ReaderMachine(Machine):
         self._events.append(AnswerComplete(exchange.command, exchange.code, exchange.blocks, self._now))
         self._end()
 
-    def _fail(self, reason: FailureReason) -> Outcome:
+    def _fail(self, reason: FailureReason) -> Branch:
         exchange = self._running
         if self._buffer:
             self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
@@ -111,7 +111,7 @@ class ReaderMachine(Machine):
             )
         )
         self._end()
-        return Outcome.FAILED
+        return Branch.FAILED
 
     def _end(self) -> None:
         self._buffer.clear()

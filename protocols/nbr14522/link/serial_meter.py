@@ -10,7 +10,7 @@ from protocols.nbr14522.frames import ACK, COMMAND_SIZE, ENQ, NAK, WAIT
 from protocols.nbr14522.link.events import CommandReceived, FailureReason, FrameReceived, SkipReason
 from protocols.nbr14522.link.meter_base import MeterMachine
 from protocols.nbr14522.link.serial_tables import METER_TABLE, MeterAction, MeterInput, MeterState
-from protocols.nbr14522.link.tables import Outcome
+from protocols.nbr14522.link.tables import Branch
 from protocols.nbr14522.profile import MeterProfile
 
 _SIGNALS = {
@@ -106,37 +106,37 @@ class SerialMeter(MeterMachine):
             return False
         return self._enq_at is None or self._now - self._enq_at > self._timing.max_sync_s
 
-    def _idle(self) -> Outcome:
+    def _idle(self) -> Branch:
         self._deadline = self._now + self._timing.min_enq_s
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _give_up(self) -> Outcome:
+    def _give_up(self) -> Branch:
         self._idle()
-        return Outcome.GIVEN_UP
+        return Branch.GIVEN_UP
 
-    def _stay(self) -> Outcome:
-        return Outcome.DONE
+    def _stay(self) -> Branch:
+        return Branch.DONE
 
-    def _send_enq(self) -> Outcome:
+    def _send_enq(self) -> Branch:
         self._send_signal(ENQ)
         self._enq_at = self._now
         self._deadline = self._now + self._timing.meter_enq_period_s
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _call_back(self) -> Outcome:
+    def _call_back(self) -> Branch:
         self._expects_repeat = True
         return self._send_enq()
 
-    def _open_command(self) -> Outcome:
+    def _open_command(self) -> Branch:
         if self._is_late():
             self._skip(bytes(self._buffer), SkipReason.LATE)
             self._buffer.clear()
-            return Outcome.LATE
+            return Branch.LATE
         return self._open_repeat()
 
-    def _open_repeat(self) -> Outcome:
+    def _open_repeat(self) -> Branch:
         self._deadline = self._now + self._timing.max_char_gap_s
-        return Outcome.DONE
+        return Branch.DONE
 
     def _collect(self, data: bytes, position: int) -> int:
         taken = data[position : position + COMMAND_SIZE - len(self._buffer)]
@@ -151,15 +151,15 @@ class SerialMeter(MeterMachine):
         self._events.append(FrameReceived(frame, is_good, self._now))
         self._act(MeterInput.COMMAND if is_good else MeterInput.DAMAGED)
 
-    def _take_command(self) -> Outcome:
+    def _take_command(self) -> Branch:
         self._refusals = 0
         self._deadline = None
         self._events.append(CommandReceived(bytes(self._buffer), self._expects_repeat, self._now))
         self._buffer.clear()
         self._expects_repeat = False
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _refuse_command(self) -> Outcome:
+    def _refuse_command(self) -> Branch:
         self._buffer.clear()
         self._refusals += 1
         self._send_signal(NAK)
@@ -167,69 +167,69 @@ class SerialMeter(MeterMachine):
             self._refusals = 0
             return self._give_up()
         self._deadline = self._now + self._timing.max_response_s
-        return Outcome.REFUSED
+        return Branch.REFUSED
 
-    def _drop_command(self) -> Outcome:
+    def _drop_command(self) -> Branch:
         self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
         self._buffer.clear()
         return self._pause()
 
-    def _pause(self) -> Outcome:
+    def _pause(self) -> Branch:
         self._deadline = self._now + self._timing.meter_pause_s
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _send_wait(self) -> Outcome:
+    def _send_wait(self) -> Branch:
         if self._waits >= self._limits.waits:
             return self._give_up()
         self._waits += 1
         self._send_signal(WAIT)
         self._deadline = self._now + _WAIT_SHARE * self._timing.max_wait_s
-        return Outcome.SENT
+        return Branch.SENT
 
-    def _send_answer(self) -> Outcome:
+    def _send_answer(self) -> Branch:
         self._refusals = 0
         self._transmit()
-        return Outcome.DONE
+        return Branch.DONE
 
     def _transmit(self) -> None:
         self._send_block()
         self._recalls = 0
         self._deadline = self._now + self._timing.max_response_s
 
-    def _next_block(self) -> Outcome:
+    def _next_block(self) -> Branch:
         self._index += 1
         self._refusals = 0
         if self._index < len(self._blocks):
             self._transmit()
-            return Outcome.NEXT
+            return Branch.NEXT
         self._delivered()
         self._idle()
-        return Outcome.LAST
+        return Branch.LAST
 
-    def _same_block(self) -> Outcome:
+    def _same_block(self) -> Branch:
         self._refusals += 1
         if self._refusals >= self._limits.naks:
             self._refusals = 0
             self._abandoned(FailureReason.BAD_CRC)
             return self._give_up()
         self._transmit()
-        return Outcome.SENT
+        return Branch.SENT
 
-    def _break_answer(self) -> Outcome:
+    def _break_answer(self) -> Branch:
         self._abandoned(FailureReason.SEQUENCE_BROKEN)
         return self._pause()
 
-    def _recall(self) -> Outcome:
+    def _recall(self) -> Branch:
         if self._recalls >= self._limits.sends:
             self._abandoned(FailureReason.NO_ANSWER)
             return self._give_up()
         self._recalls += 1
         self._send_enq()
-        return Outcome.SENT
+        return Branch.SENT
 
 
 # Of the class, not of each link: a simulated fleet has thousands of them.
-_ACTIONS: dict[MeterAction, Callable[[SerialMeter], Outcome]] = {
+_ACTIONS: dict[MeterAction, Callable[[SerialMeter], Branch]] = {
     MeterAction.SEND_ENQ: SerialMeter._send_enq,
     MeterAction.OPEN_COMMAND: SerialMeter._open_command,
     MeterAction.OPEN_REPEAT: SerialMeter._open_repeat,

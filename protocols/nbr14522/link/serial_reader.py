@@ -10,7 +10,7 @@ from protocols.nbr14522.link.events import FailureReason, FrameReceived, SkipRea
 from protocols.nbr14522.link.exchange import BlockKind
 from protocols.nbr14522.link.reader_base import ReaderMachine
 from protocols.nbr14522.link.serial_tables import READER_TABLE, ReaderAction, ReaderInput, ReaderState
-from protocols.nbr14522.link.tables import Outcome
+from protocols.nbr14522.link.tables import Branch
 from protocols.nbr14522.profile import GapRecovery, MeterProfile
 
 _SIGNALS = {ENQ: ReaderInput.ENQ, NAK: ReaderInput.NAK, WAIT: ReaderInput.WAIT}
@@ -109,7 +109,7 @@ class SerialReader(ReaderMachine):
         self._junk(1)
         return self._exchange is None or self._in_telnet_option(octet)
 
-    def _begin_exchange(self) -> Outcome:
+    def _begin_exchange(self) -> Branch:
         self._ever_sent = False
         self._echo_expected = None
         self._sync_until = self._now + self._timing.synchronise_s
@@ -118,39 +118,39 @@ class SerialReader(ReaderMachine):
         recent = self._idle_enq_at is not None and self._now - self._idle_enq_at <= self._timing.max_sync_s
         self._idle_enq_at = None
         outcome = self._listen()
-        return self._count_enq() if recent and outcome is Outcome.NO_ENQ_YET else outcome
+        return self._count_enq() if recent and outcome is Branch.NO_ENQ_YET else outcome
 
-    def _listen(self) -> Outcome:
+    def _listen(self) -> Branch:
         if self._now >= self._sync_until:
             return self._give_up_sync()
         if self._profile.enq_required == 0:
             return self._send_synchronised()
         self._deadline = self._sync_until
-        return Outcome.NO_ENQ_YET
+        return Branch.NO_ENQ_YET
 
-    def _count_enq(self) -> Outcome:
+    def _count_enq(self) -> Branch:
         if self._profile.enq_required == 1:
             return self._send_synchronised()
         self._deadline = min(self._now + self._timing.max_enq_s, self._sync_until)
-        return Outcome.ONE_ENQ
+        return Branch.ONE_ENQ
 
-    def _give_up_sync(self) -> Outcome:
+    def _give_up_sync(self) -> Branch:
         return self._fail(FailureReason.NO_ENQ)
 
-    def _send_synchronised(self) -> Outcome:
+    def _send_synchronised(self) -> Branch:
         self._running.zero_counters()
         self._events.append(Synchronised(self._now))
         return self._transmit()
 
     # The command is out.
 
-    def _transmit(self) -> Outcome:
+    def _transmit(self) -> Branch:
         self._send_frame(self._running.frame)
         self._ever_sent = True
         self._sent_at = self._now
         self._echo_checked = False
         self._await_answer()
-        return Outcome.SENT
+        return Branch.SENT
 
     def _await_answer(self) -> None:
         self._buffer.clear()
@@ -182,7 +182,7 @@ class SerialReader(ReaderMachine):
             if self._junk(1):
                 self._act(ReaderInput.OTHER)
 
-    def _send_refused(self) -> Outcome:
+    def _send_refused(self) -> Branch:
         exchange = self._running
         exchange.naks_received += 1
         if exchange.naks_received >= self._limits.naks or exchange.blocks:
@@ -196,7 +196,7 @@ class SerialReader(ReaderMachine):
             return self._fail(FailureReason.WAITED_TOO_LONG)
         return self._wait()
 
-    def _wait_more(self) -> Outcome:
+    def _wait_more(self) -> Branch:
         self._running.waits += 1
         if self._running.waits >= self._limits.waits:
             return self._fail(FailureReason.WAITED_TOO_LONG)
@@ -206,10 +206,10 @@ class SerialReader(ReaderMachine):
         self._deadline = self._now + self._timing.max_wait_s
         return Outcome.DONE
 
-    def _give_up_wait(self) -> Outcome:
+    def _give_up_wait(self) -> Branch:
         return self._fail(FailureReason.NO_ANSWER)
 
-    def _enq_after_send(self) -> Outcome:
+    def _enq_after_send(self) -> Branch:
         exchange = self._running
         if exchange.blocks:
             exchange.acks_repeated += 1
@@ -220,9 +220,9 @@ class SerialReader(ReaderMachine):
             self._await_answer()
         elif self._now - self._sent_at >= self._timing.enq_in_flight_s:
             return self._break()
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _break(self) -> Outcome:
+    def _break(self) -> Branch:
         exchange = self._running
         if self._buffer:
             self._skip(bytes(self._buffer), SkipReason.BROKEN)
@@ -234,9 +234,9 @@ class SerialReader(ReaderMachine):
             return self._fail(FailureReason.SEQUENCE_BROKEN)
         self._sync_until = self._now + self._timing.synchronise_s
         self._deadline = self._now + self._timing.drain_quiet_s
-        return Outcome.DRAINS
+        return Branch.DRAINS
 
-    def _no_answer(self) -> Outcome:
+    def _no_answer(self) -> Branch:
         exchange = self._running
         exchange.silences += 1
         if exchange.blocks:
@@ -249,10 +249,10 @@ class SerialReader(ReaderMachine):
 
     # A block is coming in.
 
-    def _open_block(self) -> Outcome:
+    def _open_block(self) -> Branch:
         self._echo_expected = None
         self._deadline = self._now + self._timing.max_char_gap_s
-        return Outcome.DONE
+        return Branch.DONE
 
     def _collect(self, data: bytes, position: int) -> int:
         limit = RESPONSE_SIZE
@@ -280,36 +280,36 @@ class SerialReader(ReaderMachine):
         self._events.append(FrameReceived(block, is_good, self._now))
         self._act(ReaderInput.BLOCK if is_good else ReaderInput.DAMAGED)
 
-    def _pass_echo(self) -> Outcome:
+    def _pass_echo(self) -> Branch:
         self._await_answer()
-        return Outcome.DONE
+        return Branch.DONE
 
-    def _take_block(self) -> Outcome:
+    def _take_block(self) -> Branch:
         content = bytes(self._buffer[:-2])
         self._buffer.clear()
         kind = self._deliver(content)
         if kind is BlockKind.UNFIT:
-            return Outcome.FAILED
+            return Branch.FAILED
         self._signal(ACK)
         if kind is BlockKind.LAST:
             self._complete()
-            return Outcome.LAST
+            return Branch.LAST
         self._await_answer()
-        return Outcome.NEXT
+        return Branch.NEXT
 
-    def _refuse_damaged(self) -> Outcome:
+    def _refuse_damaged(self) -> Branch:
         self._buffer.clear()
         return self._refuse_block(FailureReason.BAD_CRC)
 
-    def _refuse_block(self, reason: FailureReason) -> Outcome:
+    def _refuse_block(self, reason: FailureReason) -> Branch:
         self._running.naks_sent += 1
         if self._running.naks_sent >= self._limits.naks:
             return self._fail(reason)
         self._signal(NAK)
         self._await_answer()
-        return Outcome.ASKED
+        return Branch.ASKED
 
-    def _close_gap(self) -> Outcome:
+    def _close_gap(self) -> Branch:
         exchange = self._running
         self._skip(bytes(self._buffer), SkipReason.TRUNCATED)
         self._buffer.clear()
@@ -320,11 +320,11 @@ class SerialReader(ReaderMachine):
             # The block is there: only its passage failed.
             return self._refuse_block(FailureReason.BROKEN_OFF)
         self._transmit()
-        return Outcome.ASKED
+        return Branch.ASKED
 
 
 # Of the class, not of each link: a collector has thousands of them.
-_ACTIONS: dict[ReaderAction, Callable[[SerialReader], Outcome]] = {
+_ACTIONS: dict[ReaderAction, Callable[[SerialReader], Branch]] = {
     ReaderAction.BEGIN: SerialReader._begin_exchange,
     ReaderAction.STOP: SerialReader._fail_stopped,
     ReaderAction.COUNT_ENQ: SerialReader._count_enq,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from protocols.nbr14522.link.tables import Outcome, Row, row
+from protocols.nbr14522.link.tables import Branch, Row, row
 
 
 class ReaderState(StrEnum):
@@ -53,7 +53,7 @@ class ReaderAction(StrEnum):
     CLOSE_GAP = "ask again for the block that broke off, unless too often"
 
 
-_S, _I, _A, _O = ReaderState, ReaderInput, ReaderAction, Outcome
+_S, _I, _A, _O = ReaderState, ReaderInput, ReaderAction, Branch
 
 RUNNING = tuple(state for state in ReaderState if state is not ReaderState.IDLE)
 """The states in which an exchange runs."""

@@ -1,6 +1,6 @@
 """The form of the link's state tables: (state, input) to what is done and which states may follow.
 
-The rows stand in `serial_tables` (P0) and `addressed_tables` (P8, P2). An action says by an `Outcome` what it
+The rows stand in `serial_tables` (P0) and `addressed_tables` (P8, P2). An action says by an `Branch` what it
 found; the row maps the outcome to the next state. Nothing else moves a machine, and the diagrams of the
 manuals are drawn from the rows. A pair without a row cannot occur: the machines sort octets into inputs by
 state. How often something may be repeated is a limit of the meter's profile, not of a table.
@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 
-class Outcome(StrEnum):
+class Branch(StrEnum):
     """What an action found, where more than one state may follow."""
 
     DONE = "done"
@@ -41,9 +41,9 @@ class Row(Generic[ActionT, StateT]):
     """What is done about an input, and the state that follows each outcome."""
 
     action: ActionT
-    next: Mapping[Outcome, StateT]
+    next: Mapping[Branch, StateT]
 
 
-def row(action: ActionT, next_state: StateT, outcome: Outcome = Outcome.DONE) -> Row[ActionT, StateT]:
+def row(action: ActionT, next_state: StateT, outcome: Branch = Branch.DONE) -> Row[ActionT, StateT]:
     """A row of one outcome."""
     return Row(action, {outcome: next_state})
