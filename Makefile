@@ -39,6 +39,7 @@ check: setup-dev ## formatting, lint, types, import directions, licences, genera
 	@$(BIN)/python -m deploy.licences
 	@$(BIN)/python -m tests.conformance --check
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python -m tests.house
 
 format: setup-dev ## format the code and fix what can be fixed by itself
 	@$(BIN)/ruff format .

@@ -14,8 +14,9 @@ from typing import Any
 
 from audit.evidence import FramePart, Locator
 from collector.decoded import Frame, MeterContext
-from collector.streams.decode import Record, listen
+from collector.streams.decode import Record
 from collector.streams.frames import is_head, portions, unpack_frames
+from collector.streams.stored import listen
 
 _REGISTER_MODULI = (10**5, 10**6)
 _COUNTER_MODULI = (1 << 15, 1 << 16)

@@ -3,6 +3,8 @@
 What belongs here: gathering what the database holds about one interval of one UC, and computing it anew from
 the frames to compare. What does not: how a value is decoded or derived (the same functions as the daily run
 are called), and how the result is shown (`pipelines.cli.trace`).
+
+Over 500 lines: one value's way back, read top to bottom.
 """
 
 from __future__ import annotations

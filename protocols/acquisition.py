@@ -6,6 +6,8 @@ asked for and got (`Coverage`); all of it is one `Statement`, which is kept with
 whole numbers and fractions in, the same out; what cannot be told is missing, and missing is never zero.
 
 Times are naive, as the meter's clock has them. An interval is named by its end: (end - length, end].
+
+Over 500 lines: one contract, read as a whole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Derived series by layer: written by UC-day with all that explains them, read back by layer."""
+"""Derived series by layer: written by UC-day with all that explains them, read back by layer.
+
+Over 500 lines: one way of a UC-day into its layers.
+"""
 
 from __future__ import annotations
 

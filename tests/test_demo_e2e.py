@@ -20,7 +20,8 @@ import pytest
 
 from audit.trace import trace
 from ccee.profile import load_profile
-from pipelines.demo.job import DemoOptions, DemoResult, run_demo
+from pipelines.demo.job import DemoOptions, run_demo
+from pipelines.demo.summary import DemoResult
 from simulator.fleets.demo import DemoPoint, Scenario, demo_fleet
 from simulator.load.grid import day_number
 from storage.database import Database

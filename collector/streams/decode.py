@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from collector.decoded import (
-    ClockReading,
-    DayVector,
-    Decoded,
-    Frame,
     Issue,
-    MeterContext,
-    ParametersRow,
-    RegisterRow,
 )
-from collector.drivers import WithoutHistory
-from collector.streams.frames import unpack_frames
-from collector.streams.profiles import CELESC, SSU, StreamProfile, stream_profile
+from collector.streams.profiles import SSU, StreamProfile
 from faults import DeveloperFault
-from protocols.captures import Capture, Chunk
+from protocols.captures import Chunk
 from protocols.celesc import CelescStream, Packet, Register, StepKind, encode_packet
 from protocols.celesc.packets import HEAD
 from protocols.skipped import SkippedRun
@@ -61,8 +50,6 @@ FRESH_S = 15.0
 REGISTER_DIGITS_SENT = 6
 # Blocks with a set unused bit, before they cannot be an accident of a bad line.
 SUSPECTS_TOLD = 30
-# In `meter_parameters` and `register_reading`, whose commands are those of NBR 14522, under a code of none.
-STREAM_COMMAND = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +131,7 @@ class StreamDecoder(Protocol):
         """What the head of the next session has to tell, so that it can be decoded alone."""
 
 
-class _Trouble:
+class Trouble:
     """The first trouble of each kind and day, as quarantine keeps it: a line may make thousands of each."""
 
     def __init__(self, zone: tzinfo | None) -> None:
@@ -184,7 +171,7 @@ class SsuDecoder:
         self._suspects = 0
         self._knows_reverse = bool(facts and facts.get(_REVERSE_FACT) == "yes")
         self._zone = zone
-        self._trouble = _Trouble(zone)
+        self._trouble = Trouble(zone)
         self._clock_errors: deque[float] = deque(maxlen=CLOCK_SAMPLES)
         self.quality = Quality()
         self.issues: list[Issue] = []
@@ -320,7 +307,7 @@ class CelescDecoder:
             raise DeveloperFault("no meter model", where=profile.name, remedy="name one of the catalogue")
         self._meter = profile.meter
         self._interval_s = interval_s
-        self._trouble = _Trouble(zone)
+        self._trouble = Trouble(zone)
         self._serial = None if serial is None else serial.rjust(10, "0")
         self._stream = CelescStream()
         self._totals: dict[tuple[int, int], _Total] = {}
@@ -437,108 +424,3 @@ def new_decoder(
     if profile.protocol == SSU:
         return SsuDecoder(profile, interval_s, zone, facts)
     return CelescDecoder(profile, interval_s, serial, zone)
-
-
-def listen(capture: Capture, profile: str, context: MeterContext) -> tuple[StreamDecoder, list[Slot], int]:
-    """A stored session heard again: the decoder, the intervals that it closed, and their length in seconds.
-
-    Args:
-        profile: where the session's head names none.
-    """
-    interval_s = round(capture.number("interval_s", 900))
-    name = capture.facts.get("profile", profile)
-    decoder = new_decoder(stream_profile(name), interval_s, context.serial, context.zone, capture.facts)
-    return decoder, [slot for chunk in capture.chunks for slot in decoder.feed(chunk)], interval_s
-
-
-@dataclass(frozen=True)
-class StreamSessionDecoder(WithoutHistory):
-    """Decodes stored sessions of one of the protocols, as the drivers do for theirs."""
-
-    name: str
-
-    def decode(self, frames: Sequence[Frame], profile: str, context: MeterContext) -> Decoded:
-        """What the stored rows of a session mean. Pure: same rows, same result.
-
-        The profile and interval are those of the session's own head: the registry may have changed since.
-        """
-        capture = unpack_frames(frames)
-        decoder, slots, interval_s = listen(capture, profile, context)
-        last_s = capture.chunks[-1].at_s if capture.chunks else None
-        at = None if last_s is None else datetime.fromtimestamp(last_s, context.zone)
-        drift_s = decoder.clock_error_s
-        disputed = _disputed(slots)
-        return Decoded(
-            vectors=day_vectors(slots, interval_s, context.zone, disputed),
-            registers=tuple(
-                RegisterRow(
-                    STREAM_COMMAND, channel, datetime.fromtimestamp(at_s, context.zone), {"total": value}
-                )
-                for channel, (value, at_s) in sorted(decoder.registers().items())
-            ),
-            parameters=() if at is None else (ParametersRow(STREAM_COMMAND, at, _quality(decoder)),),
-            issues=(*decoder.issues, *_told_as_issues(disputed, interval_s, context.zone)),
-            meter_serial=decoder.meter_number,
-            clock=None
-            if at is None or drift_s is None
-            else ClockReading(at + timedelta(seconds=drift_s), drift_s, 0.0),
-            blocks=decoder.quality.good,
-            is_held=decoder.is_stranger,
-        )
-
-
-def _quality(decoder: StreamDecoder) -> dict[str, object]:
-    quality = decoder.quality
-    return {
-        "octets": quality.octets,
-        "good": quality.good,
-        "skipped": dict(quality.skipped),
-        "skipped_share": round(quality.skipped_share, 6),
-    }
-
-
-SSU_DECODER, CELESC_DECODER = StreamSessionDecoder(SSU), StreamSessionDecoder(CELESC)
-
-
-def _disputed(slots: Iterable[Slot]) -> frozenset[float]:
-    """Ends of intervals that were told twice, and differently: nobody knows which is right."""
-    first: dict[tuple[float, int], int] = {}
-    return frozenset(
-        slot.end_s
-        for slot in slots
-        if first.setdefault((slot.end_s, slot.channel), slot.pulses) != slot.pulses
-    )
-
-
-def _told_as_issues(disputed: Iterable[float], interval_s: int, zone: timezone) -> list[Issue]:
-    issues: list[Issue] = []
-    trouble = _Trouble(zone)
-    for end_s in sorted(disputed):
-        trouble.tell(
-            issues, "an interval was told twice, and differently", end_s - interval_s, {"end_s": end_s}
-        )
-    return issues
-
-
-def day_vectors(
-    slots: Iterable[Slot], interval_s: int, zone: timezone, without: Container[float] = ()
-) -> tuple[DayVector, ...]:
-    """Slots by channel and day; the interval that ends at 00:00 belongs to the day before.
-
-    Args:
-        without: ends of intervals to leave out.
-    """
-    found: dict[tuple[int, date, int], DayVector] = {}
-    count = 86_400 // interval_s
-    for slot in slots:
-        if slot.end_s in without:
-            continue
-        start = datetime.fromtimestamp(slot.end_s - interval_s, zone)
-        key = (slot.channel, start.date(), slot.quantity_code)
-        if key not in found:
-            blank = np.zeros(count, np.int32), np.zeros(count, np.bool_)
-            found[key] = DayVector(slot.channel, start.date(), slot.quantity_code, interval_s, *blank)
-        index = (start.hour * 3600 + start.minute * 60 + start.second) // interval_s
-        found[key].pulses[index] = slot.pulses
-        found[key].present[index] = True
-    return tuple(found[key] for key in sorted(found))

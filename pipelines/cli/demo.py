@@ -17,7 +17,7 @@ from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, errors, faults_to_exit
 
 if TYPE_CHECKING:
-    from pipelines.demo.job import DemoResult, NotDelivered
+    from pipelines.demo.summary import DemoResult, NotDelivered
 
 app = typer.Typer(help="The whole main job on simulated meters.", add_completion=False)
 

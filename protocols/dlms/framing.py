@@ -3,6 +3,8 @@
 HDLC frames are found by their length, never by the next flag: there is no stuffing, 7E may occur inside,
 and a checksum may end in 7E. Both framings offer the same four verbs, so that the client does not know
 which one it talks through.
+
+Over 500 lines: both framings share their verbs, and an HDLC link is one machine.
 """
 
 from __future__ import annotations

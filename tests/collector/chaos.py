@@ -2,6 +2,8 @@
 
 The database's clock is simulated, too: the queue's back-off and leases go by `clock_timestamp()`, which a
 function of the same name, found first on the search path, answers with the loop's time.
+
+Over 500 lines: one simulated world, which its parts share.
 """
 
 from __future__ import annotations

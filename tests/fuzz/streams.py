@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, timezone
 
 from collector.decoded import Frame, MeterContext
 from collector.drivers import decoder_of
-from collector.streams.decode import listen
 from collector.streams.frames import head_row, pack_rows, portions, unpack_frames
 from collector.streams.profiles import STREAM_PROFILES
+from collector.streams.stored import listen
 from protocols.captures import Capture, Chunk
 from protocols.celesc import CelescStream, Packet, decode_grouped, encode_packet
 from protocols.celesc.catalogue import meter_named

@@ -467,7 +467,7 @@ def end_of(slot: int) -> str:
     return f"{(slot + 1) * 5 // 60:02d}:{(slot + 1) * 5 % 60:02d}"
 
 
-def test_each_rule_has_a_scenario_that_makes_it_speak_and_one_that_keeps_it_silent() -> None:
+def test_each_rule_has_a_scenario_that_makes_it_speak_and_one_silent() -> None:
     speaking, silent = set(), set()
     for folder in SCENARIOS:
         named = set(Given(folder).rules)

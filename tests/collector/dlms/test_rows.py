@@ -1,4 +1,7 @@
-"""What rows of load profiles and logs come to, however they are written (dlms_cosem.md, sections 5 and 6)."""
+"""What rows of load profiles and logs come to, however they are written (dlms_cosem.md, sections 5 and 6).
+
+Over 500 lines: one table of rows as meters write them.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from collector.decoded import MeterContext
 from collector.streams.decode import SSU_DECODER, Slot, new_decoder
 from collector.streams.frames import unpack_frames
 from collector.streams.profiles import STREAM_PROFILES
+from collector.streams.stored import SSU_DECODER
 from faults import DeveloperFault
 from protocols.captures import Chunk
 from protocols.celesc import encode_packet

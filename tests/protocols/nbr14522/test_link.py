@@ -9,19 +9,14 @@ import pytest
 
 from protocols.nbr14522 import frames
 from protocols.nbr14522.crc import sealed
-from protocols.nbr14522.errors import LocalProtocolError
-from protocols.nbr14522.frames import ACK, ENQ, NAK, WAIT, Addressing
+from protocols.nbr14522.frames import ACK, ENQ, Addressing
 from protocols.nbr14522.link import (
     AnswerComplete,
     AnswerDelivered,
     BlockReceived,
-    CommandReceived,
-    Event,
     FailureReason,
-    FrameReceived,
     FrameSent,
     LinkFailed,
-    MeterLink,
     ReaderLink,
     SignalReceived,
     SignalSent,
@@ -30,28 +25,25 @@ from protocols.nbr14522.link import (
 )
 from protocols.nbr14522.messages import (
     MemoryBlock,
-    OccurrenceAnswer,
     memory_blocks,
 )
-from protocols.nbr14522.profile import RELAXED, STRICT, GapRecovery, LinkTiming, MeterProfile
-from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC, PROFILES
+from protocols.nbr14522.profile import RELAXED, STRICT, LinkTiming, MeterProfile
+from protocols.nbr14522.profiles import DEFAULT, PROFILES
 from tests.protocols.nbr14522.link_cases import (
     ALL_LINES,
     FISCAL,
     LINE_NAMES,
     MEMORY,
     P2_ACK,
-    RESET,
     STRICT_P0,
     VERIFY,
     accounted,
     drained,
     failed,
     of,
-    once,
     skipped,
 )
-from tests.protocols.nbr14522.pair import SERIAL, Pair, answers, ending, parameters, words_of
+from tests.protocols.nbr14522.pair import SERIAL, Pair, ending, words_of
 
 pytestmark = pytest.mark.req("TR-5.5a", "X-sim")
 
