@@ -76,7 +76,7 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ProtocolEntry(
             name="ssu",
             models="protocols.ssu.catalogue:MODELS",
-            decoder="collector.streams.decode:SSU_DECODER",
+            decoder="collector.streams.stored:SSU_DECODER",
             evidence="audit.stream_evidence:SSU",
             explanation="pipelines.cli.explain.streams:RECORD",
             read="pipelines.cli.read.stream:register_ssu",
@@ -86,7 +86,7 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
         ProtocolEntry(
             name="celesc",
             models="protocols.celesc.catalogue:MODELS",
-            decoder="collector.streams.decode:CELESC_DECODER",
+            decoder="collector.streams.stored:CELESC_DECODER",
             evidence="audit.stream_evidence:CELESC",
             explanation="pipelines.cli.explain.streams:RECORD",
             read="pipelines.cli.read.stream:register_celesc",

@@ -158,7 +158,7 @@ def _addressed(profile: MeterProfile, serial: str) -> str:
     digits = profile.addressed_serial(serial)
     if not _WIRE_SERIAL.fullmatch(digits):
         raise OperatorFault(
-            f"{serial!r} is no serial of eight digits",
+            f"{serial!r} is not a serial of eight digits",
             where="--serial",
             remedy="name it as the meter shows it, or leave it out on a line of one meter",
         )
