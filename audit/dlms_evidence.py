@@ -19,7 +19,7 @@ from collector.dlms.columns import Column, choose, row_flags
 from collector.dlms.rows import LoadProfile, Row, timed_rows
 from collector.dlms.script import DEMAND_REGISTER
 from protocols.acquisition import Holds, Nulls, whole_pulses
-from protocols.dlms.axdr import NULL, Reader, decode_first
+from protocols.dlms.axdr import NULL, OctetCursor, decode_first
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.framing import FLAG
 from protocols.dlms.models import DlmsModel, model_named
@@ -230,7 +230,7 @@ class _Record:
             self.frames[one.frame].payload[one.first : one.first + one.count] for one in answer.pieces
         )
         try:
-            first, count = Reader(raw).find(path)
+            first, count = OctetCursor(raw).find(path)
             if decode_first(raw)[0] != answer.value:
                 return ()
         except RemoteProtocolError:

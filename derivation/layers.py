@@ -34,7 +34,7 @@ _ASKS_FOR_ESTIMATION = ("V01", "V22")
 
 
 @dataclass(frozen=True)
-class Parameters:
+class DerivationParameters:
     """All settings of the rules, as they are kept with what they made.
 
     Attributes:
@@ -91,7 +91,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Settings:
+class DerivationSettings:
     """What decides besides the facts.
 
     Args:
@@ -102,10 +102,10 @@ class Settings:
     calendars: Calendars
     as_of: datetime
     history_as_of: date
-    parameters: Parameters
+    parameters: DerivationParameters
 
 
-class Reader(Protocol):
+class SeriesReader(Protocol):
     """Reads what only UCs with gaps need, and those are few."""
 
     def facts(self, uc_ids: list[int], days: list[date]) -> Facts:
@@ -147,7 +147,7 @@ class Layers:
         return self.primary, self.validated, self.estimated, self.adjusted, self.ccee
 
 
-def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) -> Layers:
+def compute(facts: Facts, days: list[date], settings: DerivationSettings, reader: SeriesReader) -> Layers:
     """All layers of the UC-days of `facts.registry`, which are of `days`."""
     chosen = settings.parameters
     first = _primary(facts, facts.registry, chosen)
@@ -206,7 +206,7 @@ def compute(facts: Facts, days: list[date], settings: Settings, reader: Reader) 
     )
 
 
-def _primary(facts: Facts, wanted: pl.DataFrame, chosen: Parameters) -> primary.PrimaryResult:
+def _primary(facts: Facts, wanted: pl.DataFrame, chosen: DerivationParameters) -> primary.PrimaryResult:
     return points.from_pulses(
         facts.readings,
         facts.installations,
@@ -219,7 +219,11 @@ def _primary(facts: Facts, wanted: pl.DataFrame, chosen: Parameters) -> primary.
 
 
 def _pairs(
-    first: primary.PrimaryResult, facts: Facts, days: list[date], settings: Settings, reader: Reader
+    first: primary.PrimaryResult,
+    facts: Facts,
+    days: list[date],
+    settings: DerivationSettings,
+    reader: SeriesReader,
 ) -> pl.DataFrame:
     """Main against backup meter (V12), for the few UCs that have one."""
     params = settings.parameters.rules["V12"]
@@ -237,7 +241,7 @@ def _pairs(
 
 
 def _validate(
-    main: pl.DataFrame, registry: pl.DataFrame, facts: Facts, settings: Settings
+    main: pl.DataFrame, registry: pl.DataFrame, facts: Facts, settings: DerivationSettings
 ) -> validation.ValidationResult:
     inputs = validation.ValidationInput(
         primary=main.drop("input_version"),
@@ -255,8 +259,8 @@ def _estimate(
     facts: Facts,
     pairs: pl.DataFrame,
     days: list[date],
-    settings: Settings,
-    reader: Reader,
+    settings: DerivationSettings,
+    reader: SeriesReader,
 ) -> estimation.EstimationResult:
     """Fill gaps. UC-days without one are passed by: their rows are the validated ones, untouched."""
     validated, chosen = judged.series, settings.parameters.estimation
@@ -315,7 +319,9 @@ def _edited(filled: estimation.EstimationResult, decided: pl.DataFrame) -> estim
     return replace(filled, estimated=estimated, quarantined=pl.concat([filled.quarantined, rows]))
 
 
-def _neighbours(uc_ids: list[int], days: list[date], settings: Settings, reader: Reader) -> pl.DataFrame:
+def _neighbours(
+    uc_ids: list[int], days: list[date], settings: DerivationSettings, reader: SeriesReader
+) -> pl.DataFrame:
     """Validated series of the days just outside the window, where something was read."""
     facts = reader.facts(uc_ids, [days[0] - ONE_DAY, days[-1] + ONE_DAY])
     # A day nobody has read is not a neighbour with gaps: estimation must see it as not collected.

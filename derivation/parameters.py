@@ -1,8 +1,8 @@
 """The parameters that a derivation runs with: what the settings say, and what was kept with a row.
 
-What belongs here: from settings, the file of rule parameters and CCEE's contract to `Parameters`; and back
-from what a stored row names, so that it can be made again as it was. What does not: what a parameter means
-(`vee`).
+What belongs here: from settings, the file of rule parameters and CCEE's contract to `DerivationParameters`;
+and back from what a stored row names, so that it can be made again as it was. What does not: what a
+parameter means (`vee`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from derivation.layers import Parameters
+from derivation.layers import DerivationParameters
 from faults import OperatorFault
 from storage.settings import MarketSettings
 from vee import musd
@@ -24,7 +24,7 @@ _ELSEWHERE = {
 _ZONED = ("primary", "validation", "estimation")
 
 
-def parameters_in_force(market: MarketSettings, contract: musd.MusdParams) -> Parameters:
+def parameters_in_force(market: MarketSettings, contract: musd.MusdParams) -> DerivationParameters:
     """What is derived with now.
 
     Args:
@@ -32,14 +32,14 @@ def parameters_in_force(market: MarketSettings, contract: musd.MusdParams) -> Pa
     Raises:
         OperatorFault: the file of rule parameters cannot be read, or something in it does not fit.
     """
-    path, chosen = market.rules_path, Parameters()
+    path, chosen = market.rules_path, DerivationParameters()
     if path is not None:
         chosen = read(path, chosen)
         for name, remedy in _ELSEWHERE.items():
-            if getattr(chosen, name) != getattr(Parameters(), name):
+            if getattr(chosen, name) != getattr(DerivationParameters(), name):
                 raise OperatorFault(f"[{name}] is not set here", where=str(path), remedy=remedy)
         for name in _ZONED:
-            if getattr(chosen, name).zone != getattr(Parameters(), name).zone:
+            if getattr(chosen, name).zone != getattr(DerivationParameters(), name).zone:
                 raise OperatorFault(
                     "the zone is not set here", where=f"{path} {name} zone", remedy="write [market] zone"
                 )
@@ -49,7 +49,7 @@ def parameters_in_force(market: MarketSettings, contract: musd.MusdParams) -> Pa
     return replace(chosen, **zoned, musd=contract)
 
 
-def parameters_kept(kept: Mapping[str, Mapping[str, Any]]) -> Parameters:
+def parameters_kept(kept: Mapping[str, Mapping[str, Any]]) -> DerivationParameters:
     """The parameters that rows were made with, of what is kept with them.
 
     Args:
@@ -65,9 +65,9 @@ def parameters_kept(kept: Mapping[str, Mapping[str, Any]]) -> Parameters:
         "estimation": kept.get("estimated", {}),
         "musd": kept.get("ccee", {}),
     }
-    known = _known(Parameters(), table)
-    known["loss_mode"] = kept.get("adjusted", {}).get("mode", Parameters().loss_mode)
-    return from_table(Parameters(), known, "kept parameters")
+    known = _known(DerivationParameters(), table)
+    known["loss_mode"] = kept.get("adjusted", {}).get("mode", DerivationParameters().loss_mode)
+    return from_table(DerivationParameters(), known, "kept parameters")
 
 
 def _known(default: Any, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import polars as pl
 import psycopg
 
 from derivation.facts import FactReader, open_reader
-from derivation.layers import Facts, Layers, Parameters, Settings, compute
+from derivation.layers import DerivationParameters, DerivationSettings, Facts, Layers, compute
 from faults import DeveloperFault, Fault, RetryFault
 from faults.market_time import parse_zone
 from storage import quarantine, series
@@ -142,7 +142,7 @@ def derive(
     *,
     as_of: datetime,
     run_id: str,
-    parameters: Parameters | None = None,
+    parameters: DerivationParameters | None = None,
     chunk_ucs: int = CHUNK_UCS,
     progress: Progress | None = None,
 ) -> DeriveSummary:
@@ -156,7 +156,7 @@ def derive(
         chunk_ucs: UC-days at once; fewer UCs are taken where the window has more days.
         progress: called with UCs done and UCs in all.
     """
-    work = _Derivation(db, as_of, run_id, parameters or Parameters())
+    work = _Derivation(db, as_of, run_id, parameters or DerivationParameters())
     return work.run(first_day, last_day, shard, shards, chunk_ucs, progress)
 
 
@@ -167,10 +167,10 @@ def derive_ucs(
     *,
     as_of: datetime,
     run_id: str,
-    parameters: Parameters | None = None,
+    parameters: DerivationParameters | None = None,
 ) -> DeriveSummary:
     """Derive and store one day of these UCs: for a person who waits for it. Arguments as of `derive`."""
-    work = _Derivation(db, as_of, run_id, parameters or Parameters())
+    work = _Derivation(db, as_of, run_id, parameters or DerivationParameters())
     return work.run(day, day, 0, 1, CHUNK_UCS, None, uc_ids)
 
 
@@ -180,7 +180,7 @@ def recompute(
     day: date,
     *,
     as_of: datetime,
-    parameters: Parameters | None = None,
+    parameters: DerivationParameters | None = None,
     amend: Callable[[Facts], Facts] = lambda facts: facts,
 ) -> Layers:
     """The layers of one UC-day made anew from what is stored now; nothing is written.
@@ -190,7 +190,7 @@ def recompute(
         as_of: when the rows to compare with were made: later intervals were future then, and it decides
             which months were closed history.
     """
-    work = _Derivation(db, as_of, "", parameters or Parameters())
+    work = _Derivation(db, as_of, "", parameters or DerivationParameters())
     chunk = _Chunk([uc_id], [day], history_as_of(day, work.today, work.calendars))
     with work.reader() as reader:
         return work._compute(reader, amend(work._facts(reader, chunk.uc_ids, chunk.days)), chunk)
@@ -217,7 +217,7 @@ class _Made:
 class _Derivation:
     """One call of `derive`."""
 
-    def __init__(self, db: Database, as_of: datetime, run_id: str, parameters: Parameters) -> None:
+    def __init__(self, db: Database, as_of: datetime, run_id: str, parameters: DerivationParameters) -> None:
         self.db, self.as_of, self.run_id, self.parameters = db, as_of, run_id, parameters
         self.calendars = calendars.market_calendars(db.settings.market)
         self.today = as_of.astimezone(parse_zone(parameters.primary.zone)).date()
@@ -320,7 +320,7 @@ class _Derivation:
         return made
 
     def _compute(self, reader: FactReader, facts: Facts, chunk: _Chunk) -> Layers:
-        settings = Settings(self.calendars, self.as_of, chunk.history_as_of, self.parameters)
+        settings = DerivationSettings(self.calendars, self.as_of, chunk.history_as_of, self.parameters)
         return compute(facts, chunk.days, settings, reader)
 
     def _write(self, conn: psycopg.Connection[Any], made: _Made) -> DeriveSummary:
@@ -403,7 +403,7 @@ def _parts(uc_ids: list[int], shards: int, size: int) -> list[list[int]]:
     return [part for together in zip_longest(*cut) for part in together if part]
 
 
-def _register(conn: psycopg.Connection[Any], parameters: Parameters) -> dict[Layer, int]:
+def _register(conn: psycopg.Connection[Any], parameters: DerivationParameters) -> dict[Layer, int]:
     """Ids under which this code and these settings are kept, by layer."""
     settings: dict[Layer, dict[str, Any]] = {
         Layer.PRIMARY: asdict(parameters.primary),

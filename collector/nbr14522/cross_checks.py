@@ -15,7 +15,7 @@ import psycopg
 
 from collector.decoded import Decoded, Issue, MeterContext
 from protocols.nbr14522 import checks
-from protocols.nbr14522.checks import CrossCheck, Verdict
+from protocols.nbr14522.checks import CheckResult, CrossCheck
 
 _PARAMETERS_NOW = (0x20, 0x21)
 _CHANGE_LOG = 0x28
@@ -46,7 +46,7 @@ def check_history(
         found[session_id] = [
             Issue("cross_check", f"{where}: {check.name} do not agree", dict(check.detail))
             for where, check in results
-            if check.verdict is Verdict.MISFIT
+            if check.verdict is CheckResult.MISFIT
         ]
     return found
 

@@ -17,7 +17,7 @@ from collector.decoded import DayVector, HeldVector, MemorySum, MeterContext
 from collector.nbr14522.words import set_aside
 from collector.planning import day_of
 from protocols.nbr14522 import checks
-from protocols.nbr14522.checks import CrossCheck, Verdict
+from protocols.nbr14522.checks import CheckResult, CrossCheck
 from protocols.nbr14522.counts import CountFault, Demand, Memory, count_fault, last_demand
 from protocols.nbr14522.link.exchange import COMPOSITE_CODES
 from protocols.nbr14522.memory import (
@@ -275,7 +275,7 @@ class Memories:
             )
         self.checks += found
         for check in found:
-            if check.verdict is Verdict.MISFIT:
+            if check.verdict is CheckResult.MISFIT:
                 counts = {"made": check.made, "agreed": check.agreed, "group": memory.group}
                 reason = f"memory {memory.code:02X}: {check.name} do not agree"
                 self._issue("cross_check", reason, counts | dict(check.detail))

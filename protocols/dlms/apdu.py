@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from protocols.dlms.axdr import Data, Reader, encode, encode_length
+from protocols.dlms.axdr import Data, OctetCursor, encode, encode_length
 from protocols.dlms.errors import RemoteProtocolError
 
 CONTEXT_LN = bytes.fromhex("60857405080101")
@@ -196,10 +196,10 @@ class AssociationAnswer:
 
 def parse_aare(apdu: bytes) -> AssociationAnswer:
     """Read an association answer; unknown parts are passed over."""
-    reader = Reader(apdu)
+    reader = OctetCursor(apdu)
     if reader.octet() != 0x61:
         raise RemoteProtocolError(f"{apdu[:1].hex()} instead of an AARE (61)", where="association")
-    body = Reader(reader.take(reader.length()))
+    body = OctetCursor(reader.take(reader.length()))
     found: dict[int, bytes] = {}
     while body.left:
         tag = body.octet()
@@ -218,7 +218,7 @@ def parse_aare(apdu: bytes) -> AssociationAnswer:
 
 
 def _inner(content: bytes) -> bytes:
-    reader = Reader(content)
+    reader = OctetCursor(content)
     reader.octet()
     return reader.take(reader.length())
 
@@ -233,7 +233,7 @@ class InitiateAnswer:
 
 def parse_initiate(apdu: bytes) -> InitiateAnswer:
     """Read a plain InitiateResponse."""
-    reader = Reader(apdu)
+    reader = OctetCursor(apdu)
     tag = reader.octet()
     if tag == 0x0E:
         raise RemoteProtocolError(f"the meter refuses to initiate: {apdu.hex(' ')}", where="association")

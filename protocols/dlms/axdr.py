@@ -140,7 +140,7 @@ def encode(data: Data) -> bytes:
     raise LocalProtocolError(f"{tag.name} is not sent by this client")
 
 
-class Reader:
+class OctetCursor:
     """A cursor over octets; every read beyond the end is a `RemoteProtocolError` with its offset."""
 
     def __init__(self, source: bytes) -> None:
@@ -263,7 +263,7 @@ class Reader:
 
     def _compact_array(self, depth: int) -> Data:
         shape = self._shape(depth + 1)
-        content = Reader(self.take(self.length()))
+        content = OctetCursor(self.take(self.length()))
         content._elements = self._elements
         rows = []
         while content.left:
@@ -299,7 +299,7 @@ class Reader:
 
 def decode_first(source: bytes) -> tuple[Data, int]:
     """The value that the octets begin with, and how many come after it."""
-    reader = Reader(source)
+    reader = OctetCursor(source)
     data = reader.data()
     return data, reader.left
 

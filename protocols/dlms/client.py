@@ -16,7 +16,7 @@ from faults import Fault
 from protocols.dlms import apdu as pdu
 from protocols.dlms.access import AccessRefused, Credentials
 from protocols.dlms.apdu import Attribute, Mechanism
-from protocols.dlms.axdr import Data, Reader, Tag, decode_first, encode, octets
+from protocols.dlms.axdr import Data, OctetCursor, Tag, decode_first, encode, octets
 from protocols.dlms.errors import (
     AssociationDelayed,
     AssociationRefused,
@@ -418,7 +418,7 @@ class DlmsClient:
         keys = self._credentials.keys
         if keys is None:
             raise RemoteProtocolError("a ciphered answer without keys", where="security header")
-        reader = Reader(answer)
+        reader = OctetCursor(answer)
         title = self._meter_title
         if reader.octet() == 0xDB:
             title = reader.take(reader.length())
@@ -446,7 +446,7 @@ class DlmsClient:
     def _get_block(self, answer: bytes, expected: int, attribute: Attribute) -> tuple[bool, bytes]:
         if answer[:2] != b"\xc4\x02":
             raise RemoteProtocolError(f"{answer[:2].hex(' ')} instead of a block", where=attribute.obis)
-        reader = Reader(answer)
+        reader = OctetCursor(answer)
         reader.take(3)
         is_last, number = bool(reader.octet()), int.from_bytes(reader.take(4), "big")
         if reader.octet():
@@ -455,7 +455,7 @@ class DlmsClient:
             raise RemoteProtocolError(f"block {number} instead of {expected}", where=attribute.obis)
         return is_last, self._whole_block(reader, attribute)
 
-    def _whole_block(self, reader: Reader, about: Attribute) -> bytes:
+    def _whole_block(self, reader: OctetCursor, about: Attribute) -> bytes:
         """The piece that a block carries, and nothing behind it."""
         piece = reader.take(reader.length())
         if reader.left and not self._tolerate_trailing:
@@ -467,7 +467,7 @@ class DlmsClient:
     def _action_block(self, answer: bytes, expected: int, method: Attribute) -> tuple[bool, bytes]:
         if answer[:2] != b"\xc7\x02":
             raise RemoteProtocolError(f"{answer[:2].hex(' ')} instead of a block", where=method.obis)
-        reader = Reader(answer)
+        reader = OctetCursor(answer)
         reader.take(3)
         is_last, number = bool(reader.octet()), int.from_bytes(reader.take(4), "big")
         if number != expected:

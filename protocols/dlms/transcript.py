@@ -20,7 +20,7 @@ from protocols.dlms.apdu import (
     obis_text,
     parse_exception,
 )
-from protocols.dlms.axdr import Data, Reader, decode, decode_first
+from protocols.dlms.axdr import Data, OctetCursor, decode, decode_first
 from protocols.dlms.client import MAX_ANSWER, NOTIFICATIONS
 from protocols.dlms.errors import LimitExceeded, RemoteProtocolError
 from protocols.dlms.framing import (
@@ -64,7 +64,7 @@ def redact(frame: bytes) -> bytes:
 
 def _password(frame: bytes, place: int) -> tuple[int, int]:
     """First octet of a password and the one after its last; all that is left where its length is none."""
-    reader = Reader(frame[place:])
+    reader = OctetCursor(frame[place:])
     try:
         reader.length()
         reader.octet()
@@ -348,7 +348,7 @@ def _answered(apdu: Apdu, asked: _Asked, tolerate_trailing: bool) -> Exchange | 
 
 def _take(apdu: Apdu, asked: _Asked) -> tuple[int, bytes | None]:
     """Result code, and the whole raw value once it is there."""
-    reader = Reader(apdu.octets)
+    reader = OctetCursor(apdu.octets)
     kind = reader.take(3)[1]
     if kind == 0x01:
         if reader.octet():

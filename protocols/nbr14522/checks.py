@@ -231,7 +231,7 @@ class CheckName(StrEnum):
     """What differs between two readings of the parameters against the change log."""
 
 
-class Verdict(StrEnum):
+class CheckResult(StrEnum):
     FITS = "fits"
     MISFIT = "misfit"
     UNDECIDED = "undecided"
@@ -248,7 +248,7 @@ class CrossCheck:
     """
 
     name: CheckName
-    verdict: Verdict
+    verdict: CheckResult
     made: int = 0
     agreed: int = 0
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -273,18 +273,18 @@ def check_packing(
     fit = packing_fit(payloads, parameters, registers, second_set_octet=second_set_octet)
     detail = {"packing": packing.value, "fitting": [one.value for one in fit.fitting]}
     if not fit.made:
-        return CrossCheck(CheckName.PACKING, Verdict.UNDECIDED, detail=detail)
+        return CrossCheck(CheckName.PACKING, CheckResult.UNDECIDED, detail=detail)
     agreed = fit.agreed[packing]
     if agreed == fit.made:
-        return CrossCheck(CheckName.PACKING, Verdict.FITS, fit.made, agreed, detail)
+        return CrossCheck(CheckName.PACKING, CheckResult.FITS, fit.made, agreed, detail)
     whole = packing_fit(payloads, parameters, registers, second_set_octet=second_set_octet, by_segment=False)
     if not fit.fitting and packing in whole.fitting:
         detail |= {"by_segment": f"{agreed} of {fit.made}"}
-        return CrossCheck(CheckName.PACKING, Verdict.FITS, whole.made, whole.agreed[packing], detail)
+        return CrossCheck(CheckName.PACKING, CheckResult.FITS, whole.made, whole.agreed[packing], detail)
     is_excused = not fit.fitting and _is_register_ahead(
         payloads, parameters, registers, packing, second_set_octet
     )
-    verdict = Verdict.UNDECIDED if is_excused else Verdict.MISFIT
+    verdict = CheckResult.UNDECIDED if is_excused else CheckResult.MISFIT
     return CrossCheck(CheckName.PACKING, verdict, fit.made, agreed, detail)
 
 
@@ -358,8 +358,8 @@ def check_registers(
         else:
             misfits.append({"channel": channel + 1, "registers": after - before, "words": int(total)})
     if not made:
-        return CrossCheck(CheckName.REGISTERS, Verdict.UNDECIDED)
-    verdict = Verdict.MISFIT if misfits else Verdict.FITS
+        return CrossCheck(CheckName.REGISTERS, CheckResult.UNDECIDED)
+    verdict = CheckResult.MISFIT if misfits else CheckResult.FITS
     return CrossCheck(CheckName.REGISTERS, verdict, made, agreed, {"misfits": misfits} if misfits else {})
 
 
@@ -372,13 +372,13 @@ def check_words(announced: int | None, blocks: int, has_last: bool, *, may_grow:
     """
     detail = {"announced": announced, "blocks": blocks}
     if announced is None or not (has_last or blocks):
-        return CrossCheck(CheckName.WORDS, Verdict.UNDECIDED, detail=detail)
+        return CrossCheck(CheckName.WORDS, CheckResult.UNDECIDED, detail=detail)
     expected = max(1, -(-announced // WORDS_PER_BLOCK))
     if blocks > expected + may_grow or (has_last and blocks < expected):
-        return CrossCheck(CheckName.WORDS, Verdict.MISFIT, 1, 0, detail)
+        return CrossCheck(CheckName.WORDS, CheckResult.MISFIT, 1, 0, detail)
     if not has_last:
-        return CrossCheck(CheckName.WORDS, Verdict.UNDECIDED, detail=detail)
-    return CrossCheck(CheckName.WORDS, Verdict.FITS, 1, 1, detail)
+        return CrossCheck(CheckName.WORDS, CheckResult.UNDECIDED, detail=detail)
+    return CrossCheck(CheckName.WORDS, CheckResult.FITS, 1, 1, detail)
 
 
 def check_failures(
@@ -400,12 +400,12 @@ def check_failures(
         is_dead |= (begins >= np.datetime64(start, "s")) & (ends <= np.datetime64(end, "s"))
     made = int(is_dead.sum())
     if not made:
-        return CrossCheck(CheckName.FAILURES, Verdict.UNDECIDED)
+        return CrossCheck(CheckName.FAILURES, CheckResult.UNDECIDED)
     counted = is_dead & (counts != 0).any(axis=1)
     agreed = made - int(counted.sum())
     detail = {"counted_in_failure": ends[counted][:10].astype(str).tolist()} if agreed < made else {}
     return CrossCheck(
-        CheckName.FAILURES, Verdict.FITS if agreed == made else Verdict.MISFIT, made, agreed, detail
+        CheckName.FAILURES, CheckResult.FITS if agreed == made else CheckResult.MISFIT, made, agreed, detail
     )
 
 
@@ -440,7 +440,7 @@ def check_changes(
         clock_step_s: how far the clock moved against ours between the two; None = unknown.
     """
     if before.get("meter_time") is None:
-        return CrossCheck(CheckName.CHANGES, Verdict.UNDECIDED)
+        return CrossCheck(CheckName.CHANGES, CheckResult.UNDECIDED)
     fields_seen = CHANGE_CODES.keys() & before.keys() & after.keys()
     changed = sorted(name for name in fields_seen if before[name] != after[name])
     if clock_step_s is not None and abs(clock_step_s) >= _CLOCK_STEP_S:
@@ -452,8 +452,8 @@ def check_changes(
     detail = {"changed": changed, "not_logged": missing} if changed else {}
     agreed = len(changed) - len(missing)
     if not missing:
-        return CrossCheck(CheckName.CHANGES, Verdict.FITS, len(changed), agreed, detail)
+        return CrossCheck(CheckName.CHANGES, CheckResult.FITS, len(changed), agreed, detail)
     # All records newer: what is missing may have been pushed out (section 5.4).
     is_full = len(logged) >= _LOG_RECORDS and all(moment >= since for moment, _ in logged)
-    verdict = Verdict.UNDECIDED if is_full else Verdict.MISFIT
+    verdict = CheckResult.UNDECIDED if is_full else CheckResult.MISFIT
     return CrossCheck(CheckName.CHANGES, verdict, len(changed), agreed, detail)

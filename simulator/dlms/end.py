@@ -10,7 +10,7 @@ from typing import Protocol
 
 from protocols.dlms import apdu as pdu
 from protocols.dlms.apdu import AccessResult, Mechanism, obis_text, tlv
-from protocols.dlms.axdr import Data, Reader, decode, encode, encode_length, octets
+from protocols.dlms.axdr import Data, OctetCursor, decode, encode, encode_length, octets
 from protocols.dlms.clock import decode_date_time
 from protocols.dlms.errors import AuthenticationBroken
 from protocols.dlms.framing import (
@@ -26,7 +26,7 @@ from protocols.dlms.framing import (
     HdlcFrame,
 )
 from protocols.dlms.security import AUTHENTICATED, ENCRYPTED, gmac, protect, unprotect
-from simulator.dlms.meter import ASSOCIATION, CLOCK, DlmsMeter, Refusal
+from simulator.dlms.meter import ASSOCIATION, CLOCK, AccessRefusal, DlmsMeter
 from simulator.load.grid import MARKET_ZONE
 from simulator.wires.impairment import Direction, ImpairedLine, LinkQuality
 
@@ -72,9 +72,9 @@ class Association:
     # --- association ---------------------------------------------------------------------------------
 
     def _associate(self, request: bytes) -> bytes:
-        body = Reader(request)
+        body = OctetCursor(request)
         body.octet()
-        fields = Reader(body.take(body.length()))
+        fields = OctetCursor(body.take(body.length()))
         found: dict[int, bytes] = {}
         while fields.left:
             tag = fields.octet()
@@ -116,7 +116,7 @@ class Association:
 
     def _opened(self, request: bytes) -> bytes:
         assert self._meter.spec.keys is not None
-        reader = Reader(request)
+        reader = OctetCursor(request)
         reader.octet()
         text = reader.take(reader.length())
         _, counter, plain = unprotect(self._meter.spec.keys, self._client_title, text)
@@ -136,7 +136,7 @@ class Association:
         # Made before the service that carries it was sealed, so this counter is the smaller one.
         counter = int.from_bytes(value[1:5], "big")
         if value[5:] != gmac(keys, self._client_title, counter, AUTHENTICATED, self._challenge):
-            raise Refusal(AccessResult.READ_WRITE_DENIED)
+            raise AccessRefusal(AccessResult.READ_WRITE_DENIED)
         self._is_open = True
         self._own_counter += 1
         tag = gmac(keys, TITLE, self._own_counter, AUTHENTICATED, self._client_challenge)
@@ -159,7 +159,7 @@ class Association:
         if head[0] == 0xC0:
             try:
                 return self._got(attribute, rest, now, answer)
-            except Refusal as refusal:
+            except AccessRefusal as refusal:
                 return answer + bytes([1, refusal.code])
         value = decode(rest[1:]) if head[0] == 0xC1 or rest[0] else None
         return answer + self._written(head[0], attribute, value, now)
@@ -173,13 +173,13 @@ class Association:
                 return b"\0"
             made = self._acted(attribute, value, now)
             return b"\0\0" if made is None else b"\0\1\0" + encode(made)
-        except Refusal as refusal:
+        except AccessRefusal as refusal:
             return bytes([refusal.code]) + b"\0"[: tag == 0xC3]
 
     def _piece(self, request: bytes, now: datetime) -> bytes:
         """A block of a long SET or ACTION: acknowledged by its number, carried out with the last."""
         tag, kind = request[0], request[:2]
-        reader = Reader(request)
+        reader = OctetCursor(request)
         reader.take(3)
         if kind in (b"\xc1\x02", b"\xc3\x04"):
             head = reader.take(9)
@@ -216,7 +216,7 @@ class Association:
 
     def _set(self, attribute: pdu.Attribute, value: Data, now: datetime) -> None:
         if (attribute.class_id, attribute.obis, attribute.index) != (8, CLOCK, 2):
-            raise Refusal(AccessResult.READ_WRITE_DENIED)
+            raise AccessRefusal(AccessResult.READ_WRITE_DENIED)
         self._meter.set_clock(decode_date_time(value.value, MARKET_ZONE).at, now)
 
     def _acted(self, method: pdu.Attribute, argument: Data | None, now: datetime) -> Data | None:
@@ -226,7 +226,7 @@ class Association:
         if key == (8, CLOCK, 6) and argument is not None:
             self._meter.shift_clock(argument.value, now)
             return None
-        raise Refusal(AccessResult.OBJECT_UNDEFINED)
+        raise AccessRefusal(AccessResult.OBJECT_UNDEFINED)
 
 
 class End(Protocol):

@@ -29,7 +29,7 @@ GROUP_C = {1: 1, 10: 5, 11: 8, 14: 2}
 _UNIT_WH, _UNIT_VARH = 30, 32
 
 
-class Refusal(Exception):
+class AccessRefusal(Exception):
     """A data-access-result."""
 
     def __init__(self, code: AccessResult) -> None:
@@ -83,7 +83,7 @@ class DlmsMeter:
         """Value of an attribute at an instant.
 
         Raises:
-            Refusal: there is no such object, or it may not be read so.
+            AccessRefusal: there is no such object, or it may not be read so.
         """
         key = (attribute.class_id, attribute.obis, attribute.index)
         simple: dict[tuple[int, str, int], Callable[[], Data]] = {
@@ -108,7 +108,7 @@ class DlmsMeter:
         """Attribute 2 of the clock is written.
 
         Raises:
-            Refusal: as the specification says.
+            AccessRefusal: as the specification says.
         """
         self._refuse(self.spec.refuses_set)
         self._move_clock(int(local_seconds(at)), now)
@@ -117,17 +117,17 @@ class DlmsMeter:
         """Method 6 of the clock.
 
         Raises:
-            Refusal: as the specification says, or it is more than the method takes.
+            AccessRefusal: as the specification says, or it is more than the method takes.
         """
         self._refuse(self.spec.refuses_shift)
         if abs(seconds) > SHIFT_MOST_S:
-            raise Refusal(AccessResult.OTHER_REASON)
+            raise AccessRefusal(AccessResult.OTHER_REASON)
         self._move_clock(self.meter.meter_seconds(now) + seconds, now)
 
     @staticmethod
     def _refuse(code: AccessResult | None) -> None:
         if code is not None:
-            raise Refusal(code)
+            raise AccessRefusal(code)
 
     def _move_clock(self, meter_seconds: int, now: datetime) -> None:
         self.clock_moves.append(meter_seconds - self.meter.meter_seconds(now))
@@ -186,7 +186,7 @@ class DlmsMeter:
             if self.spec.is_newest_first:
                 first, last = len(stretch) + 1 - last, len(stretch) + 1 - first
             return _within(stretch, stretch.first + first - 1, stretch.first + last)
-        raise Refusal(AccessResult.OTHER_REASON)
+        raise AccessRefusal(AccessResult.OTHER_REASON)
 
     def _register(self, attribute: pdu.Attribute, now: datetime) -> Data:
         parts = obis_octets(attribute.obis)
@@ -196,7 +196,7 @@ class DlmsMeter:
             if code in GROUP_C
         }
         if attribute.class_id != 3 or parts[2] not in codes or parts[3] not in (8, 29):
-            raise Refusal(AccessResult.OBJECT_UNDEFINED)
+            raise AccessRefusal(AccessResult.OBJECT_UNDEFINED)
         if attribute.index == 3:
             unit = _UNIT_WH if parts[2] in (1, 2) else _UNIT_VARH
             return structure(Data(Tag.INT8, -3), Data(Tag.ENUM, unit))

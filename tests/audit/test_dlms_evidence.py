@@ -17,7 +17,7 @@ from protocols.dlms.apdu import Attribute, get_next, get_request, obis_octets
 from protocols.dlms.axdr import (
     NULL,
     Data,
-    Reader,
+    OctetCursor,
     Tag,
     array,
     decode,
@@ -203,4 +203,4 @@ def test_any_octets_for_rows_give_what_the_decoder_gives(raw):
     expected = decoded(record)
     for end, place in places(record, 4).items():
         assert place.pulses == expected[end]
-        assert Reader(joined(place.scaler_octets)).data().plain() == [0, 30]
+        assert OctetCursor(joined(place.scaler_octets)).data().plain() == [0, 30]

@@ -17,7 +17,7 @@ from collector.decoded import MeterContext
 from collector.dlms.decode import decode_dlms
 from derivation.run import derive
 from pipelines.cli.trace import _document, _plain, tree
-from protocols.dlms.axdr import Reader
+from protocols.dlms.axdr import OctetCursor
 from protocols.dlms.models import model_named
 from tests.collector.dlms import world as dlms
 from tests.collector.dlms.world import SPEC, catalogue, scenario, secrets
@@ -39,7 +39,7 @@ def traced(db, slot: int) -> Trace:
 
 
 def number_in(parts) -> int:
-    return Reader(b"".join(part.octets for part in parts)).data().value
+    return OctetCursor(b"".join(part.octets for part in parts)).data().value
 
 
 def assert_points_to_the_value(found: Trace, pulses: int, rows: int) -> None:
@@ -53,7 +53,7 @@ def assert_points_to_the_value(found: Trace, pulses: int, rows: int) -> None:
     # 7.2 Wh a pulse, scaler -3.
     assert raw[-1] - (raw[0] if rows == 2 else 0) == pulses * 7200
     assert place.rows[-1].end == found.interval_end.replace(tzinfo=None)
-    scaler = Reader(b"".join(part.octets for part in place.scaler_octets)).data().plain()
+    scaler = OctetCursor(b"".join(part.octets for part in place.scaler_octets)).data().plain()
     assert scaler == [-3, 30] == [place.scaler, 30]
     assert b"\x09\x06\x01\x00\x01" in b"".join(part.octets for part in place.column_octets)
     for cell in (cell for row in place.rows for cell in (row.clock, row.value)):

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import polars as pl
 
 from derivation.judging import RuleFacts
-from derivation.layers import Facts, Layers, Parameters, Settings, compute
+from derivation.layers import DerivationParameters, DerivationSettings, Facts, Layers, compute
 from simulator.load.curves import GeneratedLoad
 from simulator.load.shapes import SHAPES
 from vee.calendars import MARKET_ZONE, day_start, load_calendars
@@ -302,7 +302,7 @@ def registers(cases: list[Case], days: list[date]) -> pl.DataFrame:
 
 def layers(known: Facts, days: list[date]) -> Layers:
     now = datetime.combine(days[-1] + timedelta(2), datetime.min.time(), UTC)
-    settings = Settings(load_calendars(), now, now.date(), Parameters())
+    settings = DerivationSettings(load_calendars(), now, now.date(), DerivationParameters())
     return compute(known, days, settings, NoReader(known))
 
 

@@ -17,7 +17,7 @@ from ccee.profile import load_profile
 from ccee.standin.records import Unit
 from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread
-from derivation.layers import Parameters
+from derivation.layers import DerivationParameters
 from derivation.pending import touched_days
 from derivation.run import derive
 from storage import suspects
@@ -398,7 +398,7 @@ def test_overrides_count_from_day_to_day_and_the_narrowest_wins(db: Database, po
 
 def test_parameters_by_file_are_kept_with_what_they_made(db: Database, point: Point) -> None:
     put(db, point, with_run(steady(1), 96, [0] * 96))
-    changed = from_table(Parameters(), {"rules": {"V14": {"enabled": False}}}, "rules.toml")
+    changed = from_table(DerivationParameters(), {"rules": {"V14": {"enabled": False}}}, "rules.toml")
     assert derived(db, parameters=changed) == ("ready", "")
     with db.connect() as conn:
         kept = conn.execute(

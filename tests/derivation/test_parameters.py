@@ -14,7 +14,7 @@ import pytest
 
 from audit.trace import trace
 from ccee.profile import Musd, load_profile
-from derivation.layers import Parameters
+from derivation.layers import DerivationParameters
 from derivation.parameters import parameters_in_force, parameters_kept
 from derivation.run import derive
 from faults import OperatorFault
@@ -34,11 +34,11 @@ def point(db: Database) -> Point:
         return add_points(conn, 1, pulse_energy=(1, 1000))[0]
 
 
-def run(db: Database, parameters: Parameters) -> None:
+def run(db: Database, parameters: DerivationParameters) -> None:
     derive(db, DAY, DAY, as_of=NOW, run_id="run", parameters=parameters)
 
 
-def without_rules(parameters: Parameters) -> Parameters:
+def without_rules(parameters: DerivationParameters) -> DerivationParameters:
     """The same, with no rule that could hold the day."""
     rules = {name: replace(params, enabled=False) for name, params in parameters.rules.items()}
     return replace(parameters, rules=rules)
@@ -172,7 +172,7 @@ def test_the_markets_zone_is_the_one_of_every_rule() -> None:
 
 
 def test_the_contracts_numbers_are_the_rules_own_unless_it_says_otherwise() -> None:
-    assert Musd(on_violation="send_and_alert", resend_on_change=True).params == Parameters().musd
+    assert Musd(on_violation="send_and_alert", resend_on_change=True).params == DerivationParameters().musd
 
 
 # --- E0: registers around a gap ---------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_an_estimate_adds_up_to_the_registers_around_it(db: Database, point: Poi
     gap: list[int | None] = [None if 96 <= slot < 102 else value for slot, value in enumerate(profile)]
     put_readings(db, [(point.meter_id, DAY, gap)])
     put_registers(db, point, [(f"{DAY} 00:00-03", 1000), (f"{DAY} 23:00-03", 1000 + 2304)])
-    params = Parameters()
+    params = DerivationParameters()
     run(db, without_rules(replace(params, estimation=replace(params.estimation, e3_max_slots=0))))
     values, den, reasons = layer(db, 5)
     assert den == 1000

@@ -9,7 +9,7 @@ import pytest
 
 from protocols.dlms.apdu import AccessResult, Attribute
 from protocols.dlms.clock import decode_date_time
-from simulator.dlms.meter import DlmsMeter, DlmsSpec, Refusal
+from simulator.dlms.meter import AccessRefusal, DlmsMeter, DlmsSpec
 from simulator.load.clock import ClockModel
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
@@ -53,17 +53,17 @@ def test_a_time_is_set_with_its_own_deviation():
 @pytest.mark.parametrize("seconds", [-901, 901])
 def test_shift_time_takes_a_quarter_of_an_hour_at_most(seconds):
     dlms = meter()
-    with pytest.raises(Refusal):
+    with pytest.raises(AccessRefusal):
         dlms.shift_clock(seconds, NOW)
     assert shown(dlms) == NOW
 
 
 def test_what_is_to_be_refused_is_refused():
     dlms = meter(refuses_shift=AccessResult.OBJECT_UNDEFINED)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(AccessRefusal) as refused:
         dlms.shift_clock(10, NOW)
     assert refused.value.code is AccessResult.OBJECT_UNDEFINED
     dlms.spec = replace(dlms.spec, refuses_set=AccessResult.READ_WRITE_DENIED)
-    with pytest.raises(Refusal):
+    with pytest.raises(AccessRefusal):
         dlms.set_clock(NOW, NOW)
     assert (shown(dlms), dlms.clock_moves) == (NOW, [])

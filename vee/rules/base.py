@@ -1,4 +1,4 @@
-"""What a rule is given and what it says: `DayRows` in, `Found` and `Skipped` out."""
+"""What a rule is given and what it says: `DayRows` in, `Found` and `NotJudged` out."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class NotJudged:
     """UC-days that a rule could not judge, (n,) bool, and why: a word of `table.SKIP_REASONS`."""
 
     rows: Mask
@@ -241,7 +241,7 @@ class DayRows:
         return max(0.0, self.energy(row, first, last) - self.usual(row, first, last))
 
 
-Judge = Callable[[DayRows, Any], Iterable[Found | Skipped]]
+Judge = Callable[[DayRows, Any], Iterable[Found | NotJudged]]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from vee.frames import (
 )
 from vee.parameters import with_value
 from vee.quality import Origin, Reason, Result
-from vee.rules.base import F64, DayRows, Found, Rows, Rule, RuleParams, Severity, Skipped, Stage
+from vee.rules.base import F64, DayRows, Found, NotJudged, Rows, Rule, RuleParams, Severity, Stage
 from vee.rules.inputs import Plants, RuleInput
 from vee.rules.table import RULES, default_rules
 from vee.shapes import SHAPE_SCHEMA, ShapeStore, SimilarDays, shape_frame, similar_days
@@ -235,17 +235,17 @@ class _Engine:
 
     def _rule(self, rule: Rule, params: RuleParams, rows: DayRows, marks: Any, where: Rows) -> None:
         if not params.enabled:
-            self._skip(rule, Skipped(np.ones(len(rows), np.bool_), "disabled"))
+            self._skip(rule, NotJudged(np.ones(len(rows), np.bool_), "disabled"))
             return
         for said in rule.judge(rows, params):
-            if isinstance(said, Skipped):
+            if isinstance(said, NotJudged):
                 self._skip(rule, said)
                 continue
             for row in np.flatnonzero(said.mask.any(axis=1)).tolist():
                 for span in runs(said.mask[row]):
                     self._found(rule, params, rows, said, row, span, marks[where[row]])
 
-    def _skip(self, rule: Rule, said: Skipped) -> None:
+    def _skip(self, rule: Rule, said: NotJudged) -> None:
         key = (rule.id, said.reason)
         self.skipped[key] = self.skipped.get(key, 0) + int(said.rows.sum())
 

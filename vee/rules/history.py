@@ -10,7 +10,7 @@ import polars as pl
 
 from vee.frames import Mask
 from vee.parameters import bounded
-from vee.rules.base import DayRows, Found, RuleParams, Severity, Skipped, rounded
+from vee.rules.base import DayRows, Found, NotJudged, RuleParams, Severity, rounded
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class ShapeParams(RuleParams):
     min_days: int = bounded(3, low=1)
 
 
-def v16_history(rows: DayRows, params: ShapeParams) -> Iterator[Found | Skipped]:
+def v16_history(rows: DayRows, params: ShapeParams) -> Iterator[Found | NotJudged]:
     reference = rows.reference
     unknown = (reference.days < params.min_days) | np.isnan(reference.day_kwh)
     if unknown.any():
-        yield Skipped(unknown, "no_history")
+        yield NotJudged(unknown, "no_history")
     demand = np.fmax(rows.plant.musd_kw, rows.plant.demand_kw)
     floor_kw = np.nan_to_num(demand * params.demand_share)
     whole = rows.measured.all(axis=1)
@@ -104,7 +104,7 @@ class MonthParams(RuleParams):
     min_months: int = bounded(1, low=1, high=12)
 
 
-def v23_month(rows: DayRows, params: MonthParams) -> Iterator[Found | Skipped]:
+def v23_month(rows: DayRows, params: MonthParams) -> Iterator[Found | NotJudged]:
     """Table `months`: see `inputs.MONTH_SCHEMA`; there are rows on the last day of a month only."""
     has = rows.has_rows("months")
     if not rows.tables.get("months", pl.DataFrame()).height:
@@ -129,7 +129,7 @@ def v23_month(rows: DayRows, params: MonthParams) -> Iterator[Found | Skipped]:
                 "stake_kwh": abs(mean_kw - entry["history_kw"]) * hours,
             }
     if unknown.any():
-        yield Skipped(unknown, "no_history")
+        yield NotJudged(unknown, "no_history")
     if strange:
         mask = rows.none()
         mask[list(strange)] = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vee.parameters import bounded
-from vee.rules.base import F64, DayRows, Found, RuleParams, Severity, Skipped, rounded
+from vee.rules.base import F64, DayRows, Found, NotJudged, RuleParams, Severity, rounded
 
 _SECONDARY_A = 5.0  # rated secondary current of Brazilian metering TCs
 
@@ -42,11 +42,11 @@ def limit_kw(rows: DayRows, params: LimitParams) -> F64:
     return np.asarray(np.fmin(by_current, by_demand), np.float64)
 
 
-def v05_limit(rows: DayRows, params: LimitParams) -> Iterator[Found | Skipped]:
+def v05_limit(rows: DayRows, params: LimitParams) -> Iterator[Found | NotJudged]:
     limit = limit_kw(rows, params)
     unknown = np.isnan(limit)
     if unknown.any():
-        yield Skipped(unknown, "no_limit")
+        yield NotJudged(unknown, "no_limit")
     limit_kwh = limit * rows.interval_s / 3600
     over = rows.kwh > np.where(unknown, np.inf, limit_kwh)[:, None]
     if over.any():
@@ -62,7 +62,7 @@ def v05_limit(rows: DayRows, params: LimitParams) -> Iterator[Found | Skipped]:
     yield from _all_ones(rows, params)
 
 
-def _all_ones(rows: DayRows, params: LimitParams) -> Iterator[Found | Skipped]:
+def _all_ones(rows: DayRows, params: LimitParams) -> Iterator[Found | NotJudged]:
     if not params.all_ones:
         return
     smallest = np.nan_to_num(rows.plant.pulse_kwh, nan=np.inf) * min(params.all_ones)

@@ -33,11 +33,11 @@ class RegisterParams(RuleParams):
     steps: float = bounded(2.0, low=0)
 
 
-def v06_registers(rows: DayRows, params: RegisterParams) -> Iterator[Found | Skipped]:
+def v06_registers(rows: DayRows, params: RegisterParams) -> Iterator[Found | NotJudged]:
     """Table `registers`: see `inputs.REGISTER_SCHEMA`; one row a period between two readings."""
     has = rows.has_rows("registers")
     if not has.all():
-        yield Skipped(~has, "no_registers")
+        yield NotJudged(~has, "no_registers")
     if not has.any():
         return
     periods = _without_rejected(rows, rows.tables["registers"])
@@ -117,11 +117,11 @@ class ConstantParams(RuleParams):
     severity: Severity = Severity.HOLD
 
 
-def v11_constants(rows: DayRows, params: ConstantParams) -> Iterator[Found | Skipped]:
+def v11_constants(rows: DayRows, params: ConstantParams) -> Iterator[Found | NotJudged]:
     """Table `constants`: see `inputs.CONSTANT_SCHEMA`; what the meter said last, beside the registry."""
     has = rows.has_rows("constants")
     if not has.all():
-        yield Skipped(~has, "not_told")
+        yield NotJudged(~has, "not_told")
     by_row: dict[int, list[dict[str, str]]] = {}
     for row, entry in rows.table("constants"):
         if not same_constant(entry["registered"], entry["told"]):
@@ -182,11 +182,11 @@ class BackupParams(RuleParams):
     steps: float = bounded(10.0, low=0)
 
 
-def v12_backup(rows: DayRows, params: BackupParams) -> Iterator[Found | Skipped]:
+def v12_backup(rows: DayRows, params: BackupParams) -> Iterator[Found | NotJudged]:
     """Table `pairs`: see `inputs.PAIR_SCHEMA`; what both meters counted in the slots that both have."""
     has = rows.has_rows("pairs")
     if not has.all():
-        yield Skipped(~has, "no_backup")
+        yield NotJudged(~has, "no_backup")
     by_row: dict[int, dict[str, object]] = {}
     for row, entry in rows.table("pairs"):
         difference = backup_difference(entry["main_kwh"], entry["backup_kwh"])

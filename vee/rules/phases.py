@@ -9,7 +9,7 @@ import numpy as np
 
 from vee.frames import Mask
 from vee.parameters import bounded
-from vee.rules.base import DayRows, Found, RuleParams, Skipped
+from vee.rules.base import DayRows, Found, NotJudged, RuleParams
 from vee.validation import PHASE_LOSS_FACTORS
 
 
@@ -28,11 +28,11 @@ class WeakPhaseParams(RuleParams):
     min_samples: int = bounded(3, low=1)
 
 
-def v13_weak_phase(rows: DayRows, params: WeakPhaseParams) -> Iterator[Found | Skipped]:
+def v13_weak_phase(rows: DayRows, params: WeakPhaseParams) -> Iterator[Found | NotJudged]:
     """Table `engineering`: see `inputs.ENGINEERING_SCHEMA`; one row a sample of the meter's phases."""
     has = rows.has_rows("engineering")
     if not has.all():
-        yield Skipped(~has, "no_phases")
+        yield NotJudged(~has, "no_phases")
     weak: dict[int, list[tuple[int, str]]] = {}
     for row, entry in rows.table("engineering"):
         word = _weak_word(entry, params)
@@ -76,7 +76,7 @@ class DeadPhaseParams(RuleParams):
     """Parameters of V22: none but what follows. A proven loss that rule C covers is no suspect."""
 
 
-def v22_dead_phase(rows: DayRows, params: DeadPhaseParams) -> Iterator[Found | Skipped]:
+def v22_dead_phase(rows: DayRows, params: DeadPhaseParams) -> Iterator[Found | NotJudged]:
     """Table `phase_loss`: `validation.PHASE_LOSS_SCHEMA`.
 
     A proven loss with a factor of rule C is corrected and sent as adjusted (estimation); one that is not

@@ -9,7 +9,7 @@ import numpy as np
 
 from vee.parameters import bounded
 from vee.quality import Origin
-from vee.rules.base import DayRows, Found, RuleParams, Severity, Skipped
+from vee.rules.base import DayRows, Found, NotJudged, RuleParams, Severity
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MusdParams(RuleParams):
     severity: Severity = Severity.INFO
 
 
-def v17_musd(rows: DayRows, params: MusdParams) -> Iterator[Found | Skipped]:
+def v17_musd(rows: DayRows, params: MusdParams) -> Iterator[Found | NotJudged]:
     """Table `musd_hours`: as `musd.check` returns it."""
     mask = rows.none()
     hours: dict[tuple[int, int], dict[str, object]] = {}
@@ -64,7 +64,7 @@ class ShareParams(RuleParams):
     min_slots: int = bounded(864, low=1)
 
 
-def v18_estimated(rows: DayRows, params: ShareParams) -> Iterator[Found | Skipped]:
+def v18_estimated(rows: DayRows, params: ShareParams) -> Iterator[Found | NotJudged]:
     """Table `month_counts`: see `inputs.COUNT_SCHEMA`; there are rows for UCs with estimates of this day."""
     adjusted = rows.matrix.known & (rows.matrix.origin != Origin.MEASURED)
     shares: dict[int, dict[str, object]] = {}

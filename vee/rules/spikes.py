@@ -9,7 +9,7 @@ import numpy as np
 
 from vee.frames import Mask, runs
 from vee.parameters import bounded
-from vee.rules.base import F64, DayRows, Found, RuleParams, Skipped, rounded
+from vee.rules.base import F64, DayRows, Found, NotJudged, RuleParams, rounded
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class SpikeParams(RuleParams):
     around_slots: int = bounded(36, low=6)
 
 
-def v07_spike(rows: DayRows, params: SpikeParams) -> Iterator[Found | Skipped]:
+def v07_spike(rows: DayRows, params: SpikeParams) -> Iterator[Found | NotJudged]:
     demand = np.fmax(rows.plant.musd_kw, rows.plant.demand_kw)
     unknown = np.isnan(demand)
     if unknown.any():
-        yield Skipped(unknown, "no_demand")
+        yield NotJudged(unknown, "no_demand")
     floor_kwh = np.where(unknown, np.inf, demand * params.demand_share) * rows.interval_s / 3600
     expected = _expected(rows, params)
     by_days = ~np.isnan(expected)

@@ -10,7 +10,7 @@ import numpy as np
 from vee.frames import Mask, runs
 from vee.parameters import bounded
 from vee.quality import Reason
-from vee.rules.base import DayRows, Found, RuleParams, Skipped, rounded
+from vee.rules.base import DayRows, Found, NotJudged, RuleParams, rounded
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class FrozenParams(RuleParams):
             raise ValueError(f"low_pulses {self.low_pulses} is above pulses {self.pulses}")
 
 
-def v08_frozen(rows: DayRows, params: FrozenParams) -> Iterator[Found | Skipped]:
+def v08_frozen(rows: DayRows, params: FrozenParams) -> Iterator[Found | NotJudged]:
     unknown = np.isnan(rows.plant.pulse_kwh)
     if unknown.any():
-        yield Skipped(unknown, "no_constant")
+        yield NotJudged(unknown, "no_constant")
     numbers = rows.matrix.numerators
     same = numbers[:, 1:] == numbers[:, :-1]
     same &= rows.measured[:, 1:] & rows.measured[:, :-1]
@@ -91,10 +91,10 @@ class ZeroParams(RuleParams):
 _IN_OUTAGE = (Reason.ZERO_IN_OUTAGE, Reason.ZERO_FROM_OUTAGE_LOG, Reason.PARTIAL_OUTAGE)
 
 
-def v14_zeros(rows: DayRows, params: ZeroParams) -> Iterator[Found | Skipped]:
+def v14_zeros(rows: DayRows, params: ZeroParams) -> Iterator[Found | NotJudged]:
     unknown = rows.reference.days < params.min_days
     if unknown.any():
-        yield Skipped(unknown, "no_history")
+        yield NotJudged(unknown, "no_history")
     zeros = rows.measured & (rows.matrix.numerators == 0)
     shortest = int(params.sure_hours * rows.per_hour)
     candidates = np.flatnonzero((zeros.sum(axis=1) >= shortest) & ~unknown)

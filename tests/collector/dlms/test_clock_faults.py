@@ -15,7 +15,7 @@ from collector.conversing import Conversations
 from protocols.dlms import models
 from protocols.dlms.apdu import AccessResult
 from simulator.dlms.end import Association, HdlcEnd
-from simulator.dlms.meter import DlmsMeter, Refusal
+from simulator.dlms.meter import AccessRefusal, DlmsMeter
 from simulator.load.clock import SettableClock
 from tests.collector.dlms.clock_case import MODELS, POLICY, ROOT, SHIFT, Case, carries
 from tests.collector.dlms.world import SPEC
@@ -181,7 +181,7 @@ def test_a_write_of_unknown_outcome_flags_what_it_may_have_touched(embedded_db, 
 
     def hidden(self, attribute, *rest):
         if self.clock_moves and attribute.class_id == 8:
-            raise Refusal(AccessResult.OBJECT_UNAVAILABLE)
+            raise AccessRefusal(AccessResult.OBJECT_UNAVAILABLE)
         return get(self, attribute, *rest)
 
     monkeypatch.setattr(DlmsMeter, "get", hidden)

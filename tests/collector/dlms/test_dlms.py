@@ -331,7 +331,7 @@ class TestWhatAMeterReports:
 
         def get(self, attribute, *rest):
             if attribute.obis == SERIAL_OBJECT:
-                raise Refusal(AccessResult.READ_WRITE_DENIED)
+                raise AccessRefusal(AccessResult.READ_WRITE_DENIED)
             return told(self, attribute, *rest)
 
         monkeypatch.setattr(DlmsMeter, "get", get)

@@ -17,7 +17,7 @@ from collector.decoded import (
     RegisterRow,
 )
 from collector.nbr14522.cross_checks import check_history
-from protocols.nbr14522.checks import CheckName, Verdict
+from protocols.nbr14522.checks import CheckName, CheckResult
 from protocols.nbr14522.messages import ChannelRegisters, PowerFailure, PowerFailures, Registers
 from tests.collector.nbr14522.decoding import INTERVALS, decode
 from tests.collector.nbr14522.exchanges import Exchange, parameters, ramp
@@ -47,8 +47,8 @@ def test_registers_and_words_of_one_session() -> None:
     asked = Exchange().ask(0x21).answer(parameters(demand_interval_min=15)).ask(0x23)
     good = decode(asked.answer(maxima(words)).ask(0x26).memory(0x26, words))
     verdicts = {check.name: check.verdict for check in good.cross_checks}
-    assert verdicts[CheckName.WORDS] is Verdict.FITS
-    assert verdicts[CheckName.PACKING] is Verdict.FITS
+    assert verdicts[CheckName.WORDS] is CheckResult.FITS
+    assert verdicts[CheckName.PACKING] is CheckResult.FITS
     assert not good.issues
     asked = Exchange().ask(0x21).answer(parameters(demand_interval_min=15)).ask(0x23)
     bad = decode(asked.answer(maxima(words // 2)).ask(0x26).memory(0x26, words))

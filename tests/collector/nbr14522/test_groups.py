@@ -35,7 +35,7 @@ def test_twelve_channels_by_every_sequence(sequence: SequenceName, interval_s: i
     assert all(any(one.pulses) for one in decoded.sums[:1] + decoded.sums[2:])
     verdicts = [check.verdict for check in decoded.cross_checks if check.name is CheckName.PACKING]
     if sequence is not SequenceName.WHOLE:
-        assert verdicts == [Verdict.FITS] * 4
+        assert verdicts == [CheckResult.FITS] * 4
         groups = decoded.parameters[0].values["groups"]
         assert [groups[str(number)]["quantities"][0] for number in (1, 2, 3)] == [14, 17, 20]
     if sequence is SequenceName.VERIFICATION:

@@ -11,7 +11,7 @@ import pytest
 
 from protocols.dlms.access import Credentials
 from protocols.dlms.apdu import Attribute, Mechanism, tlv
-from protocols.dlms.axdr import Data, Reader
+from protocols.dlms.axdr import Data, OctetCursor
 from protocols.dlms.client import DlmsClient
 from protocols.dlms.errors import (
     AssociationRefused,
@@ -35,7 +35,7 @@ Tampering = Callable[[bytes], bytes]
 
 def opened(answer: bytes) -> tuple[int, bytes]:
     """Invocation counter and plain text of the meter's ciphered answer."""
-    reader = Reader(answer)
+    reader = OctetCursor(answer)
     reader.octet()
     _, counter, plain = unprotect(KEYS, TITLE, reader.take(reader.length()))
     return counter, plain

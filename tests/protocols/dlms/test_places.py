@@ -12,7 +12,7 @@ from protocols.dlms.apdu import Attribute, get_request
 from protocols.dlms.axdr import (
     NULL,
     Data,
-    Reader,
+    OctetCursor,
     Tag,
     array,
     decode,
@@ -41,7 +41,7 @@ def test_each_cell_is_found_where_its_octets_are(rows) -> None:
     raw = encode(array(*(structure(*row) for row in rows)))
     for number, row in enumerate(rows):
         for place, cell in enumerate(row):
-            first, count = Reader(raw).find((number, place))
+            first, count = OctetCursor(raw).find((number, place))
             assert raw[first : first + count] == encode(cell)
 
 
@@ -49,7 +49,7 @@ def test_each_cell_is_found_where_its_octets_are(rows) -> None:
 def test_a_cell_of_a_compact_array_is_found_without_a_type(path, cell) -> None:
     raw = bytes.fromhex("13" + "0202" + "12" + "01000211" + "08" + "0001AABB" + "00020A0C")
     assert decode(raw).plain() == [[1, [0xAA, 0xBB]], [2, [0x0A, 0x0C]]]
-    first, count = Reader(raw).find(path)
+    first, count = OctetCursor(raw).find(path)
     assert raw[first : first + count].hex().upper() == cell
 
 
@@ -59,7 +59,7 @@ def test_a_cell_of_a_compact_array_is_found_without_a_type(path, cell) -> None:
 )
 def test_what_is_not_there_is_not_found(raw, path) -> None:
     with pytest.raises(RemoteProtocolError):
-        Reader(bytes.fromhex(raw)).find(path)
+        OctetCursor(bytes.fromhex(raw)).find(path)
 
 
 @given(st.lists(st.integers(0, 9), max_size=6), st.integers(0, 40), st.integers(0, 40))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.nbr14522.checks import (
-    Verdict,
+    CheckResult,
     check_changes,
     check_failures,
     check_packing,
@@ -32,13 +32,13 @@ def test_packing_fits_and_misfits() -> None:
     counts = load()
     payloads = words_to_payloads(counts.ravel(), Packing.M)
     good = check_packing(payloads, PERIOD, registers_of(counts), Packing.M)
-    assert (good.verdict, good.made, good.agreed) == (Verdict.FITS, 9, 9)
+    assert (good.verdict, good.made, good.agreed) == (CheckResult.FITS, 9, 9)
     wrong = check_packing(payloads, PERIOD, registers_of(counts), Packing.S)
-    assert wrong.verdict is Verdict.MISFIT
+    assert wrong.verdict is CheckResult.MISFIT
     assert wrong.detail == {"packing": "S", "fitting": ["M"]}
     none = check_packing(payloads, PERIOD, registers_of(counts + 1), Packing.M)
-    assert none.verdict is Verdict.MISFIT
-    assert check_packing([], PERIOD, Registers(code=0x24), Packing.S).verdict is Verdict.UNDECIDED
+    assert none.verdict is CheckResult.MISFIT
+    assert check_packing([], PERIOD, Registers(code=0x24), Packing.S).verdict is CheckResult.UNDECIDED
 
 
 def test_a_register_above_words_that_do_not_reach_back_proves_nothing() -> None:
@@ -46,9 +46,9 @@ def test_a_register_above_words_that_do_not_reach_back_proves_nothing() -> None:
     ahead = registers_of(counts + 1)
     payloads = words_to_payloads(counts.ravel())
     older = replace(PERIOD, previous_reset=datetime(2016, 11, 7, 8, 0))
-    assert check_packing(payloads, older, ahead, Packing.S).verdict is Verdict.UNDECIDED
+    assert check_packing(payloads, older, ahead, Packing.S).verdict is CheckResult.UNDECIDED
     behind = registers_of(np.maximum(counts - 1, 0))
-    assert check_packing(payloads, older, behind, Packing.S).verdict is Verdict.MISFIT
+    assert check_packing(payloads, older, behind, Packing.S).verdict is CheckResult.MISFIT
 
 
 def test_a_holiday_that_left_the_list_is_no_misfit() -> None:
@@ -61,9 +61,9 @@ def test_a_holiday_that_left_the_list_is_no_misfit() -> None:
     counts[holiday + 6 : holiday + 9] = 699
     payloads = words_to_payloads(counts.ravel())
     found = check_packing(payloads, forgotten, registers_of(counts), Packing.S)
-    assert (found.verdict, found.made) == (Verdict.FITS, 3)
+    assert (found.verdict, found.made) == (CheckResult.FITS, 3)
     assert found.detail["by_segment"] == "3 of 9"
-    assert check_packing(payloads, forgotten, registers_of(counts), Packing.M).verdict is Verdict.MISFIT
+    assert check_packing(payloads, forgotten, registers_of(counts), Packing.M).verdict is CheckResult.MISFIT
 
 
 def test_a_demand_that_ended_after_the_parameters_is_no_misfit() -> None:
@@ -78,42 +78,42 @@ def test_a_demand_that_ended_after_the_parameters_is_no_misfit() -> None:
     )
     payloads = words_to_payloads(counts.ravel())
     now = replace(held, code=0x23, channels=tuple(channels))
-    assert check_packing(payloads, running, now, Packing.S).verdict is Verdict.UNDECIDED
+    assert check_packing(payloads, running, now, Packing.S).verdict is CheckResult.UNDECIDED
     channels[0] = replace(channels[0], last_demand_pulses=0)
     now = replace(held, code=0x23, channels=tuple(channels))
-    assert check_packing(payloads, running, now, Packing.S).verdict is Verdict.MISFIT
+    assert check_packing(payloads, running, now, Packing.S).verdict is CheckResult.MISFIT
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=3, max_size=3), st.integers(0, 10**10 - 1), st.integers(0, 3))
 def test_registers_grow_by_their_words(sums: list[int], before: int, ahead: int) -> None:
     """Also where the ten digits start over."""
     after = [(before + total) % 10**10 for total in sums]
-    assert check_registers([before] * 3, after, sums).verdict is Verdict.FITS
+    assert check_registers([before] * 3, after, sums).verdict is CheckResult.FITS
     off = [*after[:2], (after[2] + 1) % 10**10]
     closed = check_registers([before] * 3, off, sums)
-    assert (closed.verdict, closed.made, closed.agreed) == (Verdict.MISFIT, 3, 2)
+    assert (closed.verdict, closed.made, closed.agreed) == (CheckResult.MISFIT, 3, 2)
     assert closed.detail["misfits"][0]["channel"] == 3
     running = check_registers([before] * 3, off, sums, open_intervals=ahead)
-    assert (running.verdict is Verdict.FITS) == (ahead > 0)
-    assert check_registers([None] * 3, after, sums).verdict is Verdict.UNDECIDED
+    assert (running.verdict is CheckResult.FITS) == (ahead > 0)
+    assert check_registers([None] * 3, after, sums).verdict is CheckResult.UNDECIDED
 
 
 @pytest.mark.parametrize(
     ("announced", "blocks", "has_last", "may_grow", "verdict"),
     [
-        (498, 3, True, False, Verdict.FITS),
-        (499, 3, True, False, Verdict.MISFIT),
-        (332, 3, True, False, Verdict.MISFIT),
-        (332, 3, True, True, Verdict.FITS),
-        (332, 4, True, True, Verdict.MISFIT),
-        (498, 2, False, False, Verdict.UNDECIDED),
-        (0, 1, True, False, Verdict.FITS),
-        (0, 0, False, False, Verdict.UNDECIDED),
-        (None, 3, True, False, Verdict.UNDECIDED),
+        (498, 3, True, False, CheckResult.FITS),
+        (499, 3, True, False, CheckResult.MISFIT),
+        (332, 3, True, False, CheckResult.MISFIT),
+        (332, 3, True, True, CheckResult.FITS),
+        (332, 4, True, True, CheckResult.MISFIT),
+        (498, 2, False, False, CheckResult.UNDECIDED),
+        (0, 1, True, False, CheckResult.FITS),
+        (0, 0, False, False, CheckResult.UNDECIDED),
+        (None, 3, True, False, CheckResult.UNDECIDED),
     ],
 )
 def test_words_announced_and_received(
-    announced: int | None, blocks: int, has_last: bool, may_grow: bool, verdict: Verdict
+    announced: int | None, blocks: int, has_last: bool, may_grow: bool, verdict: CheckResult
 ) -> None:
     assert check_words(announced, blocks, has_last, may_grow=may_grow).verdict is verdict
 
@@ -125,12 +125,12 @@ def test_intervals_in_a_failure_hold_zero() -> None:
     failure = (ends[3] - timedelta(minutes=2), ends[7] + timedelta(minutes=2))
     counts[4:8] = 0
     fits = check_failures(counts, CLOSED, 300, [failure])
-    assert (fits.verdict, fits.made) == (Verdict.FITS, 4)
+    assert (fits.verdict, fits.made) == (CheckResult.FITS, 4)
     counts[5, 1] = 1
     wrong = check_failures(counts, CLOSED, 300, [failure])
-    assert (wrong.verdict, wrong.made, wrong.agreed) == (Verdict.MISFIT, 4, 3)
+    assert (wrong.verdict, wrong.made, wrong.agreed) == (CheckResult.MISFIT, 4, 3)
     assert wrong.detail["counted_in_failure"] == [ends[5].isoformat()]
-    assert check_failures(counts, CLOSED, 300, []).verdict is Verdict.UNDECIDED
+    assert check_failures(counts, CLOSED, 300, []).verdict is CheckResult.UNDECIDED
 
 
 BEFORE = Parameters(
@@ -154,23 +154,23 @@ CONSTANTS = [{"numerator": 6, "denominator": 10}] * 3
 @pytest.mark.parametrize(
     ("later", "entries", "step_s", "verdict"),
     [
-        (after(), [], None, Verdict.FITS),
-        (after(constants=CONSTANTS), [(0x33, NEW)], None, Verdict.FITS),
-        (after(constants=CONSTANTS), [], None, Verdict.MISFIT),
-        (after(constants=CONSTANTS), [(0x33, CLOSED - timedelta(days=40))], None, Verdict.MISFIT),
-        (after(constants=CONSTANTS), [(0x38, NEW)], None, Verdict.FITS),
-        (after(constants=CONSTANTS), [(0x20, NEW)] * 16, None, Verdict.UNDECIDED),
-        (after(quantities=[1, 2, 3]), [(0x66, NEW)], None, Verdict.FITS),
-        (after(quantities=[1, 2, 3]), [(0x33, NEW)], None, Verdict.MISFIT),
-        (after(memory_interval_min=15, demand_interval_min=30), [(0x73, NEW)], None, Verdict.MISFIT),
-        (after(), [], 59.0, Verdict.FITS),
-        (after(), [], -3600.0, Verdict.MISFIT),
-        (after(), [(0x30, NEW)], -3600.0, Verdict.FITS),
+        (after(), [], None, CheckResult.FITS),
+        (after(constants=CONSTANTS), [(0x33, NEW)], None, CheckResult.FITS),
+        (after(constants=CONSTANTS), [], None, CheckResult.MISFIT),
+        (after(constants=CONSTANTS), [(0x33, CLOSED - timedelta(days=40))], None, CheckResult.MISFIT),
+        (after(constants=CONSTANTS), [(0x38, NEW)], None, CheckResult.FITS),
+        (after(constants=CONSTANTS), [(0x20, NEW)] * 16, None, CheckResult.UNDECIDED),
+        (after(quantities=[1, 2, 3]), [(0x66, NEW)], None, CheckResult.FITS),
+        (after(quantities=[1, 2, 3]), [(0x33, NEW)], None, CheckResult.MISFIT),
+        (after(memory_interval_min=15, demand_interval_min=30), [(0x73, NEW)], None, CheckResult.MISFIT),
+        (after(), [], 59.0, CheckResult.FITS),
+        (after(), [], -3600.0, CheckResult.MISFIT),
+        (after(), [(0x30, NEW)], -3600.0, CheckResult.FITS),
     ],
 )
 def test_changes_are_in_the_log(
-    later: dict[str, object], entries: list[tuple[int, datetime]], step_s: float | None, verdict: Verdict
+    later: dict[str, object], entries: list[tuple[int, datetime]], step_s: float | None, verdict: CheckResult
 ) -> None:
     logged = [(moment, code) for code, moment in entries]
     assert check_changes(BEFORE, later, logged, step_s).verdict is verdict
-    assert check_changes({}, later, logged, step_s).verdict is Verdict.UNDECIDED
+    assert check_changes({}, later, logged, step_s).verdict is CheckResult.UNDECIDED
