@@ -12,7 +12,7 @@ import psycopg
 
 from ccee.profile import DEFAULT_PROFILE, load_profile
 from derivation.decided import KEPT, REFUSED
-from derivation.layers import Parameters
+from derivation.layers import DerivationParameters
 from derivation.parameters import parameters_in_force
 from derivation.run import recompute
 from faults import OperatorFault
@@ -102,7 +102,7 @@ def _slot(text: str, option: str) -> int:
     return at // step
 
 
-def parameters_of(db: Database) -> Parameters:
+def parameters_of(db: Database) -> DerivationParameters:
     """The rules' parameters that a derivation would take now."""
     contract = load_profile(db.settings.ccee.profile_path or DEFAULT_PROFILE)
     return parameters_in_force(db.settings.market, contract.musd.params)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from derivation.layers import Parameters
+from derivation.layers import DerivationParameters
 from derivation.run import derive
 from editing import decisions
 from editing.timeouts import apply_timeouts
@@ -34,7 +34,7 @@ def test_the_policy_of_a_rule_decides_near_the_deadline(
     pulses = list(curve(1))
     pulses[60] = 20_000 * 1250 // 9
     put_readings(db, [(point.meter_id, DAY, pulses)])
-    parameters = Parameters()
+    parameters = DerivationParameters()
     rules = {
         rule: replace(params, severity=Severity.SUSPECT, on_timeout=policy)
         for rule, params in parameters.rules.items()

@@ -13,7 +13,7 @@ import polars as pl
 from vee.frames import Mask
 from vee.parameters import bounded
 from vee.quality import Reason
-from vee.rules.base import DayRows, Found, RuleParams, Severity, Skipped, rounded
+from vee.rules.base import DayRows, Found, NotJudged, RuleParams, Severity, rounded
 
 REGISTER_MODULUS = 10**10  # ten digits (NBR 14522, answer to 23)
 
