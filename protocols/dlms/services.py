@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from protocols.dlms import apdu as pdu
-from protocols.dlms.axdr import Data, Reader, Tag, decode
+from protocols.dlms.axdr import Data, OctetCursor, Tag, decode
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.objects import known_object
 
@@ -112,28 +112,28 @@ def _content(apdu: bytes, sender: Any, joiner: Joiner) -> Record:
             answer = pdu.parse_aare(apdu)
             return {"result": answer.result, "diagnostic": answer.diagnostic, "title": answer.title.hex()}
         case b"\xc0" | b"\xc1" | b"\xc3":
-            return _request(Reader(apdu))
+            return _request(OctetCursor(apdu))
         case b"\xc4":
-            return _get_response(Reader(apdu), sender, joiner)
+            return _get_response(OctetCursor(apdu), sender, joiner)
         case b"\xc5":
-            return _set_response(Reader(apdu))
+            return _set_response(OctetCursor(apdu))
         case b"\xc7":
-            return _action_response(Reader(apdu), sender, joiner)
+            return _action_response(OctetCursor(apdu), sender, joiner)
         case b"\xd8":
             return _exception(apdu)
         case b"\x0f":
-            return _push(Reader(apdu))
+            return _push(OctetCursor(apdu))
         case b"\xc2":
-            return _event(Reader(apdu))
+            return _event(OctetCursor(apdu))
         case b"\xe0":
-            return _general_block(Reader(apdu), sender, joiner)
+            return _general_block(OctetCursor(apdu), sender, joiner)
     return {}
 
 
 # --- requests ----------------------------------------------------------------------------------------------
 
 
-def _request(reader: Reader) -> Record:
+def _request(reader: OctetCursor) -> Record:
     tag, kind, _ = reader.take(3)
     if kind == 0x01:
         return _described(reader, tag)
@@ -152,7 +152,7 @@ def _request(reader: Reader) -> Record:
     return {"kind": kind}
 
 
-def _described(reader: Reader, tag: int) -> Record:
+def _described(reader: OctetCursor, tag: int) -> Record:
     record = _object(reader, tag)
     if reader.octet():
         if tag != 0xC3:
@@ -162,7 +162,7 @@ def _described(reader: Reader, tag: int) -> Record:
     return record
 
 
-def _object(reader: Reader, tag: int) -> Record:
+def _object(reader: OctetCursor, tag: int) -> Record:
     head = reader.take(9)
     record: Record = {
         "class": int.from_bytes(head[:2], "big"),
@@ -175,7 +175,7 @@ def _object(reader: Reader, tag: int) -> Record:
     return record
 
 
-def _sent_block(reader: Reader) -> Record:
+def _sent_block(reader: OctetCursor) -> Record:
     """A block of what is written: its octets may be a key, and are not shown."""
     is_last, number = bool(reader.octet()), int.from_bytes(reader.take(4), "big")
     return {"block": number, "is_last": is_last, "block_octets": reader.length()}
@@ -184,7 +184,7 @@ def _sent_block(reader: Reader) -> Record:
 # --- responses ---------------------------------------------------------------------------------------------
 
 
-def _get_response(reader: Reader, sender: Any, joiner: Joiner) -> Record:
+def _get_response(reader: OctetCursor, sender: Any, joiner: Joiner) -> Record:
     _, kind, invoke = reader.take(3)
     if kind == 0x01:
         return _got(reader)
@@ -198,14 +198,14 @@ def _get_response(reader: Reader, sender: Any, joiner: Joiner) -> Record:
     return _block(reader, (sender, 0xC4, invoke), number, is_last, joiner)
 
 
-def _got(reader: Reader, *, is_list: bool = False) -> Record:
+def _got(reader: OctetCursor, *, is_list: bool = False) -> Record:
     """A value, or why there is none."""
     if reader.octet():
         return {"result": pdu.result_name(reader.octet())}
     return {"value": shown(reader.data() if is_list else decode(reader.take(reader.left)))}
 
 
-def _block(reader: Reader, key: tuple[Any, ...], number: int, is_last: bool, joiner: Joiner) -> Record:
+def _block(reader: OctetCursor, key: tuple[Any, ...], number: int, is_last: bool, joiner: Joiner) -> Record:
     raw = reader.take(reader.length())
     record: Record = {"block": number, "is_last": is_last, "raw": raw.hex()}
     if reader.left:
@@ -217,7 +217,7 @@ def _block(reader: Reader, key: tuple[Any, ...], number: int, is_last: bool, joi
     return record
 
 
-def _set_response(reader: Reader) -> Record:
+def _set_response(reader: OctetCursor) -> Record:
     _, kind, _ = reader.take(3)
     if kind == 0x01:
         return {"result": pdu.result_name(reader.octet())}
@@ -231,7 +231,7 @@ def _set_response(reader: Reader) -> Record:
     return {"kind": kind}
 
 
-def _action_response(reader: Reader, sender: Any, joiner: Joiner) -> Record:
+def _action_response(reader: OctetCursor, sender: Any, joiner: Joiner) -> Record:
     _, kind, invoke = reader.take(3)
     if kind == 0x01:
         return _acted(reader)
@@ -245,7 +245,7 @@ def _action_response(reader: Reader, sender: Any, joiner: Joiner) -> Record:
     return {"kind": kind}
 
 
-def _acted(reader: Reader) -> Record:
+def _acted(reader: OctetCursor) -> Record:
     """What became of an ACTION, and what it returned: a value, or why there is none."""
     record: Record = {"result": pdu.action_result_name(reader.octet())}
     if reader.left and reader.octet():
@@ -262,7 +262,7 @@ def _exception(apdu: bytes) -> Record:
 # --- what a meter sends by itself --------------------------------------------------------------------------
 
 
-def _push(reader: Reader) -> Record:
+def _push(reader: OctetCursor) -> Record:
     reader.octet()
     record: Record = {"number": int.from_bytes(reader.take(4), "big") & 0xFFFFFF}
     at = reader.take(reader.length())
@@ -271,7 +271,7 @@ def _push(reader: Reader) -> Record:
     return record | {"value": shown(reader.data())}
 
 
-def _event(reader: Reader) -> Record:
+def _event(reader: OctetCursor) -> Record:
     reader.octet()
     record: Record = {}
     if reader.octet():
@@ -279,7 +279,7 @@ def _event(reader: Reader) -> Record:
     return record | _object(reader, 0xC2) | {"value": shown(reader.data())}
 
 
-def _general_block(reader: Reader, sender: Any, joiner: Joiner) -> Record:
+def _general_block(reader: OctetCursor, sender: Any, joiner: Joiner) -> Record:
     reader.octet()
     control = reader.octet()
     number, taken = (int.from_bytes(reader.take(2), "big") for _ in range(2))
@@ -292,7 +292,7 @@ def _general_block(reader: Reader, sender: Any, joiner: Joiner) -> Record:
     return record
 
 
-def _count(reader: Reader) -> int:
+def _count(reader: OctetCursor) -> int:
     """Of a list; more than there are octets is none."""
     count = reader.length()
     if count > reader.left:

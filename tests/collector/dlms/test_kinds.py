@@ -193,7 +193,7 @@ class TestClocks:
         record.rows((octets(bytes.fromhex(row)), wh(7)))
         return decoded(record, **changes)
 
-    def test_a_deviation_of_the_wrong_sign_is_stated_with_what_would_put_it_right(self):
+    def test_a_deviation_of_the_wrong_sign_is_stated_with_its_remedy(self):
         found = self.told("07EA0B15FF030000FFFF4C00", "07EA0B14FF0A0000FFFF4C00")
         facts = found.clock_facts
         assert facts is not None
