@@ -10,20 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal
 
 import numpy as np
 
-from faults import DeveloperFault
-from protocols.nbr14522.messages import Constant
-from protocols.nbr14522.profile import ClockChange, MeterProfile, WordsUpTo
-from protocols.nbr14522.profiles import DEFAULT
+from protocols.nbr14522.profile import ClockChange, WordsUpTo
 from simulator.load.clock import ClockModel
-from simulator.load.counting import SEGMENTS, Dead, ReactiveRule, SegmentTable
-from simulator.load.curves import CHANNELS, Floats, Ints, PulseSource
+from simulator.load.counting import SEGMENTS, Dead
+from simulator.load.curves import Floats, Ints, PulseSource
 from simulator.load.grid import DAY_S, day_number, local_seconds, wall_clock
 from simulator.nbr14522.history import CountingRules, History
-from simulator.nbr14522.passwords import PasswordRules
 from simulator.nbr14522.settings import MeterSettings
 from simulator.nbr14522.spec import MeterSpec, Outage
 

@@ -189,7 +189,7 @@ class SerialReader(ReaderMachine):
             return self._fail(FailureReason.REFUSED)
         return self._transmit()
 
-    def _begin_wait(self) -> Outcome:
+    def _begin_wait(self) -> Branch:
         # A meter that asks for the command anew and puts it off again would never end.
         self._running.delays += 1
         if self._running.delays > self._limits.waits:
@@ -202,9 +202,9 @@ class SerialReader(ReaderMachine):
             return self._fail(FailureReason.WAITED_TOO_LONG)
         return self._wait()
 
-    def _wait(self) -> Outcome:
+    def _wait(self) -> Branch:
         self._deadline = self._now + self._timing.max_wait_s
-        return Outcome.DONE
+        return Branch.DONE
 
     def _give_up_wait(self) -> Branch:
         return self._fail(FailureReason.NO_ANSWER)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from protocols.nbr14522.messages.base import Response
+from protocols.nbr14522.messages.codecs import Binary32, PresentOctet, PresentRaw, Text, TimeDate
 from protocols.nbr14522.messages.layout import at
-from protocols.nbr14522.messages.codecs import (Binary32, PresentOctet, PresentRaw, Text, TimeDate)
 
 MISSING = b"\xff\xff\xff\xff"
 

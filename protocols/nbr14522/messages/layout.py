@@ -9,17 +9,28 @@ Rules of the engine, for both directions:
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, time
 from enum import IntEnum
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
-from protocols.nbr14522.bcd import decode_bcd, encode_bcd
 from protocols.nbr14522.errors import LocalProtocolError
-from protocols.nbr14522.messages.codecs import (BadField, Codec, Choice, DisplayCodes, Flag, Digits, Raw, Text, Binary32, TimeDate, Date, Clock)
+from protocols.nbr14522.messages.codecs import (
+    BadField,
+    Binary32,
+    Choice,
+    Clock,
+    Codec,
+    Date,
+    Digits,
+    DisplayCodes,
+    Flag,
+    Raw,
+    Text,
+    TimeDate,
+)
 
 
 @dataclass(frozen=True, slots=True)

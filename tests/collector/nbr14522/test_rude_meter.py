@@ -258,7 +258,7 @@ def test_floods_of_enq_before_each_block_give_no_wrong_value(case):
     meter.assert_nothing_wrong()
 
 
-def test_an_outage_without_its_return_is_open_until_a_later_reading_tells_it(case):
+def test_an_outage_without_return_is_open_until_a_later_reading_tells_it(case):
     with case("open-outage") as meter:
         meter.read()
     start = datetime(2026, 11, 20, 10, 56, 40, tzinfo=UTC)

@@ -134,6 +134,18 @@ def test_twelve_waits_more_than_the_first() -> None:
     assert failed(drained(link)).reason is FailureReason.WAITED_TOO_LONG
 
 
+def test_waits_are_counted_across_repeated_commands() -> None:
+    link = synchronised()
+    link.data_to_send()
+    now, sends = 0.3, 0
+    while not link.is_idle:
+        link.receive(bytes([WAIT]), now)
+        link.receive(bytes([ENQ]), now + 0.1)
+        sends += bool(link.data_to_send())
+        now += 0.3
+    assert (failed(drained(link)).reason, sends) == (FailureReason.WAITED_TOO_LONG, 12)
+
+
 def test_silence_after_wait_is_bounded() -> None:
     link = synchronised()
     link.data_to_send()
