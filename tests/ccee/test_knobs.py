@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ccee import ledger
-from ccee.client import CceeClient, Credentials, Outcome
-from ccee.ledger import Verdict
+from ccee.client import CceeClient, Credentials
 from ccee.profile import Profile, load_profile
+from ccee.replies import Outcome
+from ccee.survey import Standing, survey
 from faults import OperatorFault
 from tests.ccee.conftest import AGENT, DAY, UCS, day_body, deliver, derive, quick, register
 
@@ -133,7 +134,7 @@ def test_whether_a_changed_musd_is_sent_again_is_the_contracts_choice(embedded_d
     deliver(embedded_db, standin)
     with embedded_db.connect() as conn:
         conn.execute("UPDATE uc_musd SET musd_kw = 40")
-    for resends, verdict in ((True, Verdict.NEW), (False, Verdict.UNCHANGED)):
+    for resends, verdict in ((True, Standing.NEW), (False, Standing.UNCHANGED)):
         profile = load_profile()
         profile = replace(profile, musd=replace(profile.musd, resend_on_change=resends))
-        assert ledger.survey(embedded_db, profile, DAY)["verdict"].to_list() == [verdict]
+        assert survey(embedded_db, profile, DAY)["verdict"].to_list() == [verdict]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from exchange.export import Request, export_public
+from exchange.export import ExportRequest
+from exchange.public_files import export_public
 from storage.database import Database
 from tests.derivation.world import DAY, curve
 from tests.exchange.registered import CODE, SHEETS, load, query, read
@@ -35,7 +36,7 @@ def folder(embedded_db: Database, db: Database, tmp_path: Path) -> Path:
     (made / "cadastro.csv").write_text(table, encoding="utf-8")
     load(db, tmp_path, SHEETS)
     read(db, {"00000001": curve(1)})
-    export_public(db, Request(None, DAY, DAY, made / "pulsos.zip", "ana"))
+    export_public(db, ExportRequest(None, DAY, DAY, made / "pulsos.zip", "ana"))
     return made
 
 
