@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ccee import ledger
 from ccee.client import CceeClient, Credentials
 from ccee.profile import Profile, load_profile
 from ccee.replies import Outcome

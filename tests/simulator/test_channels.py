@@ -19,7 +19,8 @@ from simulator.load.clock import ClockModel
 from simulator.load.curves import MAX_PULSES, GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.answers import Conversation
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.spec import MeterSpec
 from tests.simulator.reading import Reader
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)

@@ -27,7 +27,8 @@ from simulator.load.counting import Counter, ReactiveRule, SegmentTable
 from simulator.load.curves import GeneratedLoad, Ints
 from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.instants import instantaneous
-from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.spec import MeterSpec, Outage
 from tests.simulator.reading import NOW, Reader
 
 START = datetime(2026, 9, 1, 10, 7)

@@ -23,9 +23,9 @@ from simulator.fleets.single import end_of, recorded_meter
 from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.recording import read_pulses_csv
 from simulator.nbr14522.line import Station
-from simulator.nbr14522.meter import Outage, SimulatedMeter, Stretch
+from simulator.nbr14522.meter import SimulatedMeter, Stretch
 from simulator.nbr14522.server import TcpMeterServer, serve_pty, serve_tcp
-from simulator.nbr14522.spec import MeterSpec, Outage
+from simulator.nbr14522.spec import Outage
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from tests.simulator.serving import NOW, SERIAL, served, station
 from tests.simulator.wire import SerialCarrier, Session, TcpCarrier, run

@@ -25,7 +25,8 @@ from simulator.dlms.meter import DlmsMeter
 from simulator.dlms.server import DlmsServer
 from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
-from simulator.nbr14522.meter import MeterSpec, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
+from simulator.nbr14522.spec import MeterSpec
 from tests.collector.dlms.world import AUTHENTICATION, ENCRYPTION, PASSWORD, SPEC
 from tests.collector.world import DAY, add_meter, query, quick
 

@@ -31,7 +31,7 @@ from protocols.dlms.axdr import Data, Tag
 from protocols.dlms.security import Keys
 from simulator.dlms.end import Association, HdlcEnd, WrapperEnd
 from simulator.dlms.meter import SERIAL as SERIAL_OBJECT
-from simulator.dlms.meter import DlmsMeter, Refusal
+from simulator.dlms.meter import AccessRefusal, DlmsMeter
 from tests.collector.dlms.world import (
     AUTHENTICATION,
     ENCRYPTION,

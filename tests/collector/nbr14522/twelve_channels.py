@@ -18,8 +18,9 @@ from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.line import Station
-from simulator.nbr14522.meter import MeterSpec, Outage, SimulatedMeter
+from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.server import TcpMeterServer
+from simulator.nbr14522.spec import MeterSpec, Outage
 from simulator.wires.faultplan import FaultPlan
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.decoded import MeterContext
-from collector.streams.decode import SSU_DECODER, Slot, new_decoder
+from collector.streams.decode import Slot, new_decoder
 from collector.streams.frames import unpack_frames
 from collector.streams.profiles import STREAM_PROFILES
 from collector.streams.stored import SSU_DECODER
