@@ -6,13 +6,12 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from protocols.nbr14522.write_layouts import Coding, LayoutField, WriteLayout
-
 from collector.commands.policy import parse_policy
 from collector.commands.store import Person, approve, ask
 from collector.drain import drain
 from protocols.nbr14522.commands import COMMANDS
 from protocols.nbr14522.profiles import DEFAULT
+from protocols.nbr14522.sending.layouts import Coding, LayoutField, WriteLayout
 from tests.collector.world import NOW, meter, register, served
 
 POLICY = """
