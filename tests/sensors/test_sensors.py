@@ -169,7 +169,7 @@ def test_cursor_moves_on_once_all_is_old(
         "UPDATE uc_musd SET musd_kw = 77",
         "DELETE FROM uc_musd",
         "INSERT INTO point_loss (point_id, kind, valid, percent) "
-        "SELECT id, 'line', daterange(%(day)s::date, NULL), 1.5 FROM point",
+        "SELECT id, 'line', tstzrange(market_day_start(%(day)s::date), NULL), 1.5 FROM point",
         "UPDATE installation SET pulse_energy_num = pulse_energy_num + 1",
     ],
 )
