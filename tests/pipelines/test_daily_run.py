@@ -226,8 +226,8 @@ def test_fault_in_the_layers_stops_the_run_before_anything_is_sent(
 ) -> None:
     honest = layers.losses.adjust
 
-    def loses_energy(estimated, *arguments):
-        return honest(estimated.with_columns(denominator=estimated["denominator"] * 2), *arguments)
+    def loses_energy(estimated, *arguments, **named):
+        return honest(estimated.with_columns(denominator=estimated["denominator"] * 2), *arguments, **named)
 
     monkeypatch.setattr(layers.losses, "adjust", loses_energy)
 
