@@ -302,6 +302,7 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "filler_word": _whole,
     "block_after_999": _whole,
     "sign_bit": _truth,
+    "counts_above_2047": _truth,
     "hours_limit_is_trusted": _truth,
     "limited_count": _choice(LimitedCount),
     "words_up_to": _choice(WordsUpTo),

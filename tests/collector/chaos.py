@@ -386,9 +386,8 @@ def _register(db, fleet, first_day):
                 row.model,
                 f"cell-{number % 10}",
                 f"{first_day}T00:00-03:00",
-            )
-            conn.execute(
-                "UPDATE installation SET interval_s = %s WHERE meter_id = %s", [meter.interval_s, meter_id]
+                constant=meter.spec.pulse_constant,
+                interval_s=meter.interval_s,
             )
             kind = "hourly" if number % 25 == 3 else "quarter_hourly" if number % 100 == 7 else "daily"
             conn.execute(
