@@ -79,6 +79,7 @@ def test_every_key_is_described() -> None:
     rows = describe()
     assert {row.section for row in rows} == {
         "database",
+        "acquisition",
         "market",
         "collector",
         "ccee",
