@@ -13,7 +13,7 @@ from rich.table import Table
 from editing.queue import Waiting, waiting
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 from storage.database import Database
-from vee.calendars import load_calendars
+from vee.calendars import market_calendars
 
 app = typer.Typer(help="What waits for a person: suspects, held readings, contradictions, approvals.")
 
@@ -29,7 +29,9 @@ def queue(
     """List what waits; decide with smf decide. Exit code 1: something waits."""
     with faults_to_exit(as_json), Database.open() as db:
         today = datetime.now(UTC).astimezone(db.settings.market.tzinfo).date()
-        rows = waiting(db, load_calendars(), today, rule=rule, uc_code=uc, agent_code=agent)
+        rows = waiting(
+            db, market_calendars(db.settings.market), today, rule=rule, uc_code=uc, agent_code=agent
+        )
     if as_json:
         emit_json({"waiting": len(rows), "rows": [asdict(row) for row in rows[:limit]]})
     else:

@@ -110,7 +110,7 @@ def test_a_shift_moves_over_midnight_and_says_where_it_came_from(db: Database, m
 
 
 @pytest.mark.parametrize(
-    ("shift_s", "message"), [(100, "no whole number of intervals"), (0, "0 s"), (86_400, "not ended yet")]
+    ("shift_s", "message"), [(100, "not a whole number of intervals"), (0, "0 s"), (86_400, "not ended yet")]
 )
 def test_a_shift_that_cannot_be_is_refused(db: Database, meter: int, shift_s: int, message: str) -> None:
     with db.connect() as conn:

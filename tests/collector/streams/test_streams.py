@@ -170,7 +170,7 @@ def test_what_a_dead_collector_stored_is_merged_by_the_next(db: Database) -> Non
             [session_rows.encode_frame(number, row.seq, row.at, False, 1, None, row.payload) for row in rows],
         )
         conn.commit()
-        (settled,) = merge_sessions(conn, [EndedSession(number)], db.settings, BEGIN)
+        (settled,) = merge_sessions(conn, [EndedSession(number)], db.settings, BEGIN + timedelta(hours=1))
     assert settled.outcome == "aborted"
     assert stored(db) == {slot: truth(slot) for slot in (108, 109, 110)}
 

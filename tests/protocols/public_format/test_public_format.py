@@ -215,9 +215,9 @@ def test_every_character_of_the_header_stands_where_the_reference_says() -> None
         (b"SALV001", b"SALV002", "memory line"),
         (b"SALV001", b"XALV001", "label"),
         (b"\r\nSALV001     ", b"\r\nSALV001     x", "characters instead"),
-        (SERIAL.encode(), b"3260076x", "no digits"),
+        (SERIAL.encode(), b"3260076x", "are not digits"),
         # Found by the fuzzer: white space is not digits, and does not move what comes after it.
-        (SERIAL.encode(), b"326007\t\t", "no digits"),
+        (SERIAL.encode(), b"326007\t\t", "are not digits"),
     ],
 )
 def test_text_says_where_it_is_wrong(old: bytes, new: bytes, message: str) -> None:

@@ -213,7 +213,7 @@ def test_a_time_that_is_none_is_refused_when_it_is_asked_for(embedded_db, tmp_pa
 @pytest.mark.parametrize("command", ["20", "29", "30", "31", "14", "98/30", "x"])
 def test_commands_of_nbr_14522_are_refused_when_they_are_asked_for(embedded_db, tmp_path, command):
     case = Case(embedded_db, tmp_path)
-    with pytest.raises(OperatorFault, match=f"command {command} is none") as refused:
+    with pytest.raises(OperatorFault, match=f"command {command} cannot be sent on request") as refused:
         case.ask(command, {})
     assert "clock, set-clock" in refused.value.remedy
     assert query(case.db, "SELECT count(*) FROM job_request") == [(0,)]
@@ -232,7 +232,7 @@ def test_a_request_for_a_meter_that_speaks_otherwise_by_now_is_not_sent(embedded
 
 def test_the_command_of_dlms_is_refused_for_meters_of_nbr_14522(embedded_db, tmp_path):
     case = Case(embedded_db, tmp_path, model="default")
-    with pytest.raises(OperatorFault, match="command set-clock is none"):
+    with pytest.raises(OperatorFault, match="command set-clock cannot be sent on request"):
         case.ask("set-clock", {"at": "now"})
 
 
