@@ -102,7 +102,8 @@ def waiting(
     uc_code: str = "",
     agent_code: int | None = None,
 ) -> list[Waiting]:
-    """All that waits, the most energy first; what the deadline presses (2 days or less) before all else.
+    """All that waits, the most energy first; what the deadline presses (2 days or less) before all else, and
+    what is past it behind.
 
     Args: today: in market time. rule, uc_code, agent_code: only those.
     """
@@ -130,9 +131,11 @@ def waiting(
     return sorted(chosen, key=_urgency)
 
 
-def _urgency(one: Waiting) -> tuple[bool, Decimal, dt.datetime]:
-    presses = one.days_left is not None and 0 <= one.days_left <= PRESSING_DAYS
-    return not presses, -(one.energy_kwh or Decimal(0)), one.since
+def _urgency(one: Waiting) -> tuple[int, Decimal, dt.datetime]:
+    left = one.days_left
+    # What is past its deadline can change no delivery any more: it comes last.
+    turn = 1 if left is None or left > PRESSING_DAYS else 0 if left >= 0 else 2
+    return turn, -(one.energy_kwh or Decimal(0)), one.since
 
 
 PRESSING_DAYS = 2

@@ -340,3 +340,11 @@ def test_a_suspect_is_decided(db: Database, point: Point, kind: DecisionKind) ->
 
 def before_value(seed: int, slot: int) -> Fraction:
     return (curve(seed)[slot] or 0) * PULSE_KWH
+
+
+def test_what_is_past_its_deadline_waits_behind_what_can_still_be_sent(db: Database, point: Point) -> None:
+    before = dt.date(2026, 9, 20)
+    for day in (before, DAY):
+        put_readings(db, [(point.meter_id, day, with_gap(list(curve(1)), 0, 143))])
+        derived(db, day)
+    assert [row.day for row in queue(db)] == [DAY, before]
