@@ -134,7 +134,7 @@ class Writer:
                 batch.append(self._waiting.get_nowait())
             try:
                 await asyncio.to_thread(ledger.append, self._conn, [item for item, _ in batch])
-            except Exception as error:
+            except Exception as error:  # raised again in each task that waits for its row
                 for _, done in batch:
                     if not done.cancelled():
                         done.set_exception(error)

@@ -13,7 +13,8 @@ Translate = Callable[[str], str]
 
 _EXCHANGE = "troca em curso"
 
-# Each table, its first state, and the states that one exchange runs through.
+# Each table, its first state, and the states that one exchange runs through. Each table has enums of its own,
+# and a mapping's keys are invariant: that is what the ignored types below are.
 TABLES: dict[str, tuple[Rows, StrEnum, Collection[StrEnum]]] = {
     "estados-leitora-p0": (
         serial_tables.READER_TABLE,  # type: ignore[dict-item]

@@ -70,6 +70,8 @@ def read_workbook(path: Path) -> dict[str, Rows]:
         raise OperatorFault(
             str(error), where=str(path), remedy="is this the registry? delete what does not belong to it"
         ) from error
+    # What zipfile, zlib and expat raise on damaged, encrypted (RuntimeError) and oddly packed
+    # (NotImplementedError) archives, and what odd parts of one make of our own reading.
     except (
         zipfile.BadZipFile, zlib.error, expat.ExpatError, KeyError, ValueError, IndexError, EOFError,
         NotImplementedError, RuntimeError, OSError,
