@@ -147,12 +147,29 @@ class Layers:
         return self.primary, self.validated, self.estimated, self.adjusted, self.ccee
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What the meters said of some UC-days: layer 1, validated, and main against backup meter (V12)."""
+
+    first: primary.PrimaryResult
+    valid: validation.ValidationResult
+    pairs: pl.DataFrame
+
+
+def collected(
+    facts: Facts, days: list[date], settings: DerivationSettings, reader: SeriesReader
+) -> Collected:
+    """The first steps of `compute`, before anything is judged or filled."""
+    first = _primary(facts, facts.registry, settings.parameters)
+    valid = _validate(first.main, facts.registry, facts, settings)
+    return Collected(first, valid, _pairs(first, facts, days, settings, reader))
+
+
 def compute(facts: Facts, days: list[date], settings: DerivationSettings, reader: SeriesReader) -> Layers:
     """All layers of the UC-days of `facts.registry`, which are of `days`."""
     chosen = settings.parameters
-    first = _primary(facts, facts.registry, chosen)
-    valid = _validate(first.main, facts.registry, facts, settings)
-    pairs = _pairs(first, facts, days, settings, reader)
+    known = collected(facts, days, settings, reader)
+    first, valid, pairs = known.first, known.valid, known.pairs
     judged = judging.measured(
         # What a person replaced or set aside is not judged any more.
         edits.set_aside(valid.validated, facts.edits),
@@ -163,7 +180,7 @@ def compute(facts: Facts, days: list[date], settings: DerivationSettings, reader
         settings.calendars,
         chosen.rule_set,
     )
-    filled = _estimate(first, judged, valid.verdicts, facts, pairs, days, settings, reader)
+    filled = fill_gaps(known, judged.series, _gapped(judged, valid, facts), facts, days, settings, reader)
     filled = _edited(filled, facts.edits)
     adjusted = losses.adjust(
         filled.estimated, points.reference_losses(facts.losses), chosen.loss_mode, zone=chosen.primary.zone
@@ -252,22 +269,30 @@ def _validate(
     return validation.validate(inputs, settings.as_of, settings.parameters.validation)
 
 
-def _estimate(
-    first: primary.PrimaryResult,
-    judged: Judged,
-    validation_verdicts: pl.DataFrame,
+def _gapped(judged: Judged, valid: validation.ValidationResult, facts: Facts) -> list[int]:
+    """UCs of which something is missing: not received, rejected, or set aside by a person."""
+    asking = valid.verdicts.filter(pl.col("rule").is_in(_ASKS_FOR_ESTIMATION))
+    aside = facts.edits.filter(pl.col("kwh").is_null())
+    asked = pl.concat([asking["uc_id"], judged.rejected["uc_id"], aside["uc_id"]])
+    return asked.unique().sort().to_list()
+
+
+def fill_gaps(
+    known: Collected,
+    validated: pl.DataFrame,
+    gapped: list[int],
     facts: Facts,
-    pairs: pl.DataFrame,
     days: list[date],
     settings: DerivationSettings,
     reader: SeriesReader,
 ) -> estimation.EstimationResult:
-    """Fill gaps. UC-days without one are passed by: their rows are the validated ones, untouched."""
-    validated, chosen = judged.series, settings.parameters.estimation
-    asking = validation_verdicts.filter(pl.col("rule").is_in(_ASKS_FOR_ESTIMATION))
-    aside = facts.edits.filter(pl.col("kwh").is_null())
-    asked = pl.concat([asking["uc_id"], judged.rejected["uc_id"], aside["uc_id"]])
-    gapped = asked.unique().sort().to_list()
+    """Layer 3 of these UC-days.
+
+    Args:
+        validated: layer 2. UC-days without a gap are passed by: their rows are these, untouched.
+        gapped: UCs that have gaps.
+    """
+    chosen = settings.parameters.estimation
     if not gapped:
         return _nothing_to_estimate(validated)
     is_gapped = pl.col("uc_id").is_in(gapped)
@@ -282,7 +307,7 @@ def _estimate(
     result = estimation.estimate(
         estimation.EstimationInput(
             validated=pl.concat([validated.filter(is_gapped), _neighbours(gapped, days, settings, reader)]),
-            backup=first.backup.drop("input_version").filter(is_gapped),
+            backup=known.first.backup.drop("input_version").filter(is_gapped),
             history=reader.history(needs) if needs.height else empty_series(),
             prior=reader.prior(gapped) if facts.approvals.height else empty_series(),
             registry=facts.registry.filter(is_gapped),
@@ -294,7 +319,7 @@ def _estimate(
                 facts.installations,
                 settings.parameters.primary.interval_s,
             ),
-            backup_pairs=pairs,
+            backup_pairs=known.pairs,
         ),
         days,
         settings.calendars,
