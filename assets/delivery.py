@@ -1,22 +1,26 @@
 """Delivery to CCEE as an asset: what is ready is told, and what came back is kept.
 
-What belongs here: the asset and its metadata. What does not: what is sent, to whom and how often (`ccee`).
+What belongs here: the asset, its metadata and what makes its run red. What does not: what is sent, to whom
+and how often (`ccee`).
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
-from assets.metadata import OWNERS, Column, Metadata, fresh_by, lineage, sample, table
+from assets.metadata import OWNERS, Column, Metadata, fresh_by, lineage, md_table, sample, table
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.delivery import deliver_day, practice_only
 from ccee.sending import DeliverySummary
+from faults import OperatorFault
 from vee.calendars import market_calendars
 
 GROUP = "delivery"
 NAME = "ccee_submissions"
-DELIVERED = "delivered"
+DELIVERED, READY_IS_SENT = "delivered", "ready_is_sent"
+UNSENT = "unsent"
 # One step at a time: CCEE's limits are per agent, and the client sends in parallel by itself.
 POOL = "ccee_api"
 FRESH_BY_HOUR = 8
@@ -85,6 +89,59 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     return ccee_submissions
 
 
+def build_checks(partitions: Partitions) -> dg.AssetChecksDefinition:
+    """What makes a run red: UC-days that are ready and could not be sent.
+
+    A step of its own, after the delivery and beside the marts: one agent's trouble must not keep the others'
+    reports from being made, and must not pass for a good run either.
+    """
+
+    @dg.multi_asset_check(
+        name="delivery_checks",
+        specs=[
+            dg.AssetCheckSpec(
+                READY_IS_SENT,
+                asset=NAME,
+                description="Todo UC-dia pronto foi enviado; se não, a execução falha e nomeia os agentes.",
+                partitions_def=partitions.daily,
+            )
+        ],
+    )
+    def delivery_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        unsent = _unsent_of(context)
+        count = sum(row["uc_days"] for row in unsent)
+        yield dg.AssetCheckResult(
+            asset_key=NAME,
+            check_name=READY_IS_SENT,
+            passed=not unsent,
+            metadata={"ready_not_sent": count, "agents": _unsent_table(unsent)},
+        )
+        if unsent:
+            raise OperatorFault(
+                f"{count} UC-days are ready and were not sent: "
+                + "; ".join(
+                    f"agent {row['agent']}, {row['uc_days']} UC-days: {row['reason']}" for row in unsent
+                ),
+                where="delivery to CCEE",
+                remedy="; ".join(dict.fromkeys(row["remedy"] for row in unsent if row["remedy"])),
+            )
+
+    return delivery_checks
+
+
+def _unsent_of(context: dg.AssetCheckExecutionContext) -> list[dict[str, Any]]:
+    """What the delivery just before said of it; its reasons are in no table."""
+    event = context.instance.get_latest_materialization_event(dg.AssetKey(NAME))
+    made = event.asset_materialization if event else None
+    value = made.metadata.get(UNSENT) if made else None
+    return list(value.data) if isinstance(value, dg.JsonMetadataValue) else []  # type: ignore[arg-type]
+
+
+def _unsent_table(unsent: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
+    rows = [[row["agent"], row["uc_days"], row["reason"], row["remedy"]] for row in unsent]
+    return md_table(["agente", "UC-dias", "motivo", "o que fazer"], rows)
+
+
 def _delivered(summary: DeliverySummary) -> dg.AssetCheckResult:
     """What CCEE refused is a matter of data and waits; what it was not told is an error of the delivery."""
     is_untold = bool(
@@ -111,5 +168,10 @@ def _metadata(summary: DeliverySummary) -> Metadata:
         **{name: getattr(summary, name) for name in counted},
         "blocked_sample": sample(f"{uc_code}: {reason}" for uc_code, reason in summary.blocked.items()),
         "problems": sample(summary.problems),
+        "ready_not_sent": summary.ready_not_sent,
+        UNSENT: [
+            {"agent": row.agent_code, "uc_days": row.uc_days, "reason": row.reason, "remedy": row.remedy}
+            for row in summary.unsent
+        ],
         "bodies": dg.MetadataValue.md("`smf ccee body UC DIA` mostra o JSON exato de um envio."),
     }

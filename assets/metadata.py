@@ -70,6 +70,19 @@ def sample(keys: Iterable[str]) -> list[str]:
     return sorted(keys)[:SAMPLE]
 
 
+def md_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.MetadataValue[Any]:
+    """A table as Markdown, which the interface draws; no rows: a dash."""
+    if not rows:
+        return dg.MetadataValue.md("–")
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+
 def kwh(energy: Fraction) -> float:
     """Energy for display; the exact value is in the database."""
     return round(float(energy), 3)

@@ -94,6 +94,9 @@ class Partitions:
             return day.isoformat()
         return dg.MultiPartitionKey({DAY: day.isoformat(), SHARD: str(shard)})
 
+    def day_of(self, key: str) -> date:
+        return date.fromisoformat(_parts(key)[DAY])
+
     def keys(self, day: date) -> list[str]:
         """All shards of a day."""
         return [self.key(day, shard) for shard in range(self.shards)]

@@ -26,7 +26,7 @@ from ccee.client import CceeClient
 from ccee.deadlines import closing_of
 from ccee.ledger import Submission
 from ccee.profile import Profile
-from ccee.sending import DeliverySummary, Sender, Writer
+from ccee.sending import DeliverySummary, Sender, Unsent, Writer
 from ccee.survey import Standing, survey
 from faults import Fault, OperatorFault, RetryFault
 from faults.market_time import parse_zone
@@ -130,6 +130,7 @@ class _Run:
         self._run_id = run_id
         self._progress = progress or (lambda stage, done, total: None)
         self._summary = DeliverySummary()
+        self._stopped: dict[int, str] = {}
         self._stage = ""
         self._done = 0
         self._total = 0
@@ -160,7 +161,36 @@ class _Run:
                 # One distributor's trouble must not keep the others from delivering.
                 log.error("ccee.agent_failed", agent=agent_code, fault=str(fault))
                 self._summary.problems.append(f"agent {agent_code}: {fault}")
+                self._count_unsent(agent_id, agent_code, open_days, fault)
+            else:
+                self._count_unsent(agent_id, agent_code, open_days, None)
         return self._summary
+
+    def _count_unsent(
+        self, agent_id: int, agent_code: int, days: Sequence[date], fault: Fault | None
+    ) -> None:
+        """What the agent's part of the run leaves ready and not sent.
+
+        A run that went through has sealed all that was new, so what still looks new is equal in content.
+        """
+        stopped = self._stopped.get(agent_code)
+        left = _UNSENT if fault is None and stopped is None else (*_UNSENT, Standing.NEW)
+        standing = [self._of_agent(agent_id, day) for day in days]
+        count = sum(rows.filter(pl.col("verdict").is_in(left)).height for rows in standing)
+        refused = self._summary.blocked
+        count += sum(rows.filter(pl.col("uc_code").is_in(list(refused))).height for rows in standing)
+        if not count:
+            return
+        if fault is not None:
+            reason, remedy = fault.message, fault.remedy
+        elif stopped is not None:
+            reason, remedy = stopped, "correct what CCEE names, then deliver again"
+        else:
+            reason = "CCEE did not settle them"
+            remedy = (
+                "they are sent again by the next delivery; `smf ccee ledger --day DAY` shows each attempt"
+            )
+        self._summary.unsent.append(Unsent(agent_code, count, reason, remedy))
 
     def _count_quiet(self, rows: pl.DataFrame) -> None:
         counts: dict[str, int] = dict(rows["verdict"].value_counts().iter_rows())
@@ -208,6 +238,7 @@ class _Run:
             if reason:
                 self._summary.notices += notices.agent_stopped(conn, agent_id, reason, self._run_id)
                 self._summary.problems.append(f"agent {agent_code}: stopped, {reason}")
+                self._stopped[agent_code] = reason
 
     async def _deliver_agent_day(
         self, agent_id: int, day: date, conn: psycopg.Connection[Any], sender: Sender
@@ -279,4 +310,5 @@ class _Run:
                 self._summary.dry_run += 1
 
 
+_UNSENT = (Standing.IN_DOUBT, Standing.RETRY)
 _DUE = (Standing.IN_DOUBT, Standing.PROCESSING, Standing.RETRY, Standing.NEW)

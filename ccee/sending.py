@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -22,6 +22,19 @@ from storage.submission_states import IN_DOUBT, State
 _TICKET_WAITS_S = (0.2, 1.0, 5.0)
 
 
+@dataclass(frozen=True)
+class Unsent:
+    """UC-days of one agent that are ready and that CCEE could not be told, and what to do about it."""
+
+    agent_code: int
+    uc_days: int
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"agent {self.agent_code}: {self.uc_days} UC-days, {self.reason} ({self.remedy})"
+
+
 @dataclass
 class DeliverySummary:
     """What a run did, counted in UC-days unless said otherwise.
@@ -35,6 +48,7 @@ class DeliverySummary:
         unchanged: delivered before, nothing to tell; refused: rejected before, waiting for other data.
         not_ready, held, suspended, not_expected: not sent, by reason; after_deadline: due in a closed month.
         blocked: UC code to reason, for bodies that cannot be made; problems: what a person must look at.
+        unsent: by agent, what is ready and could not be sent; a month that is closed does not count.
     """
 
     planned: int = 0
@@ -59,6 +73,11 @@ class DeliverySummary:
     dry_run: int = 0
     blocked: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    unsent: list[Unsent] = field(default_factory=list)
+
+    @property
+    def ready_not_sent(self) -> int:
+        return sum(item.uc_days for item in self.unsent)
 
     @property
     def needs_attention(self) -> bool:
@@ -93,15 +112,6 @@ class DeliverySummary:
             if getattr(self, name)
         ]
         return ", ".join(parts)
-
-    def add(self, other: DeliverySummary) -> None:
-        """Count another run's work in."""
-        for item in fields(self):
-            mine, theirs = getattr(self, item.name), getattr(other, item.name)
-            if isinstance(mine, dict):
-                mine.update(theirs)
-            else:
-                setattr(self, item.name, mine + theirs)
 
 
 class Writer:

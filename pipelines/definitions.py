@@ -43,7 +43,7 @@ def build_defs(
             marts.build(chosen),
             closing.build(chosen),
         ],
-        asset_checks=checks.build(chosen),
+        asset_checks=[*checks.build(chosen), delivery.build_checks(chosen)],
         jobs=build_jobs(),
         schedules=build_schedules(chosen),
         sensors=[

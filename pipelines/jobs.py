@@ -13,6 +13,7 @@ import dagster as dg
 
 from assets import closing, collection, delivery, marts, series
 from assets.partitions import Partitions
+from assets.run_tags import CAUSE_TAG, SCHEDULED, day_tags, month_tags
 from storage.settings import Settings
 from vee import calendars
 
@@ -71,8 +72,10 @@ def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
         description="Todo dia, o dia anterior.",
     )
     def daily_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        for key in partitions.keys(partitions.latest_day(context.scheduled_execution_time)):
-            yield dg.RunRequest(run_key=str(key), partition_key=key)
+        day = partitions.latest_day(context.scheduled_execution_time)
+        tags = {**day_tags(day), CAUSE_TAG: SCHEDULED}
+        for key in partitions.keys(day):
+            yield dg.RunRequest(run_key=str(key), partition_key=key, tags=tags)
 
     @dg.schedule(
         name="closing_schedule",
@@ -86,7 +89,11 @@ def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
         month = closing_month_of(today, calendars.market_calendars(Settings.load().market))
         if month is None:
             return dg.SkipReason(f"{today} não está entre MS+1du e MS+9du de nenhum mês.")
-        return dg.RunRequest(run_key=f"{month}@{today}", partition_key=month.isoformat())
+        return dg.RunRequest(
+            run_key=f"{month}@{today}",
+            partition_key=month.isoformat(),
+            tags={**month_tags(month), CAUSE_TAG: SCHEDULED},
+        )
 
     return [daily_schedule, closing_schedule]
 

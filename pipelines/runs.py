@@ -23,6 +23,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 
 from assets.partitions import Partitions
 from assets.resources import Clock
+from assets.run_tags import BY_HAND, CAUSE_TAG, POINTS_TAG, day_tags, month_tags
 from pipelines.definitions import build_defs
 from pipelines.instance import open_instance
 from pipelines.jobs import CLOSING, DAILY, HISTORY
@@ -36,9 +37,6 @@ _SAME_BIRTH_S = 10
 # Where the interface looks for a job: the location of `workspace.yaml`, and Dagster's name for the only
 # repository of a module. A run without it is in no job's list and not on the home page.
 LOCATION, REPOSITORY = "smf", "__repository__"
-# What a person filters runs by.
-DAY_TAG, MONTH_TAG, CAUSE_TAG, POINTS_TAG = "smf/day", "smf/month", "smf/cause", "smf/points"
-BY_HAND = "by hand"
 _IN_PROGRESS = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -135,7 +133,7 @@ def run_daily(
 
 def run_closing(db: Database, month: date, follow: Follow, defs: dg.Definitions | None = None) -> RunOutcome:
     """Run the closing job for the month that begins on `month`."""
-    return _run(db, CLOSING, month.isoformat(), {MONTH_TAG: f"{month:%Y-%m}"}, follow, defs)
+    return _run(db, CLOSING, month.isoformat(), month_tags(month), follow, defs)
 
 
 def run_history(
@@ -212,12 +210,6 @@ def _active_points(db: Database) -> int:
             "SELECT count(*) FROM installation WHERE role = 'main' AND valid @> now()"
         ).fetchone()
     return int(row[0]) if row else 0
-
-
-def day_tags(first_day: date, last_day: date | None = None) -> dict[str, str]:
-    """Tags of a run about these days."""
-    days = f"{first_day}" if last_day in (None, first_day) else f"{first_day} to {last_day}"
-    return {DAY_TAG: days, MONTH_TAG: f"{first_day:%Y-%m}"}
 
 
 def _listener(follow: Follow) -> Callable[[dg.EventLogEntry], None]:

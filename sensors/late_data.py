@@ -11,6 +11,7 @@ import dagster as dg
 
 from assets.partitions import Partitions
 from assets.resources import Clock, Metering
+from assets.run_tags import CAUSE_TAG, LATE_DATA, day_tags
 from assets.series import AS_OF, LAYERS
 from derivation.pending import TouchedDay, touched_days
 
@@ -61,7 +62,11 @@ def build(partitions: Partitions, job_name: str) -> dg.SensorDefinition:
             return dg.SkipReason(f"Nenhum dado tardio: {len(touched)} dias tocados desde {after_seq}.")
         return dg.SensorResult(
             run_requests=[
-                dg.RunRequest(run_key=f"{key}@{row.last_seq}", partition_key=key)
+                dg.RunRequest(
+                    run_key=f"{key}@{row.last_seq}",
+                    partition_key=key,
+                    tags={**day_tags(partitions.day_of(key)), CAUSE_TAG: LATE_DATA},
+                )
                 for key, row in late[:MOST_PER_TICK]
             ],
         )

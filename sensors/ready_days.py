@@ -15,6 +15,7 @@ import orjson
 
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
+from assets.run_tags import CAUSE_TAG, NOT_SENT, POINTS_TAG, day_tags
 from derivation.pending import unsent_days
 from vee import calendars
 
@@ -76,6 +77,7 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
             for row in waiting
             if row.day >= partitions.first_day
         }
+        uc_days = {str(partitions.key(row.day, row.shard)): row.uc_days for row in waiting}
         wanted = {key: mark for key, mark in fresh.items() if asked.get(key) != mark and key not in busy}
         # Only what still waits is remembered, so the cursor stays as small as the work: what was not looked
         # at now may still wait, until its month is closed.
@@ -91,7 +93,16 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
             )
         return dg.SensorResult(
             run_requests=[
-                dg.RunRequest(run_key=f"{key}@{mark}", partition_key=key) for key, mark in wanted.items()
+                dg.RunRequest(
+                    run_key=f"{key}@{mark}",
+                    partition_key=key,
+                    tags={
+                        **day_tags(partitions.day_of(key)),
+                        CAUSE_TAG: NOT_SENT,
+                        POINTS_TAG: str(uc_days[key]),
+                    },
+                )
+                for key, mark in wanted.items()
             ],
         )
 

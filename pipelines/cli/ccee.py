@@ -203,7 +203,9 @@ def deliver(
 
 def _show(summary: DeliverySummary, as_json: bool) -> None:
     if as_json:
-        emit_json({**asdict(summary), "summary": summary.sentence()})
+        emit_json(
+            {**asdict(summary), "ready_not_sent": summary.ready_not_sent, "summary": summary.sentence()}
+        )
         return
     console.print(summary.sentence(), highlight=False)
     waiting = {
@@ -224,6 +226,12 @@ def _show(summary: DeliverySummary, as_json: bool) -> None:
         console.print(f"  [yellow]UC {uc_code} was not sent[/]: {reason}", highlight=False)
     for problem in summary.problems:
         console.print(f"  [red]{problem}[/]", highlight=False)
+    if summary.unsent:
+        console.print(
+            f"  [red]{summary.ready_not_sent} UC-days are ready and were not sent[/]", highlight=False
+        )
+        for unsent in summary.unsent:
+            console.print(f"    {unsent}", highlight=False)
 
 
 _LEDGER = """

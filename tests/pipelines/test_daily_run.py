@@ -167,6 +167,32 @@ def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     assert states == [("definitivo",)]
 
 
+@pytest.mark.req("TR-2d", "TR-2g")
+def test_a_delivery_that_could_not_send_is_red_and_names_agent_and_remedy(
+    db: Database, points: list[Point], defs: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SMF_CCEE_CLIENT_SECRET")
+
+    outcome = run_daily(db, DAY, 0, lambda step: None, defs)
+
+    assert not outcome.is_success
+    (failure,) = outcome.failures
+    assert (failure.step, failure.kind) == ("delivery_checks", "OperatorFault")
+    assert f"agent {AGENT}, 3 UC-days" in failure.message
+    assert "SMF_CCEE_CLIENT_SECRET" in failure.message
+    assert {check.check for check in outcome.checks if not check.is_passed} == {"delivered", "ready_is_sent"}
+    metadata = {asset.asset: asset.metadata for asset in outcome.assets}
+    assert metadata["ccee_submissions"]["ready_not_sent"] == 3
+    assert "agent_day" in metadata, "the reports are made all the same"
+
+    monkeypatch.setenv("SMF_CCEE_CLIENT_SECRET", SECRET)
+    again = run_daily(db, DAY, 0, lambda step: None, defs)
+
+    assert again.is_success, again.failures
+    metadata = {asset.asset: asset.metadata for asset in again.assets}
+    assert (metadata["ccee_submissions"]["accepted"], metadata["ccee_submissions"]["ready_not_sent"]) == (3, 0)
+
+
 @pytest.mark.req("TR-2d", "X-scale")
 def test_history_is_one_run_for_many_days_and_sends_nothing(
     db: Database, points: list[Point], standin: Serving, defs: dg.Definitions
