@@ -9,7 +9,7 @@ from datetime import date
 
 import dagster as dg
 
-from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, sample, share
+from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, sample, share, tags
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.deadlines import closing_of
@@ -35,6 +35,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         partitions_def=partitions.monthly,
         group_name=GROUP,
         owners=OWNERS,
+        tags=tags("fechamento", "resultado"),
         kinds={"postgres"},
         code_version="1",
         description=(

@@ -13,9 +13,21 @@ from typing import Any
 
 import dagster as dg
 
-from assets.metadata import OWNERS, SAMPLE, Column, Metadata, fresh_by, lineage, sample, share, table
+from assets import registry
+from assets.metadata import (
+    NEWEST_DAY,
+    OWNERS,
+    SAMPLE,
+    Column,
+    Metadata,
+    lineage,
+    sample,
+    share,
+    table,
+    tags,
+)
 from assets.partitions import Partitions
-from assets.resources import Clock, Metering
+from assets.resources import CceeAccess, Clock, Metering
 from collector.drain import ReadSummary, drain
 from collector.worklist import request_missing
 from derivation.window import Window
@@ -26,7 +38,6 @@ GROUP = "collection"
 SESSIONS, READINGS = "meter_sessions", "meter_readings"
 # One step at a time: a collector has its limits per process.
 POOL = "collector"
-FRESH_BY_HOUR = 8
 
 _SESSION_COLUMNS = [
     Column("meter_id", "bigint", "Medidor", [("registry", "meter_id")]),
@@ -49,7 +60,6 @@ _READING_COLUMNS = [
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The assets `meter_sessions` and `meter_readings`, made by one step."""
-    freshness = fresh_by(FRESH_BY_HOUR, partitions)
 
     @dg.multi_asset(
         name="collection",
@@ -61,9 +71,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 owners=OWNERS,
                 kinds={"postgres", "tcp"},
                 code_version="1",
-                freshness_policy=freshness,
                 description="Conversas com os medidores, com os quadros guardados antes de decodificar.",
-                metadata=table("session, frame", _SESSION_COLUMNS),
+                metadata={**table("session, frame", _SESSION_COLUMNS), **NEWEST_DAY},
+                tags=tags("coleta", "fonte"),
             ),
             dg.AssetSpec(
                 READINGS,
@@ -72,9 +82,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 owners=OWNERS,
                 kinds={"postgres"},
                 code_version="1",
-                freshness_policy=freshness,
                 description="Pulsos por medidor, canal e dia, um vetor por dia.",
-                metadata=table("reading_day", _READING_COLUMNS),
+                metadata={**table("reading_day", _READING_COLUMNS), **NEWEST_DAY},
+                tags=tags("coleta", "insumo"),
             ),
         ],
         partitions_def=partitions.daily,
@@ -82,11 +92,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         pool=POOL,
     )
     def collection(
-        context: dg.AssetExecutionContext, metering: Metering, clock: Clock
+        context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> Iterator[dg.MaterializeResult[None]]:
         windows = partitions.windows(context.partition_keys)
         days = sorted({day for window in windows for day in window.days})
         with metering.open() as db:
+            context.log_event(registry.observation(db, ccee.profile(), clock.as_of(), registry.summary(db)))
             requests = request_missing(
                 db, days, clock.as_of(), f"dagster run {context.run.run_id}", Priority.ROUTINE
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.metadata import OWNERS, Column, Metadata, fresh_by, lineage, md_table, sample, table
+from assets.metadata import NEWEST_DAY, OWNERS, Column, Metadata, lineage, md_table, sample, table, tags
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.delivery import deliver_day, practice_only
@@ -23,7 +23,6 @@ DELIVERED, READY_IS_SENT = "delivered", "ready_is_sent"
 UNSENT = "unsent"
 # One step at a time: CCEE's limits are per agent, and the client sends in parallel by itself.
 POOL = "ccee_api"
-FRESH_BY_HOUR = 8
 
 _COLUMNS = [
     Column("uc_id", "bigint", "Unidade consumidora", [("series_ccee", "uc_id")]),
@@ -54,9 +53,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         kinds={"postgres", "http"},
         code_version="1",
         pool=POOL,
-        freshness_policy=fresh_by(FRESH_BY_HOUR, partitions),
+        tags=tags("entrega", "resultado"),
         description="Envios à CCEE (livro de registro): corpo, versão, tentativas, recibos e rejeições.",
-        metadata=table("submission, submission_event, submission_attempt", _COLUMNS),
+        metadata={**table("submission, submission_event, submission_attempt", _COLUMNS), **NEWEST_DAY},
         check_specs=[
             dg.AssetCheckSpec(
                 DELIVERED,

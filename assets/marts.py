@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.metadata import FRESHNESS_REASON, OWNERS, fresh_by
+from assets.metadata import FRESHNESS_REASON, NEWEST_DAY, OWNERS, tags
 from assets.partitions import Partitions
 from assets.resources import Metering
 from derivation import marts as sql_layer
@@ -20,7 +20,6 @@ from derivation.marts import DataTest, Model, Outcome, Project
 from faults import DeveloperFault
 
 GROUP = "marts"
-FRESH_BY_HOUR = 9
 
 
 def target_folder(data_dir: Path, run_id: str, shard: int) -> Path:
@@ -96,8 +95,11 @@ def _asset_spec(model: Model, partitions: Partitions) -> dg.AssetSpec:
             [dg.TableColumn(name, type="?", description=text or None) for name, text in model.columns.items()]
         ),
     }
-    if model.is_view:
-        metadata[FRESHNESS_REASON] = "Visão: sempre tão atual quanto as tabelas que lê."
+    metadata |= (
+        {FRESHNESS_REASON: "Visão: sempre tão atual quanto as tabelas que lê."}
+        if model.is_view
+        else NEWEST_DAY
+    )
     return dg.AssetSpec(
         model.name,
         deps=sorted(model.upstream),
@@ -106,7 +108,7 @@ def _asset_spec(model: Model, partitions: Partitions) -> dg.AssetSpec:
         skippable=True,
         group_name=GROUP,
         code_version=hashlib.sha1(model.sql.encode(), usedforsecurity=False).hexdigest(),
-        freshness_policy=None if model.is_view else fresh_by(FRESH_BY_HOUR, partitions),
+        tags=tags("relatorios", "insumo" if model.is_view else "resultado"),
         owners=OWNERS,
         kinds={"dbt", "postgres"},
     )

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
 import dagster as dg
-
-from assets.partitions import Partitions
 
 # What a materialisation may say under a name.
 Metadata = dict[str, Any]
@@ -22,6 +19,16 @@ SAMPLE = 20
 OWNERS = ["team:medicao"]
 # Why an asset has no freshness policy, shown beside it; a test asks for one or the other.
 FRESHNESS_REASON = "smf/freshness_reason"
+# Dagster's policies look at the last materialisation whatever its day; the check looks at the day.
+NEWEST_DAY = {FRESHNESS_REASON: "Vale o dia mais novo, não a última execução: verificação newest_day."}
+
+
+def tags(domain: str, tier: str) -> dict[str, str]:
+    """What assets are filtered by.
+
+    Args: domain: cadastro, coleta, medicao, entrega, relatorios, fechamento. tier: fonte, insumo, resultado.
+    """
+    return {"dominio": domain, "camada": tier}
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,6 @@ def lineage(columns: Sequence[Column]) -> Metadata:
         if column.sources
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=sources)}
-
-
-def fresh_by(hour: int, partitions: Partitions) -> dg.FreshnessPolicy:
-    """Made again every day before this hour of market time."""
-    return dg.FreshnessPolicy.cron(
-        f"0 {hour} * * *", lower_bound_delta=timedelta(hours=hour), timezone=partitions.iana_zone
-    )
 
 
 def sample(keys: Iterable[str]) -> list[str]:

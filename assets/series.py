@@ -12,7 +12,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from assets.metadata import OWNERS, Column, Metadata, fresh_by, kwh, lineage, sample, share, table
+from assets.metadata import NEWEST_DAY, OWNERS, Column, Metadata, kwh, lineage, sample, share, table, tags
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from derivation.parameters import parameters_in_force
@@ -29,8 +29,6 @@ DESCRIPTIONS = {
     "series_adjusted": "Série com as perdas de transformação e de linha aplicadas, ainda sem arredondamento.",
     "series_ccee": "Série pronta para a CCEE: arredondada uma vez, meio para cima, em milésimos de kWh.",
 }
-# The daily run is over by this hour, market time; D-1 is late after it.
-FRESH_BY_HOUR = 8
 # When the inputs were read: what is touched later is late (sensors.late_data).
 AS_OF = "as_of"
 
@@ -82,11 +80,11 @@ def layer_specs(partitions: Partitions) -> list[dg.AssetSpec]:
                 kinds={"polars", "postgres"},
                 description=DESCRIPTIONS[name],
                 code_version=CODE_VERSION,
-                freshness_policy=fresh_by(FRESH_BY_HOUR, partitions),
-                metadata=table(
-                    f"series_day (layer {LAYERS.index(name) + 1})",
-                    COLUMNS[name],
-                ),
+                tags=tags("medicao", "resultado" if name == LAYERS[-1] else "insumo"),
+                metadata={
+                    **table(f"series_day (layer {LAYERS.index(name) + 1})", COLUMNS[name]),
+                    **NEWEST_DAY,
+                },
             )
         )
     return specs

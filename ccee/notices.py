@@ -14,6 +14,7 @@ DATA_REFUSED = "ccee_recusa"
 AGENT_STOPPED = "ccee_agente_parado"
 MONTH_LOST = "ccee_mes_perdido"
 DEADLINE_NEAR = "ccee_prazo"
+RUN_FAILED = "execucao_falhou"
 # Lines of a message; the report of the month has all.
 _MOST_LINES = 50
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import dagster as dg
 
-from assets import checks, closing, collection, delivery, marts, registry, series
+from assets import checks, closing, collection, delivery, freshness, marts, registry, series
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from pipelines.jobs import CLOSING, DAILY, DELIVERY, HISTORY, build_jobs, build_schedules
-from sensors import deadlines, late_data, ready_days
+from sensors import deadlines, failures, late_data, ready_days
+from sensors import registry as registry_sensor
+from sensors.switch import Switch
 from storage.settings import Settings
 
 
@@ -33,7 +35,9 @@ def build_defs(
         resources: replace those of the same name (`metering`, `clock`, `ccee`).
         executor: default in one process, see `pipelines.jobs`; Celery or Kubernetes in a large installation.
     """
-    chosen = partitions or Partitions.of(Settings.load())
+    settings = Settings.load()
+    chosen = partitions or Partitions.of(settings)
+    switch = Switch(settings.dagster.automation == "on")
     return dg.Definitions(
         assets=[
             *registry.build(),
@@ -43,13 +47,15 @@ def build_defs(
             marts.build(chosen),
             closing.build(chosen),
         ],
-        asset_checks=[*checks.build(chosen), delivery.build_checks(chosen)],
+        asset_checks=[*checks.build(chosen), delivery.build_checks(chosen), *freshness.build(chosen)],
         jobs=build_jobs(),
-        schedules=build_schedules(chosen),
+        schedules=build_schedules(chosen, switch),
         sensors=[
-            late_data.build(chosen, HISTORY),
-            ready_days.build(chosen, DELIVERY, also_delivers=(DAILY,)),
-            deadlines.build(chosen),
+            late_data.build(chosen, HISTORY, switch),
+            ready_days.build(chosen, DELIVERY, (DAILY,), switch),
+            deadlines.build(chosen, switch),
+            registry_sensor.build(switch),
+            failures.build(switch),
         ],
         resources={"metering": Metering(), "clock": Clock(), "ccee": CceeAccess(), **(resources or {})},
         executor=executor or dg.in_process_executor,

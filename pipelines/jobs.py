@@ -11,9 +11,10 @@ from typing import Any
 
 import dagster as dg
 
-from assets import closing, collection, delivery, marts, series
+from assets import closing, collection, delivery, freshness, marts, series
 from assets.partitions import Partitions
 from assets.run_tags import CAUSE_TAG, SCHEDULED, day_tags, month_tags
+from sensors.switch import HOW_TO_SWITCH_ON, Switch
 from storage.settings import Settings
 from vee import calendars
 
@@ -21,12 +22,15 @@ DAILY = "daily_job"
 HISTORY = "history_job"
 DELIVERY = "delivery_job"
 CLOSING = "closing_job"
+FRESHNESS = "freshness_job"
 
 # The routine reads of the night end a bit after four (collector.planning.Windows); what is missing of D-1
 # then is asked for once more by the job itself.
 DAILY_CRON = "30 4 * * *"
 # After the daily run and its delivery, before people come to work.
 CLOSING_CRON = "0 7 * * *"
+# When people come to work: what is not there by now they must hear of.
+FRESHNESS_CRON = "10 8 * * *"
 # From the day the gaps are known; the first run after MS+7du freezes the month.
 CLOSING_FIRST, CLOSING_LAST = calendars.GAPS_KNOWN, calendars.CLOSED
 
@@ -58,18 +62,26 @@ def build_jobs() -> list[Any]:
             _groups(closing.GROUP),
             description="Fechamento do mês: faltas com causa, conflitos de MUSD, prazos, certificado.",
         ),
+        dg.define_asset_job(
+            FRESHNESS,
+            dg.AssetSelection.checks(
+                *(dg.AssetCheckKey(dg.AssetKey(name), freshness.CHECK) for name in freshness.ASSETS)
+            ),
+            description="O dia mais novo está lido, derivado e entregue? Falha, e avisa, se não está.",
+        ),
     ]
 
 
-def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
-    """The daily and the closing schedule; both are switched on by an operator in the interface."""
+def build_schedules(partitions: Partitions, switch: Switch) -> list[dg.ScheduleDefinition]:
+    """The daily, the closing and the freshness schedule."""
 
     @dg.schedule(
         name="daily_schedule",
         job_name=DAILY,
         cron_schedule=DAILY_CRON,
         execution_timezone=partitions.iana_zone,
-        description="Todo dia, o dia anterior.",
+        default_status=switch.schedules,
+        description=f"Todo dia, o dia anterior. {HOW_TO_SWITCH_ON}",
     )
     def daily_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         day = partitions.latest_day(context.scheduled_execution_time)
@@ -82,7 +94,8 @@ def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
         job_name=CLOSING,
         cron_schedule=CLOSING_CRON,
         execution_timezone=partitions.iana_zone,
-        description="De MS+1du a MS+9du, o mês anterior; depois de MS+7du, congela-o.",
+        default_status=switch.schedules,
+        description=(f"De MS+1du a MS+9du, o mês anterior; depois de MS+7du, congela-o. {HOW_TO_SWITCH_ON}"),
     )
     def closing_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         today = partitions.latest_day(context.scheduled_execution_time) + timedelta(days=1)
@@ -95,7 +108,16 @@ def build_schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
             tags={**month_tags(month), CAUSE_TAG: SCHEDULED},
         )
 
-    return [daily_schedule, closing_schedule]
+    freshness_schedule = dg.ScheduleDefinition(
+        name="freshness_schedule",
+        job_name=FRESHNESS,
+        cron_schedule=FRESHNESS_CRON,
+        execution_timezone=partitions.iana_zone,
+        default_status=switch.schedules,
+        tags={CAUSE_TAG: SCHEDULED},
+        description=f"Toda manhã: o dia anterior está lido, derivado e entregue? {HOW_TO_SWITCH_ON}",
+    )
+    return [daily_schedule, closing_schedule, freshness_schedule]
 
 
 def closing_month_of(today: date, known: calendars.Calendars) -> date | None:

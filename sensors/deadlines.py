@@ -12,18 +12,22 @@ from closing.report import closing_report
 from closing.warnings import Warned, near_deadlines, warn
 from derivation.parameters import parameters_in_force
 from editing.timeouts import apply_timeouts
+from sensors.switch import HOW_TO_SWITCH_ON, Switch
 from vee.calendars import market_calendars
 
 NAME = "deadline_sensor"
 
 
-def build(partitions: Partitions) -> dg.SensorDefinition:
-    """The sensor; it is switched on by an operator in the interface. It asks for no run: it tells people."""
+def build(partitions: Partitions, switch: Switch) -> dg.SensorDefinition:
+    """The sensor. It asks for no run: it tells people."""
 
     @dg.sensor(
         name=NAME,
         minimum_interval_seconds=1800,
-        description="Avisa os agentes antes de MS+3du (MUSD) e MS+7du (medição) se há pendência.",
+        default_status=switch.sensors,
+        description=(
+            "Avisa os agentes antes de MS+3du (MUSD) e MS+7du (medição) se há pendência. " + HOW_TO_SWITCH_ON
+        ),
     )
     def deadline_sensor(
         context: dg.SensorEvaluationContext, metering: Metering, clock: Clock, ccee: CceeAccess

@@ -14,6 +14,7 @@ from assets.resources import Clock, Metering
 from assets.run_tags import CAUSE_TAG, LATE_DATA, day_tags
 from assets.series import AS_OF, LAYERS
 from derivation.pending import TouchedDay, touched_days
+from sensors.switch import HOW_TO_SWITCH_ON, Switch
 
 NAME = "late_data_sensor"
 # A meter's memory comes in blocks over minutes; a run for each block would do the same day over and over.
@@ -27,14 +28,18 @@ COMMIT_LAG = timedelta(minutes=10)
 MOST_PER_TICK = 50
 
 
-def build(partitions: Partitions, job_name: str) -> dg.SensorDefinition:
-    """The sensor; it is switched on by an operator in the interface."""
+def build(partitions: Partitions, job_name: str, switch: Switch) -> dg.SensorDefinition:
+    """The sensor."""
 
     @dg.sensor(
         name=NAME,
         job_name=job_name,
         minimum_interval_seconds=60,
-        description="Leituras que chegaram depois de o dia ser processado: deriva de novo D-1, D e D+1.",
+        default_status=switch.sensors,
+        description=(
+            "Leituras que chegaram depois de o dia ser processado: deriva de novo D-1, D e D+1. "
+            + HOW_TO_SWITCH_ON
+        ),
     )
     def late_data_sensor(
         context: dg.SensorEvaluationContext, metering: Metering, clock: Clock

@@ -17,6 +17,7 @@ from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from assets.run_tags import CAUSE_TAG, NOT_SENT, POINTS_TAG, day_tags
 from derivation.pending import unsent_days
+from sensors.switch import HOW_TO_SWITCH_ON, Switch
 from vee import calendars
 
 NAME = "ready_days_sensor"
@@ -33,8 +34,10 @@ _IN_PROGRESS = [
 ]
 
 
-def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...]) -> dg.SensorDefinition:
-    """The sensor; it is switched on by an operator in the interface.
+def build(
+    partitions: Partitions, job_name: str, also_delivers: tuple[str, ...], switch: Switch
+) -> dg.SensorDefinition:
+    """The sensor.
 
     Args:
         also_delivers: jobs that deliver the day they run for; while one runs, the day is left to it.
@@ -44,7 +47,8 @@ def build(partitions: Partitions, job_name: str, also_delivers: tuple[str, ...])
         name=NAME,
         job_name=job_name,
         minimum_interval_seconds=60,
-        description="Entrega à CCEE os dias com UC-dias prontos que ela ainda não tem.",
+        default_status=switch.sensors,
+        description=("Entrega à CCEE os dias com UC-dias prontos que ela ainda não tem. " + HOW_TO_SWITCH_ON),
     )
     def ready_days_sensor(
         context: dg.SensorEvaluationContext, metering: Metering, clock: Clock, ccee: CceeAccess

@@ -219,7 +219,30 @@ class DagsterSettings:
     collect_deadline_s: float = setting(
         1800.0, "longest wait of a daily run for its reads; what comes later is late data", minimum=0
     )
+    automation: Literal["off", "on"] = setting(
+        "off",
+        "schedules and sensors run from the start (on), or each waits until a person switches it on in the "
+        "interface; what was chosen there goes before this",
+    )
+    evidence_url: str = setting(
+        "http://127.0.0.1:3080",
+        "address of the evidence pages: links of assets and checks lead there, and `smf run ui` serves it",
+        pattern=r"https?://.+",
+    )
     shards: int = setting(1, "parts of the fleet that run as separate steps, by a hash of the UC", minimum=1)
+
+
+@dataclass(frozen=True)
+class NotificationSettings:
+    """The ways to people who do not look at a screen; without any, messages stay in the database."""
+
+    smtp_host: str | None = setting(None, "mail server that takes messages without a login")
+    smtp_port: int = setting(25, "its port", minimum=1)
+    mail_from: str = setting("smf@localhost", "sender of messages")
+    mail_to: str | None = setting(None, "who is told of runs that failed; several addresses with commas")
+    webhook_url: str | None = setting(
+        None, "address that gets the same as JSON (subject, text) by POST", secret=True
+    )
 
 
 @dataclass(frozen=True)
@@ -271,6 +294,7 @@ class Settings:
     acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
     ccee: CceeSettings = field(default_factory=CceeSettings)
     dagster: DagsterSettings = field(default_factory=DagsterSettings)
+    notifications: NotificationSettings = field(default_factory=NotificationSettings)
     public_files: PublicFileSettings = field(default_factory=PublicFileSettings)
     editing: EditingSettings = field(default_factory=EditingSettings)
 

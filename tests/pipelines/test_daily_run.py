@@ -180,7 +180,9 @@ def test_a_delivery_that_could_not_send_is_red_and_names_agent_and_remedy(
     assert (failure.step, failure.kind) == ("delivery_checks", "OperatorFault")
     assert f"agent {AGENT}, 3 UC-days" in failure.message
     assert "SMF_CCEE_CLIENT_SECRET" in failure.message
-    assert {check.check for check in outcome.checks if not check.is_passed} == {"delivered", "ready_is_sent"}
+    assert {(check.asset, check.check) for check in outcome.checks if not check.is_passed} == {
+        ("ccee_submissions", name) for name in ("delivered", "ready_is_sent", "newest_day")
+    }
     metadata = {asset.asset: asset.metadata for asset in outcome.assets}
     assert metadata["ccee_submissions"]["ready_not_sent"] == 3
     assert "agent_day" in metadata, "the reports are made all the same"
@@ -190,7 +192,10 @@ def test_a_delivery_that_could_not_send_is_red_and_names_agent_and_remedy(
 
     assert again.is_success, again.failures
     metadata = {asset.asset: asset.metadata for asset in again.assets}
-    assert (metadata["ccee_submissions"]["accepted"], metadata["ccee_submissions"]["ready_not_sent"]) == (3, 0)
+    assert (metadata["ccee_submissions"]["accepted"], metadata["ccee_submissions"]["ready_not_sent"]) == (
+        3,
+        0,
+    )
 
 
 @pytest.mark.req("TR-2d", "X-scale")

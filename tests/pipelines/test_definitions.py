@@ -46,15 +46,16 @@ def test_definitions_load(defs: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(defs)
 
 
-def test_every_asset_says_whose_it_is_and_how_fresh_it_must_be(specs: dict[str, dg.AssetSpec]) -> None:
+def test_every_asset_says_whose_it_is_and_what_its_freshness_is(specs: dict[str, dg.AssetSpec]) -> None:
     assert set(PATH) < set(specs)
     for name, spec in specs.items():
         assert spec.group_name not in (None, "default"), name
         assert spec.owners, name
         assert spec.description, name
         assert spec.kinds, name
-        has_reason = bool(spec.metadata.get(FRESHNESS_REASON))
-        assert (spec.freshness_policy is not None) != has_reason, f"{name}: a policy, or the reason for none"
+        assert {"dominio", "camada"} <= set(spec.tags), name
+        assert spec.metadata.get(FRESHNESS_REASON), name
+        assert spec.freshness_policy is None, "policies look at the last run, whatever its day"
 
 
 @pytest.mark.req("X-trace")
@@ -133,6 +134,8 @@ def test_daily_schedule_asks_for_each_shard_of_yesterday() -> None:
         tick = schedule.evaluate_tick(context)
 
     assert schedule.execution_timezone == "Etc/GMT+3"
+    assert {request.tags["smf/cause"] for request in tick.run_requests or []} == {"schedule"}
+    assert {request.tags["smf/day"] for request in tick.run_requests or []} == {"2026-11-20"}
     assert [request.partition_key for request in tick.run_requests or []] == ["2026-11-20|0", "2026-11-20|1"]
 
 
@@ -164,3 +167,16 @@ def test_closing_schedule_asks_for_the_month_before(defs: dg.Definitions) -> Non
 
     assert asked(dt.datetime(2026, 12, 3, 10, tzinfo=dt.UTC)) == ["2026-11-01"]
     assert asked(dt.datetime(2026, 12, 15, 10, tzinfo=dt.UTC)) == []
+
+
+@pytest.mark.parametrize(("setting", "status"), [("off", "STOPPED"), ("on", "RUNNING")])
+def test_automations_are_switched_by_one_setting_and_say_so(
+    setting: str, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMF_DAGSTER_AUTOMATION", setting)
+    repository = build_defs(partitions=PARTITIONS).get_repository_def()
+
+    assert {each.default_status.name for each in repository.schedule_defs} == {status}
+    assert {each.default_status.name for each in repository.sensor_defs} == {status}
+    for each in (*repository.schedule_defs, *repository.sensor_defs):
+        assert "SMF_DAGSTER_AUTOMATION=on" in (each.description or ""), each.name
