@@ -10,10 +10,10 @@ of ours (energy lost between layers, a gap turned into zero) stop the run before
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
+from assets.links import DATA_DOCS, link, manual
 from assets.metadata import SAMPLE, sample
 from assets.partitions import Partitions
 from assets.resources import Metering
@@ -102,16 +102,17 @@ def build(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
             metadata={
                 "expectations": sum(verdict.expectations for verdict in verdicts),
                 "failed": sample(text for verdict in verdicts for text in verdict.failed),
-                "data_docs": _links([verdict.page.as_uri() for verdict in verdicts]),
+                **{
+                    f"auditoria_{verdict.page.parent.name}": link(
+                        db.settings, DATA_DOCS, verdict.page.parent.name, verdict.page.name
+                    )
+                    for verdict in verdicts[:SAMPLE]
+                },
+                "como_ler": manual(db.settings, "regras"),
             },
         )
 
     return [series_checks, auditors_expectations]
-
-
-def _links(pages: list[str]) -> dg.MetadataValue[Any]:
-    """One day has one page; of a longer window the first few are listed."""
-    return dg.MetadataValue.url(pages[0]) if len(pages) == 1 else dg.MetadataValue.json(pages[:SAMPLE])
 
 
 def _result(name: str, asset: str, findings: Sequence[checking.Finding]) -> dg.AssetCheckResult:

@@ -6,9 +6,11 @@ shards, so on all of their partitions.
 """
 
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
+from assets.links import CLOSING, link
 from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, sample, share, tags
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
@@ -71,7 +73,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     object=f"month/{report.month}",
                     after={"sha256": sha256, "run_id": context.run.run_id, "is_complete": report.is_complete},
                 )
-        metadata = _metadata(report, path.resolve().as_uri(), sha256)
+        metadata = _metadata(report, link(db.settings, CLOSING, path.name), sha256)
         if frozen is not None:
             metadata |= {"uc_days_final": frozen[0], "uc_days_lost": frozen[1]}
         return dg.MaterializeResult(metadata=metadata)
@@ -79,7 +81,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     return closing_month
 
 
-def _metadata(report: ClosingReport, certificate_url: str, sha256: str) -> Metadata:
+def _metadata(report: ClosingReport, certificate: dg.MetadataValue[Any], sha256: str) -> Metadata:
     causes: dict[str, int] = {}
     for missing in report.missing:
         causes[missing.cause] = causes.get(missing.cause, 0) + 1
@@ -107,6 +109,6 @@ def _metadata(report: ClosingReport, certificate_url: str, sha256: str) -> Metad
                 ]
             )
         ),
-        "certificate": dg.MetadataValue.url(certificate_url),
+        "certificate": certificate,
         "certificate_sha256": sha256,
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.metadata import FRESHNESS_REASON, NEWEST_DAY, OWNERS, tags
+from assets.metadata import FRESHNESS_REASON, NEWEST_DAY, OWNERS, Column, Metadata, lineage, table, tags
 from assets.partitions import Partitions
 from assets.resources import Metering
 from derivation import marts as sql_layer
@@ -74,7 +74,8 @@ def _event(
         shown["rows"] = outcome.rows
     if not outcome.is_test:
         if outcome.is_good:
-            yield dg.MaterializeResult(asset_key=outcome.name, metadata=shown)
+            made = next(model for model in project.models if model.name == outcome.name)
+            yield dg.MaterializeResult(asset_key=outcome.name, metadata={**lineage(_columns(made)), **shown})
         return
     model = next(test.model for test in project.tests if test.unique_id == outcome.unique_id)
     if outcome.status != "skipped" and (model, outcome.name) in checks:
@@ -88,13 +89,12 @@ def _event(
         )
 
 
+def _columns(model: Model) -> list[Column]:
+    return [Column(column.name, column.kind, column.description, column.sources) for column in model.columns]
+
+
 def _asset_spec(model: Model, partitions: Partitions) -> dg.AssetSpec:
-    metadata: dict[str, Any] = {
-        "dagster/table_name": f"{model.schema}.{model.name}",
-        "dagster/column_schema": dg.TableSchema(
-            [dg.TableColumn(name, type="?", description=text or None) for name, text in model.columns.items()]
-        ),
-    }
+    metadata: Metadata = table(f"{model.schema}.{model.name}", _columns(model))
     metadata |= (
         {FRESHNESS_REASON: "Visão: sempre tão atual quanto as tabelas que lê."}
         if model.is_view
@@ -103,7 +103,7 @@ def _asset_spec(model: Model, partitions: Partitions) -> dg.AssetSpec:
     return dg.AssetSpec(
         model.name,
         deps=sorted(model.upstream),
-        description=f"{model.description}\n\n```sql\n{model.sql}\n```",
+        description=model.description,
         metadata=metadata,
         skippable=True,
         group_name=GROUP,

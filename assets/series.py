@@ -9,14 +9,30 @@ rows in memory; five outputs, since each layer has its own readers, checks and f
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
 
-from assets.metadata import NEWEST_DAY, OWNERS, Column, Metadata, kwh, lineage, sample, share, table, tags
+from assets.metadata import (
+    NEWEST_DAY,
+    OWNERS,
+    Column,
+    Metadata,
+    image,
+    kwh,
+    lineage,
+    sample,
+    share,
+    table,
+    tags,
+)
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
+from derivation.day_picture import day_curve, picture
 from derivation.parameters import parameters_in_force
 from derivation.run import CODE_VERSION, DeriveSummary, derive
+from derivation.window import Window
+from storage.database import Database
 
 GROUP = "series"
 READINGS = "meter_readings"
@@ -106,7 +122,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def series_layers(
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> Iterator[dg.MaterializeResult[None]]:
-        as_of = clock.as_of()
+        as_of, windows = clock.as_of(), partitions.windows(context.partition_keys)
         with metering.open() as db:
             parameters = parameters_in_force(db.settings.market, ccee.profile().musd.params)
             summaries = [
@@ -120,14 +136,25 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     run_id=context.run.run_id,
                     parameters=parameters,
                 )
-                for window in partitions.windows(context.partition_keys)
+                for window in windows
             ]
-        yield from results(summaries, as_of)
+            # Of many days none is drawn: each has its own page.
+            drawn = _picture(db, windows[0]) if len(windows) == 1 and len(windows[0].days) == 1 else None
+        yield from results(summaries, as_of, drawn)
 
     return series_layers
 
 
-def results(summaries: Iterable[DeriveSummary], as_of: datetime) -> Iterator[dg.MaterializeResult[None]]:
+def _picture(db: Database, window: Window) -> dg.MetadataValue[Any] | None:
+    curve = day_curve(db, window, window.first_day)
+    if not curve.ucs:
+        return None
+    return image(picture(curve, window.first_day), f"Carga de {curve.ucs} UCs em {window.first_day:%d/%m/%Y}")
+
+
+def results(
+    summaries: Iterable[DeriveSummary], as_of: datetime, drawn: dg.MetadataValue[Any] | None
+) -> Iterator[dg.MaterializeResult[None]]:
     """One materialisation a layer, with what a person wants to know first."""
     total = DeriveSummary.total(summaries)
     for name, layer in zip(LAYERS, total.layers, strict=True):
@@ -149,7 +176,10 @@ def results(summaries: Iterable[DeriveSummary], as_of: datetime) -> Iterator[dg.
         if name == LAYERS[2]:
             metadata["estimated_intervals"] = total.estimated
             metadata["methods"] = dict(total.methods)
+            metadata["estimated_share"] = share(total.estimated, layer.intervals - layer.missing)
         if name == LAYERS[4]:
+            if drawn is not None:
+                metadata["dia"] = drawn
             metadata["outcomes"] = dict(total.outcomes)
             metadata["causes"] = dict(total.causes)
             metadata["not_ready_sample"] = sample(total.not_ready)

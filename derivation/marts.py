@@ -38,6 +38,16 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
+class ModelColumn:
+    """A column of a model. `sources`: (asset or model, column) pairs that it is made from."""
+
+    name: str
+    kind: str
+    description: str
+    sources: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Model:
     """A model of the project. `upstream`: names of models, and of the assets that its sources come from."""
 
@@ -46,7 +56,7 @@ class Model:
     sql: str
     is_view: bool
     schema: str
-    columns: Mapping[str, str]
+    columns: Sequence[ModelColumn]
     upstream: frozenset[str]
 
 
@@ -129,7 +139,7 @@ def _read(path: Path, changed_ns: int) -> Project:
                     sql=node["raw_code"],
                     is_view=node["config"]["materialized"] == "view",
                     schema=node["schema"],
-                    columns={name: column["description"] for name, column in node["columns"].items()},
+                    columns=[_column(column) for column in node["columns"].values()],
                     upstream=frozenset(names[one] for one in on),
                 )
             )
@@ -137,6 +147,16 @@ def _read(path: Path, changed_ns: int) -> Project:
             about = node.get("attached_node") or on[-1]
             tests.append(DataTest(key, node["name"], names[about], node["description"]))
     return Project(models, tests)
+
+
+def _column(column: Mapping[str, Any]) -> ModelColumn:
+    sources = [name.split(".") for name in column.get("config", {}).get("meta", {}).get("columns_of", [])]
+    return ModelColumn(
+        column["name"],
+        column.get("data_type") or "",
+        column["description"],
+        [(asset, name) for asset, name in sources],
+    )
 
 
 def _asset_of(source: Mapping[str, Any]) -> str:

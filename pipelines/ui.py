@@ -1,7 +1,7 @@
-"""Dagster's web interface and daemon, started and stopped together, for one person on one machine.
+"""Dagster's web interface and daemon and the evidence pages, started and stopped together.
 
-What belongs here: two child processes and their end. A real installation runs them as services of the system
-(deploy/), with the same workspace and DAGSTER_HOME.
+What belongs here: three child processes and their end. A real installation runs them as services of the
+system (deploy/), with the same workspace and DAGSTER_HOME.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from faults import OperatorFault, RetryFault
@@ -56,8 +57,31 @@ def free_port(wanted: int) -> int:
     )
 
 
+def evidence_port(address: str) -> int | None:
+    """The port on which the evidence pages are served here; None where another machine or proxy serves them.
+
+    Raises:
+        OperatorFault: it is taken. Links in Dagster's events lead to it, so no other will do.
+    """
+    parts = urlsplit(address)
+    if parts.scheme != "http" or parts.hostname not in (HOST, "localhost"):
+        return None
+    port = parts.port or 80
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise OperatorFault(
+                f"the port of the evidence pages is taken: {error.strerror}",
+                where=f"[dagster] evidence_url, {address}",
+                remedy="stop the other `smf run ui`, or name another address in SMF_DAGSTER_EVIDENCE_URL",
+            ) from error
+    return port
+
+
 def serve(db: Database, port: int, on_ready: Callable[[str], None]) -> int:
-    """Run webserver and daemon until Ctrl-C, SIGTERM, or until one of them ends.
+    """Run webserver, daemon and evidence pages until Ctrl-C, SIGTERM, or until one of them ends.
 
     Args:
         port: loopback port, see `free_port`.
@@ -80,6 +104,8 @@ def serve(db: Database, port: int, on_ready: Callable[[str], None]) -> int:
         [str(beside / "dagster-webserver"), "-h", HOST, "-p", str(port), *workspace],
         [str(beside / "dagster-daemon"), "run", *workspace],
     ]
+    if (pages := evidence_port(db.settings.dagster.evidence_url)) is not None:
+        commands.append([sys.executable, "-m", "pipelines.evidence", HOST, str(pages)])
     # Both, and by ourselves: a program started in the background is given SIGINT to ignore.
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     children = [

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -117,7 +118,7 @@ def ui(
         int, typer.Option(help="Port; the next free one is taken where it is in use.")
     ] = DEFAULT_PORT,
 ) -> None:
-    """Open Dagster's interface: webserver and daemon on the same data, until Ctrl-C."""
+    """Open Dagster's interface and the evidence pages on the same data, until Ctrl-C."""
     with faults_to_exit(), _database() as db:
         from pipelines import ui as interface
 
@@ -125,9 +126,20 @@ def ui(
         code = interface.serve(
             db,
             interface.free_port(port),
-            lambda address: console.print(f"[bold green]ready[/] {address}   (Ctrl-C stops both)"),
+            partial(_say_ready, db.settings),
         )
     raise typer.Exit(code)
+
+
+def _say_ready(settings: Settings, address: str) -> None:
+    console.print(f"[bold green]ready[/] {address}   (Ctrl-C stops all)", highlight=False)
+    console.print(f"      {settings.dagster.evidence_url}   evidence pages, read only", highlight=False)
+    if settings.dagster.automation == "off":
+        console.print(
+            "      schedules and sensors are off: switch them on under Automation, or start with "
+            "SMF_DAGSTER_AUTOMATION=on",
+            highlight=False,
+        )
 
 
 @contextmanager

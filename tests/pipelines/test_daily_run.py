@@ -24,7 +24,7 @@ from ccee.profile import load_profile
 from ccee.standin.records import Unit
 from ccee.standin.rules import StandIn
 from ccee.standin.server import Serving, serve_in_thread
-from derivation import layers
+from derivation import layers, marts
 from pipelines import instance as instance_module
 from pipelines.definitions import build_defs
 from pipelines.instance import open_instance
@@ -93,6 +93,24 @@ def defs_at(now: dt.datetime, db: Database, standin: Serving) -> dg.Definitions:
     )
 
 
+def assert_columns_are_as_declared(db: Database) -> None:
+    """Dagster's pages show names, types and order as the SQL makes them."""
+    with db.connect() as conn:
+        rows = conn.execute(
+            "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = ANY(%s) ORDER BY table_name, ordinal_position",
+            [sorted({model.schema for model in marts.project().models})],
+        ).fetchall()
+    made: dict[str, list[tuple[str, str]]] = {}
+    for _, table, column, kind in rows:
+        made.setdefault(table, []).append((column, kind))
+    declared = {
+        model.name: [(column.name, column.kind) for column in model.columns]
+        for model in marts.project().models
+    }
+    assert made == declared
+
+
 @pytest.mark.req("TR-2a", "TR-2b", "TR-2d", "TR-2g", "X-trace")
 def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     db: Database, points: list[Point], standin: Serving, defs: dg.Definitions, late_defs: dg.Definitions
@@ -106,6 +124,7 @@ def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     assert metadata["series_ccee"]["outcomes"] == {"ready": 3, "incomplete": 1, "not_expected": 1}
     assert metadata["ccee_submissions"]["accepted"] == 3
     assert metadata["series_ccee"]["completeness"] == pytest.approx(3 / 5)
+    assert metadata["series_ccee"]["dia"].startswith(f"![Carga de 5 UCs em {DAY:%d/%m/%Y}](data:image/svg")
     checks = {check.check: check.is_passed for check in first.checks}
     assert checks["missing_is_never_zero"]
     assert checks["auditors_expectations"]
@@ -136,6 +155,7 @@ def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
         (points[4].uc_code, "not_expected", None, 0, 288),
     ]
     assert hours == (5 * 24, 3 * 24), "an hour without a value has no energy, not zero"
+    assert_columns_are_as_declared(db)
     assert list((db.data_dir / "dbt").iterdir()) == [], "what dbt compiled for a run that went well is gone"
 
     before = snapshot(db)
