@@ -12,12 +12,24 @@ import dagster as dg
 
 from storage.settings import Settings
 
-DATA_DOCS, CLOSING, MANUAL = "auditoria", "fechamento", "manual"
+DATA_DOCS, CLOSING, DAYS, MANUAL = "auditoria", "fechamento", "dia", "manual"
 
 
 def link(settings: Settings, *parts: str) -> dg.MetadataValue[Any]:
     """A link to a page of the evidence server."""
-    return dg.MetadataValue.url("/".join([settings.dagster.evidence_url.rstrip("/"), *parts]))
+    return dg.MetadataValue.url(_address(settings, *parts))
+
+
+def image(settings: Settings, words: str, *parts: str) -> dg.MetadataValue[Any]:
+    """A picture of the evidence server, shown where the metadata is; the words stand where it is not up.
+
+    Not the picture itself: events are kept for good, and the interface hides long texts behind a click.
+    """
+    return dg.MetadataValue.md(f"![{words}]({_address(settings, *parts)})")
+
+
+def _address(settings: Settings, *parts: str) -> str:
+    return "/".join([settings.dagster.evidence_url.rstrip("/"), *parts])
 
 
 def manual(settings: Settings, page: str) -> dg.MetadataValue[Any]:

@@ -6,7 +6,6 @@ rows are kept for good, so metadata is counts, sums and at most `SAMPLE` keys, n
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -78,11 +77,6 @@ def md_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.Metad
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
     return dg.MetadataValue.md("\n".join(lines))
-
-
-def image(svg: str, words: str) -> dg.MetadataValue[Any]:
-    """A picture inside the metadata; the words stand where it cannot be shown."""
-    return dg.MetadataValue.md(f"![{words}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
 
 
 def _cell(value: Any) -> str:

@@ -13,12 +13,12 @@ from typing import Any
 
 import dagster as dg
 
+from assets.links import DAYS, image
 from assets.metadata import (
     NEWEST_DAY,
     OWNERS,
     Column,
     Metadata,
-    image,
     kwh,
     lineage,
     sample,
@@ -28,7 +28,7 @@ from assets.metadata import (
 )
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
-from derivation.day_picture import day_curve, picture
+from derivation.day_picture import day_curve, store_picture
 from derivation.parameters import parameters_in_force
 from derivation.run import CODE_VERSION, DeriveSummary, derive
 from derivation.window import Window
@@ -149,7 +149,8 @@ def _picture(db: Database, window: Window) -> dg.MetadataValue[Any] | None:
     curve = day_curve(db, window, window.first_day)
     if not curve.ucs:
         return None
-    return image(picture(curve, window.first_day), f"Carga de {curve.ucs} UCs em {window.first_day:%d/%m/%Y}")
+    path = store_picture(curve, db.data_dir, window, window.first_day)
+    return image(db.settings, f"Carga de {curve.ucs} UCs em {window.first_day:%d/%m/%Y}", DAYS, path.name)
 
 
 def results(

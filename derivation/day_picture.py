@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ _QUALITIES = (
 )
 _MISSING = ("Faltante", "#B3261E")
 _INK, _RULE = "#465364", "#E1E5EA"
+# Folder below the data folder.
+PICTURES = "day_pictures"
 WIDTH, HEIGHT = 760, 260
 _LEFT, _TOP, _PLOT_WIDTH, _PLOT_HEIGHT, _BAND = 62, 34, 684, 150, 16
 _CHUNK_UCS = 4000
@@ -94,6 +97,17 @@ def _with(total: DayCurve, matrices: Iterable[SeriesMatrix]) -> DayCurve:
     return total
 
 
+def store_picture(curve: DayCurve, data_dir: Path, window: Window, day: date) -> Path:
+    """Draw a day into its file; a shard has its own where there are several."""
+    folder = data_dir / PICTURES
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (f"{day}.svg" if window.shards == 1 else f"{day}-{window.shard}.svg")
+    fresh = path.with_suffix(".new")
+    fresh.write_text(picture(curve, day), encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
 def picture(curve: DayCurve, day: date) -> str:
     """The day as SVG: stacked load in kW or MW, and a band with the share of UCs without a value."""
     load_kw = curve.energy_kwh * curve.slots / 24
@@ -129,14 +143,16 @@ def picture(curve: DayCurve, day: date) -> str:
         )
     parts.append(f'<text x="{_LEFT - 6}" y="{_TOP - 8}" text-anchor="end">{unit}</text>')
     below = np.zeros(curve.slots)
-    for index, (origin, _, colour, _) in enumerate(_QUALITIES):
+    for index, (origin, *_) in enumerate(_QUALITIES):
         if load_kw[index].any():
             above = below + load_kw[index]
             edge = " ".join(_steps(above, step, y))
             base = " ".join(reversed(list(_steps(below, step, y))))
             parts.append(f'<polygon points="{edge} {base}" fill="url(#q{origin.value})"/>')
-            parts.append(f'<polyline points="{edge}" fill="none" stroke="{colour}" stroke-width="1"/>')
             below = above
+    if peak:
+        line = " ".join(_steps(below, step, y))
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{_QUALITIES[0][2]}" stroke-width="1"/>')
     band = _TOP + _PLOT_HEIGHT + 10
     share = curve.missing / max(curve.ucs, 1)
     parts.append(

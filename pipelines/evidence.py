@@ -29,8 +29,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assets.links import CLOSING, DATA_DOCS, MANUAL
+from assets.links import CLOSING, DATA_DOCS, DAYS, MANUAL
 from derivation.data_docs import STYLE
+from derivation.day_picture import PICTURES
 from faults import DeveloperFault
 from faults.shipped import shipped
 from storage.settings import Settings
@@ -48,10 +49,14 @@ def build_app(data_dir: Path, hosts: Iterable[str]) -> Starlette:
     """The application.
 
     Args:
-        data_dir: with `data_docs/` and `closing/`; they need not be there yet.
+        data_dir: with the folders of pages and pictures; they need not be there yet.
         hosts: names under which it may be asked for.
     """
-    folders = {DATA_DOCS: data_dir / "data_docs", CLOSING: data_dir / "closing"}
+    folders = {
+        DATA_DOCS: data_dir / "data_docs",
+        CLOSING: data_dir / "closing",
+        DAYS: data_dir / PICTURES,
+    }
 
     async def index(request: Request) -> Response:
         return HTMLResponse(_index(folders))

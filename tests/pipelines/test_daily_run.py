@@ -124,7 +124,10 @@ def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     assert metadata["series_ccee"]["outcomes"] == {"ready": 3, "incomplete": 1, "not_expected": 1}
     assert metadata["ccee_submissions"]["accepted"] == 3
     assert metadata["series_ccee"]["completeness"] == pytest.approx(3 / 5)
-    assert metadata["series_ccee"]["dia"].startswith(f"![Carga de 5 UCs em {DAY:%d/%m/%Y}](data:image/svg")
+    assert f"![Carga de 5 UCs em {DAY:%d/%m/%Y}](http" in metadata["series_ccee"]["dia"]
+    drawn = (db.data_dir / "day_pictures" / f"{DAY}.svg").read_text(encoding="utf-8")
+    assert f"{DAY:%d/%m/%Y} · 5 UCs" in drawn
+    assert "Faltante 576 intervalos" in drawn, "one was never read, one is suspended"
     checks = {check.check: check.is_passed for check in first.checks}
     assert checks["missing_is_never_zero"]
     assert checks["auditors_expectations"]

@@ -14,7 +14,7 @@ import pytest
 
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
-from faults import OperatorFault
+from faults import OperatorFault, RetryFault
 from pipelines.definitions import build_defs
 from sensors import failures, registry
 from sensors.switch import Switch
@@ -129,7 +129,7 @@ def test_a_webhook_that_does_not_answer_is_tried_again_and_keeps_its_address(
     monkeypatch.setenv("SMF_NOTIFICATIONS_WEBHOOK_URL", "http://127.0.0.1:9/secret-token")
     metering = Metering(url=embedded_db.url, data_dir=str(embedded_db.data_dir))
 
-    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(dg.DagsterError) as told:
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(RetryFault) as told:
         failures.build(Switch())(failed_run(instance), metering=metering)
 
     assert "secret-token" not in str(told.value)
