@@ -123,7 +123,7 @@ def test_a_failed_run_is_told_once_with_cause_and_remedy_over_each_way(
     assert "To: plantao@example.org" in mail
 
 
-def test_a_webhook_that_does_not_answer_is_tried_again_and_keeps_its_address(
+def test_a_silent_webhook_is_tried_again_and_its_address_is_not_told(
     embedded_db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMF_NOTIFICATIONS_WEBHOOK_URL", "http://127.0.0.1:9/secret-token")
