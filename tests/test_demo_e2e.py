@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 import psutil
 import pytest
+from playwright.sync_api import expect
 
 from audit.trace import trace
 from ccee.profile import load_profile
@@ -25,6 +26,7 @@ from pipelines.demo.summary import DemoResult
 from simulator.fleets.demo import DemoPoint, Scenario, demo_fleet
 from simulator.load.grid import day_number
 from storage.database import Database
+from tests.browser import chromium, free_port, interface
 from vee.quality import Reason
 
 DAY = date(2026, 11, 20)
@@ -48,6 +50,7 @@ class Demo:
     first: DemoResult
     second: DemoResult
     rows_between: tuple[object, ...]
+    evidence_port: int
 
     def uc(self, scenario: Scenario) -> str:
         return next(point.uc_code for point in self.points if point.scenario is scenario)
@@ -103,11 +106,13 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         patch.setenv("SMF_DATABASE_URL", server.sibling(name).url)
         patch.setenv("SMF_DATA_DIR", str(folder))
         patch.delenv("SMF_CONFIG", raising=False)
+        evidence_port = free_port()
+        patch.setenv("SMF_DAGSTER_EVIDENCE_URL", f"http://127.0.0.1:{evidence_port}")
         db = server.sibling(name)
         first = run_demo(options, lambda phase: None, lambda step: None)
         between = _stored(db)
         second = run_demo(options, lambda phase: None, lambda step: None)
-        yield Demo(db, folder, demo_fleet(14, DAY), first, second, between)
+        yield Demo(db, folder, demo_fleet(14, DAY), first, second, between, evidence_port)
     with server.connect(autocommit=True) as conn:
         for database in (name, f"{name}_dagster"):
             conn.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
@@ -291,3 +296,45 @@ class TestDemo:
             with contextlib.suppress(psutil.NoSuchProcess):
                 running.append(" ".join(child.cmdline()))
         assert not [command for command in running if "pipelines.demo.world" in command]
+
+    @pytest.mark.req("TR-2g", "X-trace")
+    def test_dagsters_pages_show_runs_days_checks_and_evidence(self, demo: Demo) -> None:
+        with (
+            chromium() as browser,
+            interface(demo.db, demo.folder, demo.evidence_port) as pages,
+        ):
+            page = browser.new_page(viewport={"width": 1440, "height": 2400})
+            page.set_default_timeout(60_000)
+
+            page.goto(f"{pages.dagster}/overview/activity/timeline")
+            expect(page.get_by_role("link", name="daily_job").first).to_be_visible()
+
+            page.goto(f"{pages.dagster}/locations/smf/jobs/daily_job/runs")
+            expect(page.get_by_text(f"{DAY}").first).to_be_visible()
+            expect(page.get_by_text("Success").first).to_be_visible()
+
+            page.goto(f"{pages.dagster}/assets/series_ccee?view=overview")
+            picture = page.get_by_role("img", name=f"Carga de 14 UCs em {DAY:%d/%m/%Y}")
+            expect(picture).to_be_visible()
+            assert picture.evaluate("image => image.naturalWidth") > 0, "it is loaded, not only linked"
+            expect(page.get_by_text("Valor do intervalo = numerador / denominador").first).to_be_visible()
+
+            page.goto(f"{pages.dagster}/assets/series_ccee?view=checks")
+            for check in ("complete", "auditors_expectations", "newest_day"):
+                expect(page.get_by_text(check, exact=True).first).to_be_visible()
+            page.get_by_text("auditors_expectations", exact=True).first.click()
+            evidence = page.get_by_role("link", name=f"{pages.evidence}/auditoria/{DAY}/index.html")
+            expect(evidence).to_be_visible()
+
+            page.goto(f"{pages.dagster}/assets/series_ccee?view=lineage")
+            for asset in ("series_adjusted", "ccee_submissions"):
+                expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+
+            page.goto(f"{pages.dagster}/assets/registry?view=overview")
+            expect(page.get_by_text("findings_attention")).to_be_visible()
+
+            page.goto(f"{pages.dagster}/automation")
+            expect(page.get_by_text("daily_schedule").first).to_be_visible()
+
+            page.goto(f"{pages.evidence}/auditoria/{DAY}/index.html")
+            expect(page.get_by_role("heading", level=1)).to_contain_text("Auditoria do dia")
