@@ -16,6 +16,7 @@ import polars as pl
 from vee.calendars import Calendars
 from vee.frames import Mask, SeriesMatrix, split_by_slots, to_matrix
 from vee.missing import KNOWN_SCHEMA
+from vee.phase_losses import CHANNEL_SCHEMA, SAMPLE_SCHEMA
 from vee.quality import Origin
 from vee.rules.base import Stage
 from vee.rules.engine import Judged, RuleSet, judge
@@ -37,6 +38,7 @@ class RuleFacts:
         contracts: `uc_id, day, contracted_demand_kw, supply_voltage_kv, tariff_subgroup, agent_code`.
         missing: what collection knows of missing slots (`vee.missing.KNOWN_SCHEMA`).
         tables: `registers`, `constants`, `engineering`, `month_counts`, `months`.
+        phase_channels, phase_samples: what main meters tell of their phases (`vee.phase_losses`).
     """
 
     contracts: pl.DataFrame = field(
@@ -45,6 +47,8 @@ class RuleFacts:
     shapes: pl.DataFrame = field(default_factory=lambda: _empty(SHAPE_SCHEMA))
     missing: pl.DataFrame = field(default_factory=lambda: _empty(KNOWN_SCHEMA))
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    phase_channels: pl.DataFrame = field(default_factory=lambda: _empty(CHANNEL_SCHEMA))
+    phase_samples: pl.DataFrame = field(default_factory=lambda: _empty(SAMPLE_SCHEMA))
     decided: pl.DataFrame = field(default_factory=lambda: _empty(DECIDED_SCHEMA))
     overrides: pl.DataFrame = field(default_factory=lambda: _empty(OVERRIDE_SCHEMA))
 

@@ -16,7 +16,7 @@ import polars as pl
 from derivation import judging
 from derivation.judging import RuleFacts
 from derivation.register_bounds import register_bounds
-from vee import edits, estimation, losses, musd, outcome, points, primary, rounding, validation
+from vee import edits, estimation, losses, musd, outcome, phase_losses, points, primary, rounding, validation
 from vee.calendars import ONE_DAY, Calendars
 from vee.filling import EstimationParams
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
@@ -149,11 +149,14 @@ class Layers:
 
 @dataclass(frozen=True)
 class Collected:
-    """What the meters said of some UC-days: layer 1, validated, and main against backup meter (V12)."""
+    """What the meters said of some UC-days: layer 1, validated, main against backup meter (V12); dead phases,
+    and the UC-days of which phases are known (V22, rule C)."""
 
     first: primary.PrimaryResult
     valid: validation.ValidationResult
     pairs: pl.DataFrame
+    phase_loss: pl.DataFrame
+    phases_told: pl.DataFrame
 
 
 def collected(
@@ -161,8 +164,9 @@ def collected(
 ) -> Collected:
     """The first steps of `compute`, before anything is judged or filled."""
     first = _primary(facts, facts.registry, settings.parameters)
-    valid = _validate(first.main, facts.registry, facts, settings)
-    return Collected(first, valid, _pairs(first, facts, days, settings, reader))
+    lost, told = _phases(facts, days, settings.parameters)
+    valid = _validate(first.main, facts.registry, facts, settings, lost)
+    return Collected(first, valid, _pairs(first, facts, days, settings, reader), lost, told)
 
 
 def compute(facts: Facts, days: list[date], settings: DerivationSettings, reader: SeriesReader) -> Layers:
@@ -176,7 +180,7 @@ def compute(facts: Facts, days: list[date], settings: DerivationSettings, reader
         facts.registry,
         facts.installations,
         facts.rules,
-        {"pairs": pairs},
+        {"pairs": pairs, "phase_loss": known.phase_loss, "phases_told": known.phases_told},
         settings.calendars,
         chosen.rule_set,
     )
@@ -257,14 +261,34 @@ def _pairs(
     return judging.pairs(main, backup, days, params.days)
 
 
+def _phases(
+    facts: Facts, days: list[date], chosen: DerivationParameters
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    market = chosen.primary
+    return phase_losses.phase_losses(
+        facts.rules.phase_channels,
+        facts.rules.phase_samples,
+        days,
+        market.zone,
+        market.interval_s,
+        zero_current_proves=chosen.validation.zero_current_proves,
+        loaded_share=chosen.validation.phase_loaded_share,
+    )
+
+
 def _validate(
-    main: pl.DataFrame, registry: pl.DataFrame, facts: Facts, settings: DerivationSettings
+    main: pl.DataFrame,
+    registry: pl.DataFrame,
+    facts: Facts,
+    settings: DerivationSettings,
+    phase_loss: pl.DataFrame | None = None,
 ) -> validation.ValidationResult:
     inputs = validation.ValidationInput(
         primary=main.drop("input_version"),
         registry=registry,
         outages=facts.outages,
         incidents=facts.incidents,
+        phase_loss=pl.DataFrame(schema=validation.PHASE_LOSS_SCHEMA) if phase_loss is None else phase_loss,
     )
     return validation.validate(inputs, settings.as_of, settings.parameters.validation)
 
@@ -313,6 +337,7 @@ def fill_gaps(
             registry=facts.registry.filter(is_gapped),
             strategies=facts.strategies,
             approvals=facts.approvals,
+            phase_loss=known.phase_loss,
             registers=register_bounds(
                 facts.rules.tables.get("registers", pl.DataFrame(schema=REGISTER_SCHEMA)),
                 facts.readings,

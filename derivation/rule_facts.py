@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from derivation.judging import RuleFacts
+from derivation.meter_facts import engineering, read_phase_channels, read_phase_samples
 from storage import suspects
 from storage.bulk import array_literal, read_frame
 from vee.calendars import ONE_DAY, day_start, slots_per_day
@@ -21,7 +22,6 @@ from vee.missing import KNOWN_SCHEMA
 from vee.rules.inputs import (
     CONSTANT_SCHEMA,
     COUNT_SCHEMA,
-    ENGINEERING_SCHEMA,
     MONTH_SCHEMA,
     OVERRIDE_SCHEMA,
     REGISTER_SCHEMA,
@@ -196,29 +196,6 @@ _CONSTANTS = """
     ORDER BY 1, 2
 """
 
-# Voltages and currents of the phases whenever a main meter told them (14).
-_ENGINEERING = """
-    SELECT m.uc_id, m.day,
-           floor(extract(epoch FROM p.at - market_day_start(m.day)) / $3::int)::int AS slot,
-           (p.values ->> 'voltage_a_v')::float8 AS voltage_1_v,
-           (p.values ->> 'voltage_b_v')::float8 AS voltage_2_v,
-           (p.values ->> 'voltage_c_v')::float8 AS voltage_3_v,
-           (p.values ->> 'current_a_a')::float8 AS current_1_a,
-           (p.values ->> 'current_b_a')::float8 AS current_2_a,
-           (p.values ->> 'current_c_a')::float8 AS current_3_a
-    FROM (
-        SELECT k.uc_id, d.day, i.meter_id
-        FROM unnest($2::text::bigint[]) AS k (uc_id)
-        CROSS JOIN unnest($1::text::date[]) AS d (day)
-        JOIN point p ON p.uc_id = k.uc_id
-        JOIN installation i ON i.point_id = p.id AND i.role = 'main'
-            AND i.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
-    ) m
-    JOIN meter_parameters p ON p.meter_id = m.meter_id AND p.command = 20
-        AND p.at >= market_day_start(m.day) AND p.at < market_day_start(m.day + 1)
-    ORDER BY 1, 2, 3
-"""
-
 # Why slots may be missing, the weightiest last: what became of the last session with the main meter since the
 # day began, days that the meter no longer holds, and readings that the gates of collection hold.
 _MISSING = """
@@ -277,11 +254,10 @@ def read_rule_facts(
     """
     ucs, first, last = array_literal(uc_ids), min(days), max(days)
     gapped, dates = array_literal(with_gaps), array_literal(days)
+    samples = read_phase_samples(connection, first, last, ucs)
     tables = {
         "constants": _constants(read_frame(connection, _CONSTANTS, [dates, ucs])),
-        "engineering": _typed(
-            read_frame(connection, _ENGINEERING, [dates, ucs, interval_s]), ENGINEERING_SCHEMA
-        ),
+        "engineering": engineering(samples, days, zone, interval_s),
         "registers": _registers(
             read_frame(connection, _REGISTERS, [first, last, ucs]), days, zone, interval_s
         ),
@@ -298,6 +274,8 @@ def read_rule_facts(
         shapes=shapes,
         missing=_typed(read_frame(connection, _MISSING, [dates, gapped, interval_s]), KNOWN_SCHEMA),
         tables=tables,
+        phase_channels=read_phase_channels(connection, first, last, ucs),
+        phase_samples=samples,
         decided=suspects.decided(connection, uc_ids, days),
         overrides=_typed(read_frame(connection, _OVERRIDES, [first, last, ucs]), OVERRIDE_SCHEMA),
     )

@@ -33,6 +33,7 @@ from vee.frames import (
     to_matrix,
 )
 from vee.musd import DEFAULT_MUSD_KW
+from vee.parameters import bounded
 from vee.quality import Origin, Reason, Result
 
 REGISTRY_SCHEMA: dict[str, pl.DataType] = {
@@ -97,6 +98,9 @@ class ValidationParams:
             meter was without supply and stored nothing (V20; whether a model stores zeros or nothing
             differs, so this is a setting) [C].
         sendable_status: statuses of a UC that is delivered (V15).
+        zero_current_proves: a phase with voltage and no current is a lost TC, and rule C corrects it; else it
+            is suspect, since a load on the other phases looks the same [C].
+        phase_loaded_share: and that only where another phase carries so much of the day's highest current.
     """
 
     zone: str = MARKET_ZONE
@@ -104,6 +108,8 @@ class ValidationParams:
     default_musd_kw: int = DEFAULT_MUSD_KW
     outage_fills_gap: bool = True
     sendable_status: tuple[str, ...] = ("active", "suspended_open")
+    zero_current_proves: bool = False
+    phase_loaded_share: float = bounded(0.2, low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class ValidationInput:
         primary: series frame of layer 1.
         registry: one row per UC-day, REGISTRY_SCHEMA; nulls where the registry is silent.
         outages: OUTAGE_SCHEMA, as the UC's main meter recorded them.
-        phase_loss: PHASE_LOSS_SCHEMA (see `detect_phase_loss`; a service order is proof as well).
+        phase_loss: PHASE_LOSS_SCHEMA (see `vee.phase_losses`).
         incidents: INCIDENT_SCHEMA, kinds of `INCIDENT_REASONS`, the two duplicates and `CLOCK_TOUCHED`.
     """
 
@@ -408,43 +414,3 @@ def has_valid_check_digits(uc_code: str) -> bool:
     if len(uc_code) != 15:
         return True
     return uc_code.isdecimal() and check_digits(uc_code[:13]) == uc_code[13:]
-
-
-def detect_phase_loss(engineering: pl.DataFrame) -> pl.DataFrame:
-    """Intervals with a dead phase, from the meter's own engineering data (rule V22).
-
-    Args:
-        engineering: `uc_id, day, slot, element_count, voltage_1..3_v, current_1..3_a`, one row per interval;
-            elements that the meter does not have are null.
-
-    Returns:
-        PHASE_LOSS_SCHEMA rows, runs of slots joined, proven by the meter. A weak but not dead phase is not
-        covered by rule C and is not listed.
-    """
-    phases = range(1, 4)
-    lost = [
-        ((pl.col(f"voltage_{k}_v") == 0) | (pl.col(f"current_{k}_a") == 0)).fill_null(False) for k in phases
-    ]
-    loaded = [
-        ((pl.col(f"voltage_{k}_v") > 0) & (pl.col(f"current_{k}_a") > 0)).fill_null(False) for k in phases
-    ]
-    key = ["uc_id", "day", "element_count", "phases_lost"]
-    found = (
-        engineering.with_columns(
-            phases_lost=pl.sum_horizontal(lost).cast(pl.Int16),
-            phases_loaded=pl.sum_horizontal(loaded).cast(pl.Int16),
-        )
-        .filter(
-            pl.col("phases_lost") >= 1,
-            pl.col("phases_lost") + pl.col("phases_loaded") == pl.col("element_count"),
-            pl.col("phases_loaded") >= 1,
-        )
-        .sort("uc_id", "day", "slot")
-        .with_columns(run=(pl.col("slot") - pl.int_range(pl.len()).over(key)))
-    )
-    return (
-        found.group_by(*key, "run", maintain_order=True)
-        .agg(first_slot=pl.col("slot").min(), last_slot=pl.col("slot").max())
-        .with_columns(is_proven=pl.lit(True), proof=pl.lit("meter engineering data"))
-        .select(pl.col(name).cast(kind) for name, kind in PHASE_LOSS_SCHEMA.items())
-    )

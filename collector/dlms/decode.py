@@ -25,6 +25,7 @@ from collector.decoded import (
 )
 from collector.dlms.columns import NO_SCALER, Choice, Column, choose, row_flags, unit_problem
 from collector.dlms.intervals import intervals_of, vectors_of
+from collector.dlms.phases import phase_vectors
 from collector.dlms.rows import LoadProfile, Row, timed_rows
 from collector.dlms.script import CLOCK, DATA, REGISTER
 from collector.dlms.times import Times
@@ -310,6 +311,7 @@ class _Reader:
             if choice.column is not None:
                 columns.append(choice.column.stated())
                 vectors += self._of(choice.column, rows)
+        vectors += phase_vectors(load.columns, self._scalers, rows, self._model)
         if not columns:
             captured = [f"{column.obis} attribute {column.attribute}" for column in load.columns]
             reason = "no column of the load profile is one of the model's channels"

@@ -29,21 +29,10 @@ from protocols.acquisition import (
     whole_pulses,
 )
 from protocols.dlms.axdr import Data, Tag
-from protocols.dlms.models import AllOnes, DlmsModel
-from protocols.dlms.profile import number_of
+from protocols.dlms.models import AllOnes, Channel, DlmsModel
+from protocols.dlms.profile import BITS, number_of
 
 _MAX_PULSES = (1 << 31) - 1
-_BITS = {
-    Tag.UINT8: 8,
-    Tag.UINT16: 16,
-    Tag.UINT32: 32,
-    Tag.UINT64: 64,
-    Tag.INT8: 8,
-    Tag.INT16: 16,
-    Tag.INT32: 32,
-    Tag.INT64: 64,
-    Tag.ENUM: 8,
-}
 _SHOWN_ENDS = 24
 
 OnIssue = Callable[[str, Mapping[str, Any], date | None], None]
@@ -102,7 +91,7 @@ def _value(
     if value is None:
         on_issue(f"column {column.name} is no whole number", {}, day_of(row.end))
         return None
-    bits = _BITS.get(told.tag) if model.all_ones is AllOnes.MISSING else None
+    bits = BITS.get(told.tag) if model.all_ones is AllOnes.MISSING else None
     if bits is not None and isinstance(value, int) and is_all_ones(value, bits):
         detail = {"end": row.end.isoformat(), "value": value}
         on_issue(f"column {column.name} is nothing but ones: missing", detail, day_of(row.end))
@@ -209,11 +198,15 @@ def _shown(value: int | Fraction | None) -> int | str | None:
 
 
 def vectors_of(column: Column, found: Intervals) -> Iterator[DayVector]:
+    """Day vectors of an energy column."""
+    return vectors_by_day(column.channel, found)
+
+
+def vectors_by_day(channel: Channel, found: Intervals) -> Iterator[DayVector]:
     """Day vectors by length of interval; of a day with two lengths, both."""
     days: dict[tuple[date, int], list[datetime]] = {}
     for end, length_s in found.pulses:
         days.setdefault((day_of(end), length_s), []).append(end)
-    channel = column.channel
     for (day, length_s), ends in sorted(days.items(), key=lambda entry: (entry[0][0], -len(entry[1]))):
         slots = DAY_S // length_s
         counts, present = np.zeros(slots, np.int32), np.zeros(slots, np.bool_)

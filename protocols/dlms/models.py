@@ -109,6 +109,7 @@ class DlmsModel:
     Attributes:
         client, logical_device: SAPs. physical_device, address_octets: of the HDLC address.
         public_client: SAP without security, for the invocation counter; counter_object: that counter.
+        phase_channels: voltages and currents of the phases, which rules look at.
         pulse_wh: energy of one stored pulse, Wh (varh, VAh): what the installation's constant counts.
         status_flags: names by mask. invalid_flags: those whose rows are not taken.
         null_values: what a null in a column beside the clock means; all_ones: what FFFF and the like mean.
@@ -150,6 +151,7 @@ class DlmsModel:
     access: tuple[Access, ...] = tuple(Access)
     days_per_request: int = 1
     channels: tuple[Channel, ...] = ()
+    phase_channels: tuple[Channel, ...] = ()
     pulse_wh: Fraction = Fraction(1)
     registers: tuple[str, ...] = ()
     status_objects: tuple[str, ...] = ()
@@ -278,7 +280,7 @@ def _contradictions(model: DlmsModel) -> Iterator[tuple[str, str]]:
             "invalid_flags",
             f"{', '.join(unknown)}: no name in status_flags, so that no row would be refused",
         )
-    numbers = [one.channel for one in model.channels]
+    numbers = [one.channel for one in (*model.channels, *model.phase_channels)]
     if len(numbers) != len(set(numbers)):
         yield "channels", "two with one number"
     if not model.access:
@@ -353,6 +355,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "access": lambda value: tuple(Access(one) for one in typed(list)(value)),
     "days_per_request": whole(1, 366),
     "channels": _channels,
+    "phase_channels": _channels,
     "pulse_wh": _positive,
     "registers": _obis_list,
     "status_objects": _obis_list,

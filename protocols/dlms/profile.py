@@ -39,6 +39,18 @@ _TOTAL_D = frozenset({8, 9, 10, 17, 18, 19, 20})
 BUFFER, COLUMNS, PERIOD, SORT_METHOD, ENTRIES_IN_USE = 2, 3, 4, 5, 7
 """Attributes of a profile."""
 NO_UNIT = 255
+BITS = {
+    Tag.UINT8: 8,
+    Tag.UINT16: 16,
+    Tag.UINT32: 32,
+    Tag.UINT64: 64,
+    Tag.INT8: 8,
+    Tag.INT16: 16,
+    Tag.INT32: 32,
+    Tag.INT64: 64,
+    Tag.ENUM: 8,
+}
+"""Of whole numbers, by their type."""
 WH, VAH, VARH = 30, 31, 32
 # Unit of the energy by that of the power that it is the integral of.
 ENERGY_OF_POWER = {27: WH, 28: VAH, 29: VARH}

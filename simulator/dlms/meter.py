@@ -26,7 +26,10 @@ ASSOCIATION = "0-0:40.0.0.255"
 ENERGIES = ("1-0:{}.29.0.255", "1-0:{}.8.0.255")
 # Group C by quantity code of the NBR channels: active, inductive, capacitive.
 GROUP_C = {1: 1, 10: 5, 11: 8, 14: 2}
-_UNIT_WH, _UNIT_VARH = 30, 32
+# The same of phase voltages and currents; they are averages of each period.
+PHASE_C = {17: 32, 18: 52, 19: 72, 20: 31, 21: 51, 22: 71}
+_UNIT_WH, _UNIT_VARH, _UNIT_A, _UNIT_V = 30, 32, 33, 35
+_PHASE_SCALER = -2
 
 
 class AccessRefusal(Exception):
@@ -45,6 +48,7 @@ class DlmsSpec:
         clients: mechanism by client SAP. password: of LLS; keys: of GMAC.
         pulse_wh: energy of one pulse of the load, Wh; the scaler is -3, so it may have three decimals.
         with_totals: the profile holds running totals instead of the increments of each period.
+        phase_group_d: group D of the columns of voltages and currents; 7 is the instant.
         with_null_clocks: rows after the first of an answer have a null clock.
         is_newest_first: rows of the load profile are sorted, and counted, from the newest on.
         block_octets: largest piece of an answer. max_apdu: largest request that it takes.
@@ -58,6 +62,7 @@ class DlmsSpec:
     keys: Keys | None = field(default=None, repr=False)
     pulse_wh: Fraction = Fraction(1)
     with_totals: bool = False
+    phase_group_d: int = 49
     with_null_clocks: bool = True
     is_newest_first: bool = False
     block_octets: int = 512
@@ -144,9 +149,22 @@ class DlmsMeter:
         codes = self.meter.settings.quantities
         return [(place, shape.format(GROUP_C[code])) for place, code in enumerate(codes) if code in GROUP_C]
 
+    def _phases(self) -> list[tuple[int, str, Fraction]]:
+        """Channel index, OBIS code, and hundredths of a volt or ampere a pulse of each phase column."""
+        constants, hours = self.meter.spec.channel_constants, Fraction(self.meter.interval_s, 3600)
+        return [
+            (
+                place,
+                f"1-0:{PHASE_C[code]}.{self.spec.phase_group_d}.0.255",
+                Fraction(*constants[place]) / hours * 100,
+            )
+            for place, code in enumerate(self.meter.settings.quantities)
+            if code in PHASE_C and constants
+        ]
+
     def _columns(self) -> Data:
-        energies = [_column(3, obis) for _, obis in self._energies()]
-        return array(_column(8, CLOCK), _column(1, STATUS), *energies)
+        captured = [obis for _, obis in self._energies()] + [obis for _, obis, _ in self._phases()]
+        return array(_column(8, CLOCK), _column(1, STATUS), *(_column(3, obis) for obis in captured))
 
     def _stretch(self, now: datetime) -> Stretch:
         return self.meter.whole_memory(now)
@@ -169,7 +187,8 @@ class DlmsMeter:
             clock = Data(Tag.NULL) if is_null else octets(encode_date_time(end.replace(tzinfo=MARKET_ZONE)))
             status = Data(Tag.UINT8, self.spec.statuses.get(end, 0))
             energies = [Data(Tag.UINT64, int(values[place] * unit)) for place, _ in self._energies()]
-            rows.append(structure(clock, status, *energies))
+            phases = [Data(Tag.UINT32, round(values[place] * scale)) for place, _, scale in self._phases()]
+            rows.append(structure(clock, status, *energies, *phases))
         return array(*rows)
 
     def _selected(self, selector: int, selection: Data, stretch: Stretch) -> Stretch:
@@ -190,6 +209,9 @@ class DlmsMeter:
 
     def _register(self, attribute: pdu.Attribute, now: datetime) -> Data:
         parts = obis_octets(attribute.obis)
+        if attribute.index == 3 and attribute.obis in {obis for _, obis, _ in self._phases()}:
+            unit = _UNIT_V if parts[2] in (32, 52, 72) else _UNIT_A
+            return structure(Data(Tag.INT8, _PHASE_SCALER), Data(Tag.ENUM, unit))
         codes = {
             GROUP_C[code]: place
             for place, code in enumerate(self.meter.settings.quantities)

@@ -29,22 +29,42 @@ _SUNRISE_H, _SUNSET_H = 6.0, 18.0
 
 
 @dataclass(frozen=True)
+class PhaseLoss:
+    """Intervals `first` to `stop` - 1 in which the meter has no voltage on a phase (0 to 2): a TP's fuse.
+
+    Its load goes on; the meter counts what the other elements see.
+    """
+
+    phase: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class Electrical:
-    """One run of intervals: mean powers over each (kW, kvar; negative: reverse, capacitive), phase volts."""
+    """One run of intervals as the meter sees it: mean powers over each (kW, kvar; negative: reverse,
+    capacitive), phase volts; `live`: by phase, 0 where it has no voltage."""
 
     kw: Floats
     kvar: Floats
     volts: Floats
+    live: tuple[Floats, ...] = ()
 
     @property
     def kva(self) -> Floats:
         return np.hypot(self.kw, self.kvar)
 
     def phase_volts(self, phase: int) -> Floats:
-        return self.volts * (1.0 + VOLTAGE_SKEW[phase])
+        volts = self.volts * (1.0 + VOLTAGE_SKEW[phase])
+        return volts * self.live[phase] if self.live else volts
 
     def phase_amperes(self, phase: int) -> Floats:
-        return 1000.0 * self.kva / PHASES * (1.0 + LOAD_SKEW[phase]) / self.phase_volts(phase)
+        volts = self.volts * (1.0 + VOLTAGE_SKEW[phase])
+        amperes = 1000.0 * self.kva / PHASES * (1.0 + LOAD_SKEW[phase]) / volts
+        if not self.live:
+            return amperes
+        seen = sum((one * (1.0 + LOAD_SKEW[k]) for k, one in enumerate(self.live)), np.zeros_like(volts))
+        return np.asarray(amperes * PHASES / np.maximum(seen, 1e-9))
 
     @property
     def power_factor(self) -> Floats:
@@ -121,6 +141,7 @@ class ChannelLoad:
         per_pulse: unit-hours of one pulse of each channel, as numerator and denominator.
         generation_kw: peak of the site's own solar plant: at noon the balance may be reverse.
         phase_voltage_v, rated_kw: the voltage, and the load at which it has sagged most.
+        phase_losses: phases that the meter does not see for a time.
     """
 
     base: GeneratedLoad
@@ -129,6 +150,7 @@ class ChannelLoad:
     generation_kw: float = 0.0
     phase_voltage_v: float = 127.0
     rated_kw: float = 0.0
+    phase_losses: tuple[PhaseLoss, ...] = ()
 
     @property
     def interval_s(self) -> int:
@@ -141,7 +163,22 @@ class ChannelLoad:
             kw = kw - self._generation(first, count)
         loading = np.abs(kw) / (self.rated_kw or self.base.peak_kw)
         volts = self.phase_voltage_v * (LIGHT_LOAD_VOLTAGE - SAG * np.minimum(loading, 1.2))
-        return Electrical(kw, kvar, volts)
+        if not self.phase_losses:
+            return Electrical(kw, kvar, volts)
+        live = self._live(first, count)
+        seen = sum((one * (1.0 + LOAD_SKEW[k]) for k, one in enumerate(live)), np.zeros(count)) / PHASES
+        return Electrical(kw * seen, kvar * seen, volts, live)
+
+    def _live(self, first: int, count: int) -> tuple[Floats, ...]:
+        live = tuple(np.ones(count) for _ in range(PHASES))
+        for loss in self.phase_losses:
+            live[loss.phase][max(loss.first - first, 0) : max(loss.stop - first, 0)] = 0.0
+        return live
+
+    def is_live(self, phase: int, interval: int) -> bool:
+        """Whether the meter has voltage on a phase."""
+        lost = (one for one in self.phase_losses if one.phase == phase)
+        return not any(one.first <= interval < one.stop for one in lost)
 
     def pulses(self, first: int, count: int) -> Ints:
         """See `PulseSource`."""

@@ -47,14 +47,17 @@ class _Phase:
 def instantaneous(meter: SimulatedMeter, now: datetime) -> Instantaneous:
     """The answer to 14 at `now`."""
     active_kw, reactive_kvar = meter.power(now)
+    live = [float(meter.has_voltage(i, now)) for i in range(PHASES)]
+    # What the meter sees is the whole load's without the phases that have no voltage.
+    seen = sum(one * (1.0 + LOAD_SKEW[i]) for i, one in enumerate(live)) / PHASES or 1.0
     # A loaded feeder sags by up to 3 %; taken from the load itself, so that the page stays a pure function.
     sag = SAG * (active_kw / meter.spec.rated_kw if meter.spec.rated_kw else 0.0)
     nominal_v = meter.spec.phase_voltage_v
     phases = [
         _Phase(
-            nominal_v * (LIGHT_LOAD_VOLTAGE - sag + VOLTAGE_SKEW[i]),
-            1000.0 * active_kw / PHASES * (1.0 + LOAD_SKEW[i]),
-            1000.0 * reactive_kvar / PHASES * (1.0 + LOAD_SKEW[i]),
+            live[i] * nominal_v * (LIGHT_LOAD_VOLTAGE - sag + VOLTAGE_SKEW[i]),
+            live[i] * 1000.0 * active_kw / seen / PHASES * (1.0 + LOAD_SKEW[i]),
+            live[i] * 1000.0 * reactive_kvar / seen / PHASES * (1.0 + LOAD_SKEW[i]),
         )
         for i in range(PHASES)
     ]

@@ -14,6 +14,7 @@ from datetime import date, datetime
 import numpy as np
 
 from protocols.nbr14522.profile import ClockChange, WordsUpTo
+from simulator.load.channels import ChannelLoad
 from simulator.load.clock import ClockModel
 from simulator.load.counting import SEGMENTS, Dead
 from simulator.load.curves import Floats, Ints, PulseSource
@@ -363,6 +364,11 @@ class SimulatedMeter:
         if not self.is_powered(now):
             return 0.0, 0.0
         return self._life.source.load(self.memory_stop(now))
+
+    def has_voltage(self, phase: int, now: datetime) -> bool:
+        """Whether a phase (0 to 2) has voltage at its terminals."""
+        source = self._life.source
+        return not isinstance(source, ChannelLoad) or source.is_live(phase, self.memory_stop(now))
 
     def _rules(self, settings: MeterSettings) -> CountingRules:
         days = None

@@ -11,26 +11,19 @@ from typing import Any
 
 import pytest
 
-from ccee.client import CceeClient, Credentials
-from ccee.delivery import deliver_day
-from ccee.profile import load_profile
-from ccee.standin.records import Unit
-from ccee.standin.rules import StandIn
-from ccee.standin.server import serve_in_thread
 from derivation.layers import DerivationParameters
 from derivation.pending import touched_days
 from derivation.run import derive
 from storage import suspects
 from storage.database import Database
 from tests.derivation.registers import put_registers
-from tests.derivation.world import AGENT, NOW, Point, add_points, curve, put_readings
-from vee.calendars import load_calendars
+from tests.derivation.sending import sent_day
+from tests.derivation.world import NOW, Point, add_points, curve, put_readings
 from vee.parameters import from_table
 
 # A Thursday, with workdays before it; the tests' morning after.
 DAY = dt.date(2026, 11, 19)
 AT = NOW - dt.timedelta(days=1)
-SECRET = "not-a-real-secret"
 Pulses = list[int | None]
 
 
@@ -104,27 +97,7 @@ def decide(db: Database, state: str, rule: str = "V%") -> None:
 
 
 def sent(db: Database, point: Point, folder: Path) -> list[tuple[str, Decimal]] | None:
-    """Kind and kWh of the day's intervals as the stand-in has them; None: it was sent nothing."""
-    journal = folder / "ccee.jsonl"
-    unit = Unit(point.uc_code, AGENT, musd={dt.date.min: Decimal(1000)})
-    profile = load_profile()
-    operator = StandIn(profile, load_calendars(), {AGENT: SECRET}, [unit], lambda: AT, journal)
-    with serve_in_thread(operator) as serving:
-
-        def client(agent_code: int) -> CceeClient:
-            pair = Credentials(f"CONCESSIONARIA_{AGENT}", SECRET)
-            return CceeClient(profile, profile.environment("standin", serving.base_url), {agent_code: pair})
-
-        deliver_day(db, [DAY], profile, client, load_calendars(), now=AT, run_id="d")
-    entries = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
-    bodies = [json.loads(entry["body"]) for entry in entries if entry.get("op") == "day"]
-    if not bodies:
-        return None
-    return [
-        (record["tipoConsumo"], Decimal(str(record["consumo"])))
-        for hour in bodies[-1]["horas"]
-        for record in hour["medicoes"]
-    ]
+    return sent_day(db, point.uc_code, DAY, AT, folder)
 
 
 # --- A12: above what the installation can carry -------------------------------------------------------------

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from tests.vee.builders import LONG_AFTER, SLOTS, reasons_of, registry, series, values_of
+from vee.phase_losses import detect_phase_loss
 from vee.quality import Origin, Reason
 from vee.validation import (
     INCIDENT_SCHEMA,
@@ -20,7 +21,6 @@ from vee.validation import (
     ValidationParams,
     ValidationResult,
     check_digits,
-    detect_phase_loss,
     has_valid_check_digits,
     rule_rows,
     validate,

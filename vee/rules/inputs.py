@@ -55,7 +55,8 @@ ENGINEERING_SCHEMA: dict[str, pl.DataType] = {
     **{f"voltage_{k}_v": pl.Float64() for k in (1, 2, 3)},
     **{f"current_{k}_a": pl.Float64() for k in (1, 2, 3)},
 }
-"""Voltages and currents of the phases at one time; null for elements that the meter does not have."""
+"""Voltages and currents of the phases at one time; null for elements that the meter does not have.
+A slot below zero is one of an earlier day."""
 
 COUNT_SCHEMA: dict[str, pl.DataType] = {
     "uc_id": pl.Int64(),
@@ -109,7 +110,7 @@ class RuleInput:
         installations: as `primary.from_pulses` takes them.
         shapes: of earlier days (`shapes.SHAPE_SCHEMA`).
         tables: what single rules look at, by name: `registers`, `constants`, `pairs`, `engineering`,
-            `phase_loss`, `musd_hours`, `month_counts`, `months`.
+            `phase_loss`, `phases_told`, `musd_hours`, `month_counts`, `months`.
         decided: DECIDED_SCHEMA. overrides: OVERRIDE_SCHEMA.
     """
 

@@ -21,11 +21,13 @@ class WeakPhaseParams(RuleParams):
         voltage_share: a phase below this share of the highest voltage is weak.
         current_share: a phase below this share of the highest current, with all voltages there, is weak.
         min_samples: so many samples of the day must say so: one alone may be a machine that just started.
+        days: where the day has fewer, the last ones of so many days together, all of them, of the same phase.
     """
 
     voltage_share: float = bounded(0.8, low=0, high=1)
     current_share: float = bounded(0.05, low=0, high=1)
     min_samples: int = bounded(3, low=1)
+    days: int = bounded(3, low=1, high=3)
 
 
 def v13_weak_phase(rows: DayRows, params: WeakPhaseParams) -> Iterator[Found | NotJudged]:
@@ -33,17 +35,17 @@ def v13_weak_phase(rows: DayRows, params: WeakPhaseParams) -> Iterator[Found | N
     has = rows.has_rows("engineering")
     if not has.all():
         yield NotJudged(~has, "no_phases")
-    weak: dict[int, list[tuple[int, str]]] = {}
+    oldest = -(params.days - 1) * rows.slots
+    seen: dict[int, list[tuple[int, str]]] = {}
     for row, entry in rows.table("engineering"):
-        word = _weak_word(entry, params)
-        if word:
-            weak.setdefault(row, []).append((entry["slot"], word))
-    weak = {row: samples for row, samples in weak.items() if len(samples) >= params.min_samples}
+        if oldest <= entry["slot"] < rows.slots:
+            seen.setdefault(row, []).append((entry["slot"], _weak_word(entry, params)))
+    weak = {row: found for row, samples in seen.items() if (found := _weak(samples, params.min_samples))}
     if not weak:
         return
     mask = rows.none()
     for row, samples in weak.items():
-        slots = [slot for slot, _ in samples if 0 <= slot < rows.slots]
+        slots = [max(slot, 0) for slot, _ in samples]
         mask[row, min(slots) : max(slots) + 1] = True
     mask &= rows.measured
     yield Found(
@@ -55,6 +57,15 @@ def v13_weak_phase(rows: DayRows, params: WeakPhaseParams) -> Iterator[Found | N
         # A third of what a three-element meter sees is one phase: what is missing is about half of the rest.
         lambda row, first, last: rows.energy(row, first, last) / 2,
     )
+
+
+def _weak(samples: list[tuple[int, str]], wanted: int) -> list[tuple[int, str]]:
+    """Samples that accuse a phase: enough of the day itself, or the last ones without one that differs."""
+    own = [sample for sample in samples if sample[0] >= 0 and sample[1]]
+    if len(own) >= wanted or not own:
+        return own
+    last = sorted(samples)[-wanted:]
+    return last if len(last) == wanted and {word for _, word in last} == {own[-1][1]} else []
 
 
 def _weak_word(entry: dict[str, float | None], params: WeakPhaseParams) -> str:
@@ -77,11 +88,14 @@ class DeadPhaseParams(RuleParams):
 
 
 def v22_dead_phase(rows: DayRows, params: DeadPhaseParams) -> Iterator[Found | NotJudged]:
-    """Table `phase_loss`: `validation.PHASE_LOSS_SCHEMA`.
+    """Table `phase_loss`: `validation.PHASE_LOSS_SCHEMA`; `phases_told`: of whom it would be known.
 
     A proven loss with a factor of rule C is corrected and sent as adjusted (estimation); one that is not
     proven, or for which the annex has no factor, is in the measured values as it stands.
     """
+    told = rows.has_rows("phase_loss") | rows.has_rows("phases_told")
+    if not told.all():
+        yield NotJudged(~told, "no_phases")
     losses: dict[int, dict[str, object]] = {}
     mask = rows.none()
     slots = np.arange(rows.slots)

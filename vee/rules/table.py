@@ -103,8 +103,8 @@ RULES: tuple[Rule, ...] = (
         v13_weak_phase,
         WeakPhaseParams(),
         "Uma fase com tensão ou corrente muito abaixo das outras: registro a menor",
-        "em `min_samples` amostras do dia, uma só fase com tensão < `voltage_share` × a maior, ou corrente "
-        "< `current_share` × a maior",
+        "em `min_samples` amostras do dia, ou em todas as últimas `min_samples` de `days` dias, uma só fase "
+        "com tensão < `voltage_share` × a maior, ou corrente < `current_share` × a maior",
         "TP ou TC com defeito mede menos; várias fases sem corrente são carga monofásica, uma só é TC "
         "perdido",
         "tensões 127, 126 e 88 V em três amostras: 88 < 0,8 × 127, suspeito",
@@ -141,7 +141,8 @@ RULES: tuple[Rule, ...] = (
         DeadPhaseParams(),
         "Fase morta que a regra C não corrige",
         "perda de fase não comprovada, ou sem fator no anexo 7.2: os intervalos ficam suspeitos; a "
-        "comprovada com fator é corrigida e vai como `AJUSTADO`",
+        "comprovada com fator é corrigida e vai como `AJUSTADO`. Comprova a tensão média zero no intervalo; "
+        "a corrente zero sozinha, o instante no fim do intervalo e a página instantânea só acusam",
         "o valor medido com fase morta é menor que o consumo",
         "três elementos, fase 2 sem tensão das 10:00 às 12:00 sem prova: 24 intervalos suspeitos",
     ),
