@@ -1,7 +1,7 @@
 """The rules on the layers: what each stage is shown, and the seven days of main and backup meter.
 
 What belongs here: turning facts into `RuleInput`s and calling the engine. What does not: the rules
-(`vee.rules`), reading the facts (`rule_facts`), the order of the layers (`layers`).
+(`vee.rules`), reading the facts (`known.rule_facts`), the order of the layers (`layers`).
 """
 
 from __future__ import annotations

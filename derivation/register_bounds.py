@@ -1,7 +1,7 @@
 """Register readings around a gap as bounds of what may be estimated in it (V06 and E0 of estimation).
 
 What belongs here: making of two register readings the energy of the intervals of one day between them,
-exactly, or nothing. What does not: reading them (`rule_facts`), comparing or scaling (`vee.register_bound`).
+exactly, or nothing. What does not: reading them (`known`), comparing or scaling (`vee.register_bound`).
 
 A period bounds a day where all that is missing in it lies in that day, and where no interval with energy is
 cut by a reading: half an interval has no exact energy.

@@ -25,7 +25,7 @@ import orjson
 import polars as pl
 import psycopg
 
-from derivation.facts import FactReader, open_reader
+from derivation.known.facts import FactReader, open_reader
 from derivation.layers import DerivationParameters, DerivationSettings, Facts, Layers, compute
 from faults import DeveloperFault, Fault, RetryFault
 from faults.market_time import parse_zone

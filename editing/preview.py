@@ -15,7 +15,7 @@ import orjson
 import polars as pl
 import psycopg
 
-from derivation.decided import with_decisions
+from derivation.known.decided import with_decisions
 from derivation.layers import Facts, Layers
 from derivation.run import recompute
 from editing.proposals import Proposal, parameters_of

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from ccee.profile import DEFAULT_PROFILE, load_profile
-from derivation.decided import KEPT, REFUSED
+from derivation.known.decided import KEPT, REFUSED
 from derivation.layers import DerivationParameters
 from derivation.parameters import parameters_in_force
 from derivation.run import recompute

@@ -75,7 +75,7 @@ class NewDecision:
     Attributes:
         uc_id, day, first_slot, last_slot: what it is about, slots 0-based and inclusive; None for held
             readings, which may be of many days.
-        payload: what the kind needs, in plain values (see `derivation.decided`).
+        payload: what the kind needs, in plain values (see `derivation.known.decided`).
         preview: what the person was shown.
         energy_before_kwh, energy_after_kwh: of the days concerned, as sent to CCEE.
         second_why: why a second person must agree; empty where none must.

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from derivation.judging import RuleFacts
-from derivation.meter_facts import engineering, read_phase_channels, read_phase_samples
+from derivation.known.meter_facts import engineering, read_phase_channels, read_phase_samples
 from storage import suspects
 from storage.bulk import array_literal, read_frame
 from vee.calendars import ONE_DAY, day_start, slots_per_day

@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
-from derivation.decided import with_decisions
 from derivation.judging import RuleFacts
+from derivation.known.decided import with_decisions
+from derivation.known.rule_facts import read_rule_facts
 from derivation.layers import Facts
-from derivation.rule_facts import read_rule_facts
 from storage.bulk import array_literal, read_frame
 from storage.database import Database
 from storage.decisions import in_force
