@@ -32,12 +32,14 @@ from faults.market_time import parse_zone
 from storage import quarantine, series
 from storage.database import Database
 from storage.locks import lock_ucs
+from storage.scores import note_replaced
 from storage.series import Layer, Prepared, UcDays, write_uc_days
 from storage.suspects import write_suspects
 from storage.verdict_periods import update_periods
 from vee import calendars
 from vee.periods import join_periods
 from vee.quality import Cause
+from vee.scores import scoring
 from vee.shapes import similar_days
 
 # Raised by hand when a change of rules changes what is made; part of what each row refers to.
@@ -330,6 +332,14 @@ class _Derivation:
             # All at once and before anything else, so that two writers never wait for each other.
             lock_ucs(conn, made.chunk.uc_ids)
             for part, rows in made.parts:
+                note_replaced(
+                    conn,
+                    part.estimated,
+                    scoring.is_now_measured,
+                    scoring.replaced,
+                    run_id=self.run_id,
+                    at=self.as_of,
+                )
                 result = write_uc_days(conn, rows, run_id=self.run_id, at=self.as_of)
                 _quarantine(conn, part.quarantined, self.as_of)
                 write_suspects(

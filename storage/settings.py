@@ -285,6 +285,30 @@ class EditingSettings:
 
 
 @dataclass(frozen=True)
+class ScoreSettings:
+    """How estimates are scored: what is drawn, and what the score warns of."""
+
+    window_days: int = setting(
+        90, "days before today that good days and the shapes of gaps are taken from", minimum=1
+    )
+    uc_days: int = setting(1000, "UC-days that get a gap, at most", minimum=1)
+    days: int = setting(14, "different days among them; two of each weekday", minimum=1)
+    seed: int = setting(1, "of the draw; the same seed over the same data draws the same", minimum=0)
+    default_gaps: str = setting(
+        "09:40+10 14:15+15 10:00+60 18:00+60 07:00+180 16:00+240 22:00+240 00:00+1440 00:00+2880",
+        "gaps (begin+minutes) that are drawn from while the window has none of its own",
+    )
+    least_gaps: int = setting(
+        30,
+        "fewer gaps of a length and class say little: the score of all classes is shown instead",
+        minimum=1,
+    )
+    warn_share: float = setting(
+        0.15, "expected error of a method, as a share of the energy, above which the check warns", minimum=0
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All sections. `Settings.load()` reads file and environment; `Settings()` is all defaults."""
 
@@ -297,6 +321,7 @@ class Settings:
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
     public_files: PublicFileSettings = field(default_factory=PublicFileSettings)
     editing: EditingSettings = field(default_factory=EditingSettings)
+    scores: ScoreSettings = field(default_factory=ScoreSettings)
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -183,10 +183,6 @@ class Filling:
         other = self.matrix.row_of(int(self.matrix.uc_id[row]), self.matrix.day_of(row) + step * ONE_DAY)
         return other if other is not None and bool(self.good[other].any()) else None
 
-    def is_measured(self, history_row: int, slot: int) -> bool:
-        """Has that day of the history a measured value in the slot?"""
-        return self.history is not None and bool(self.history.origin[history_row, slot] == Origin.MEASURED)
-
     def approved_by(self, row: int, method: str) -> str | None:
         return self.approvals.get((int(self.matrix.uc_id[row]), self.matrix.day_of(row), method))
 

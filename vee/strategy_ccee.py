@@ -42,7 +42,8 @@ class CceePdc18R1:
     def fill(self, work: Filling, row: int) -> list[Fill | Refusal]:
         usable = usable_hours(work.good[row : row + 1], work.params)[0]
         found: list[Fill | Refusal] = []
-        for hour in np.flatnonzero(usable).tolist():
+        whole = work.good[row].reshape(len(usable), -1).all(axis=1)
+        for hour in np.flatnonzero(usable & ~whole).tolist():
             found += self._inside_hour(work, row, hour)
         for first, last in runs(~usable):
             found += self._run(work, row, first, last, len(usable))

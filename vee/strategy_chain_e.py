@@ -14,7 +14,7 @@ import numpy as np
 
 from vee.filling import SUNDAY, EstimationParams, Fill, Filling, Refusal, Scope
 from vee.frames import Mask, runs
-from vee.quality import Cause, Reason
+from vee.quality import Cause, Origin, Reason
 
 METHOD_CYCLE_MEAN = "E5"
 
@@ -78,20 +78,15 @@ class ChainE:
 
     def _similar_days(self, work: Filling, row: int, slots: list[int]) -> list[Fill | Refusal]:
         params = work.params
-        dates = self.history_dates(work.matrix.day_of(row), work.scope)
         values: dict[int, Fraction] = {}
-        # The most recent days that have the slot may differ from slot to slot, so days are taken in turn.
-        by_choice: dict[tuple[date, ...], list[int]] = {}
-        for slot in slots:
-            chosen = self._days_with(work, row, slot, dates)[: params.e4_days]
-            by_choice.setdefault(tuple(chosen), []).append(slot)
         used: set[date] = set()
-        for chosen_days, group in by_choice.items():
-            if len(chosen_days) < params.e4_min_days:
+        # The most recent days that have the slot may differ from slot to slot.
+        for chosen, group in self._days_by_slots(work, row, slots):
+            if len(chosen) < params.e4_min_days:
                 continue
-            means, _, _ = work.mean_of_days(work.history, row, list(chosen_days), group, measured_only=True)
+            means, _, _ = work.mean_of_days(work.history, row, chosen, group, measured_only=True)
             values.update(means)
-            used.update(chosen_days)
+            used.update(chosen)
         found: list[Fill | Refusal] = []
         if values:
             detail = {"dates": sorted(used), "days": params.e4_days}
@@ -99,15 +94,26 @@ class ChainE:
         rest = [slot for slot in slots if slot not in values]
         return found + (self._cycle_mean(work, row, rest) if rest else [])
 
-    def _days_with(self, work: Filling, row: int, slot: int, dates: list[date]) -> list[date]:
-        if work.history is None or work.history.slots != work.matrix.slots:
+    def _days_by_slots(self, work: Filling, row: int, slots: list[int]) -> list[tuple[list[date], list[int]]]:
+        """The most recent similar days that measured a slot, and the slots that have the same ones."""
+        history, uc_id = work.history, int(work.matrix.uc_id[row])
+        if history is None or history.slots != work.matrix.slots:
             return []
-        uc_id, found = int(work.matrix.uc_id[row]), []
-        for day in dates:
-            at = work.history.row_of(uc_id, day)
-            if at is not None and work.is_measured(at, slot):
-                found.append(day)
-        return found
+        dates = self.history_dates(work.matrix.day_of(row), work.scope)
+        known = [(day, at) for day in dates if (at := history.row_of(uc_id, day)) is not None]
+        if not known:
+            return []
+        rows = np.array([at for _, at in known])
+        measured = history.origin[rows[:, None], np.array(slots)] == Origin.MEASURED
+        chosen = measured & (measured.cumsum(axis=0) <= work.params.e4_days)
+        patterns, of_slot = np.unique(chosen, axis=1, return_inverse=True)
+        return [
+            (
+                [known[n][0] for n in np.flatnonzero(patterns[:, number])],
+                [slots[n] for n in np.flatnonzero(of_slot == number)],
+            )
+            for number in range(patterns.shape[1])
+        ]
 
     def _cycle_mean(self, work: Filling, row: int, slots: list[int]) -> list[Fill | Refusal]:
         approver = work.approved_by(row, METHOD_CYCLE_MEAN)

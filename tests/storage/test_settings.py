@@ -85,7 +85,9 @@ def test_every_key_is_described() -> None:
         "ccee",
         "dagster",
         "public_files",
+        "notifications",
         "editing",
+        "scores",
     }
     assert all(row.help_line for row in rows)
     assert {"SMF_DATABASE_URL", "SMF_DATA_DIR", "SMF_CCEE_CLIENT_ID"} <= {row.environment for row in rows}
