@@ -21,6 +21,7 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
+from audit import scored
 from audit.evidence import Evidence, Place, locator_of
 from ccee.body import day_stamps, render
 from ccee.ledger import NAME_THE_CONTRACT, not_in_force
@@ -123,6 +124,10 @@ class Trace:
     delivery: Delivery | None
     layers: list[LayerValue]
     estimate: Row | None
+    expected_error: Row | None
+    """What the latest score says of the estimate; None where the value is none."""
+    replaced: list[Row]
+    """Estimates of this interval that gave way to what the meter had."""
     verdicts: list[Row]
     decisions: list[Row]
     registry: Row
@@ -276,6 +281,12 @@ def _trace(
     layers = _layers(conn, uc["id"], day, chosen, slot)
     registry = _registry(conn, uc["id"], day, start)
     delivery = _delivery(conn, profile, uc, day, chosen, slot, submissions)
+    estimate = _one(
+        conn,
+        "SELECT * FROM estimate WHERE uc_id = %s AND day = %s AND version = %s"
+        " AND %s BETWEEN first_slot AND last_slot",
+        [uc["id"], day, chosen, slot],
+    )
     # The backup meter's value enters at the estimated layer; the primary one is the main meter's.
     is_backup = layers[2].origin == Origin.BACKUP.name.lower()
     reading = _reading(conn, evidence, registry, layers[0], is_backup, at, day, slot)
@@ -291,12 +302,9 @@ def _trace(
         outcome=_outcome(conn, uc["id"], day),
         delivery=delivery,
         layers=layers,
-        estimate=_one(
-            conn,
-            "SELECT * FROM estimate WHERE uc_id = %s AND day = %s AND version = %s"
-            " AND %s BETWEEN first_slot AND last_slot",
-            [uc["id"], day, chosen, slot],
-        ),
+        estimate=estimate,
+        expected_error=scored.expected_error(db, conn, uc["id"], estimate, interval_s, slot),
+        replaced=scored.replaced(conn, uc["id"], day, slot),
         verdicts=_rows(
             conn,
             "SELECT rule, first_slot, last_slot, result, detail FROM verdict"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,15 +14,20 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from derivation.scores.expected_errors import NOT_SCORED
 from exchange.export import ExportRequest, ExportResult, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile
 from exchange.public_files import export_public
+from exchange.series_files import SeriesRequest, export_series
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, errors, faults_to_exit, login_name
 from protocols.public_format import FileKind
 from storage.database import Database
+from storage.series import Layer
 
-app = typer.Typer(no_args_is_help=True, help="Readings for other systems: FK7, text, CSV by profile.")
+app = typer.Typer(
+    no_args_is_help=True, help="Readings and series for other systems: FK7, text, CSV, XLSX, Parquet."
+)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
@@ -62,6 +68,44 @@ def public(
             else:
                 result = export_by_profile(db, request, wanted, step)
     _show(result, target, as_json)
+
+
+@app.command()
+def series(
+    target: Annotated[Path, typer.Argument(help="A new file; .csv, .xlsx or .parquet says which kind.")],
+    first_day: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
+    last_day: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")],
+    uc: Annotated[list[str] | None, typer.Option(help="Code of a UC; repeat it; without it all UCs.")] = None,
+    layer: Annotated[str, typer.Option(help="primary, validated, estimated, adjusted or ccee.")] = "ccee",
+    actor: Annotated[str | None, typer.Option(help="Who asks; default: your login.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write derived series, each estimate with its method and expected error, into one table."""
+    with faults_to_exit(as_json), Database.open() as db:
+        if layer.upper() not in Layer.__members__:
+            names = ", ".join(one.name.lower() for one in Layer)
+            raise OperatorFault(f"layer {layer!r}", where="--layer", remedy=f"use one of {names}")
+        request = SeriesRequest(
+            uc_codes=tuple(uc) if uc else None,
+            first_day=first_day.date(),
+            last_day=_not_before(last_day.date(), first_day.date()),
+            layer=Layer[layer.upper()],
+            target=target,
+            requested_by=actor or login_name("--actor"),
+        )
+        db.migrate()
+        with _progress(as_json) as step:
+            made = export_series(db, request, step)
+    if as_json:
+        emit_json({"target": str(target), **asdict(made)})
+        return
+    scored = f"score run {made.score_run}" if made.score_run else NOT_SCORED
+    console.print(
+        f"Wrote {made.rows:,} intervals of {made.ucs:,} UCs to {escape(str(target))}, {made.estimated:,} of "
+        f"them estimated; expected errors: {scored}. SHA-256 {made.sha256}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 @app.command("list")

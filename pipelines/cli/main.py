@@ -25,7 +25,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "import": ("pipelines.cli.import_files", "Files that technicians collected, into the readings"),
     "inspect": ("pipelines.cli.inspect", "Judge a meter's serial output by its specification"),
     "edit": ("pipelines.cli.edit", "Values of a UC-day: set, scale, copy, estimate anew"),
-    "export": ("pipelines.cli.export", "Readings for other systems: FK7, text, CSV by profile"),
+    "export": (
+        "pipelines.cli.export",
+        "Readings and series for other systems: FK7, text, CSV, XLSX, Parquet",
+    ),
     "lots": ("pipelines.cli.lots", "Lots of meters: warranty, failure rates, systemic faults"),
     "model": ("pipelines.cli.model", "The meter models that are known, of every protocol"),
     "queue": ("pipelines.cli.queue", "What waits for a person's decision, worst first"),
@@ -33,6 +36,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "registry": ("pipelines.cli.registry", "Load and write back the registry (CSV, XLSX)"),
     "rules": ("pipelines.cli.rules", "The rules that judge, and what differs for some UCs"),
     "run": ("pipelines.cli.run", "The scheduled jobs, by hand"),
+    "scores": ("pipelines.cli.scores", "The expected error of estimates, and scoring them anew"),
     "simulate": ("pipelines.cli.simulate.app", "Meters that answer on sockets and ptys"),
     "trace": ("pipelines.cli.trace", "From a delivered value back to the frame's bytes"),
 }

@@ -167,6 +167,8 @@ def _decisions(root: Tree, found: Trace) -> None:
 
 
 def _estimate(root: Tree, found: Trace) -> None:
+    for row in found.replaced:
+        root.add(f"[bold]  measured late[/]: {escape(row['words'])}")
     if found.estimate is None:
         return
     estimate = found.estimate
@@ -175,6 +177,8 @@ def _estimate(root: Tree, found: Trace) -> None:
         f"{estimate['first_slot']} to {estimate['last_slot']}"
         + (f", approved by {escape(estimate['approved_by'])}" if estimate["approved_by"] else "")
     )
+    if found.expected_error is not None:
+        node.add(escape(found.expected_error["words"]))
     for key, value in estimate["detail"].items():
         node.add(escape(f"{key}: {value}"))
     if found.inputs:
