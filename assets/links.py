@@ -12,7 +12,7 @@ import dagster as dg
 
 from storage.settings import Settings
 
-DATA_DOCS, CLOSING, DAYS, MANUAL = "auditoria", "fechamento", "dia", "manual"
+DATA_DOCS, CLOSING, DAYS, SCORES, MANUAL = "auditoria", "fechamento", "dia", "placar", "manual"
 
 
 def link(settings: Settings, *parts: str) -> dg.MetadataValue[Any]:

@@ -30,7 +30,7 @@ _QUALITIES = (
     (Origin.EDITED, "Editado", "#7A48B8", "M1 1h1"),
 )
 _MISSING = ("Faltante", "#B3261E")
-_INK, _RULE = "#465364", "#E1E5EA"
+INK, RULE = "#465364", "#E1E5EA"
 # Folder below the data folder.
 PICTURES = "day_pictures"
 WIDTH, HEIGHT = 760, 260
@@ -113,7 +113,7 @@ def picture(curve: DayCurve, day: date) -> str:
     load_kw = curve.energy_kwh * curve.slots / 24
     peak = float(load_kw.sum(axis=0).max(initial=0.0))
     unit, scale = ("MW", 1000.0) if peak >= 10_000 else ("kW", 1.0)
-    top = _round_up(peak / scale) if peak else 1.0
+    top = round_up(peak / scale) if peak else 1.0
     step = _PLOT_WIDTH / curve.slots
 
     def y(value: float) -> float:
@@ -121,7 +121,7 @@ def picture(curve: DayCurve, day: date) -> str:
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-        f'height="{HEIGHT}" font-family="sans-serif" font-size="11" fill="{_INK}">',
+        f'height="{HEIGHT}" font-family="sans-serif" font-size="11" fill="{INK}">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#FFFFFF"/>',
         "<defs>"
         + "".join(
@@ -138,8 +138,8 @@ def picture(curve: DayCurve, day: date) -> str:
         level = top * scale * part / 4
         parts.append(
             f'<line x1="{_LEFT}" x2="{_LEFT + _PLOT_WIDTH}" y1="{y(level):.1f}" y2="{y(level):.1f}" '
-            f'stroke="{_RULE}"/><text x="{_LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">'
-            f"{_number(level / scale)}</text>"
+            f'stroke="{RULE}"/><text x="{_LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">'
+            f"{number(level / scale)}</text>"
         )
     parts.append(f'<text x="{_LEFT - 6}" y="{_TOP - 8}" text-anchor="end">{unit}</text>')
     below = np.zeros(curve.slots)
@@ -179,7 +179,7 @@ def _legend(curve: DayCurve, day: date) -> str:
     for index, (origin, name, colour, _) in enumerate(_QUALITIES):
         energy = float(curve.energy_kwh[index].sum())
         if energy:
-            words = f"{name} {_number(100 * energy / total)} %"
+            words = f"{name} {number(100 * energy / total)} %"
             texts.append(
                 f'<rect x="{x:.0f}" y="5" width="12" height="10" fill="url(#q{origin.value})" '
                 f'stroke="{colour}"/>'
@@ -202,12 +202,12 @@ def _steps(values: npt.NDArray[np.float64], step: float, y: Callable[[float], fl
         yield f"{_LEFT + (slot + 1) * step:.1f},{height:.1f}"
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """The next 1, 2, 4, 5 or 8 times a power of ten: quarters of it are short numbers."""
     power = 10.0 ** np.floor(np.log10(value))
     return float(next(power * step for step in (1, 2, 4, 5, 8, 10) if power * step >= value))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     text = f"{value:,.1f}" if value < 100 and value % 1 else f"{value:,.0f}"
     return text.translate(str.maketrans(",.", ".,"))

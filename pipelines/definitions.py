@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import checks, closing, collection, delivery, freshness, marts, registry, series
+from assets import checks, closing, collection, delivery, freshness, marts, registry, scores, series
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from pipelines.jobs import CLOSING, DAILY, DELIVERY, HISTORY, build_jobs, build_schedules
@@ -46,8 +46,14 @@ def build_defs(
             delivery.build(chosen),
             marts.build(chosen),
             closing.build(chosen),
+            scores.build(),
         ],
-        asset_checks=[*checks.build(chosen), delivery.build_checks(chosen), *freshness.build(chosen)],
+        asset_checks=[
+            *checks.build(chosen),
+            delivery.build_checks(chosen),
+            *freshness.build(chosen),
+            scores.build_check(),
+        ],
         jobs=build_jobs(),
         schedules=build_schedules(chosen, switch),
         sensors=[

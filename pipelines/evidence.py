@@ -29,9 +29,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assets.links import CLOSING, DATA_DOCS, DAYS, MANUAL
+from assets.links import CLOSING, DATA_DOCS, DAYS, MANUAL, SCORES
+from derivation import day_picture
 from derivation.data_docs import STYLE
-from derivation.day_picture import PICTURES
+from derivation.scores import pictures as score_pictures
 from faults import DeveloperFault
 from faults.shipped import shipped
 from storage.settings import Settings
@@ -55,7 +56,8 @@ def build_app(data_dir: Path, hosts: Iterable[str]) -> Starlette:
     folders = {
         DATA_DOCS: data_dir / "data_docs",
         CLOSING: data_dir / "closing",
-        DAYS: data_dir / PICTURES,
+        DAYS: data_dir / day_picture.PICTURES,
+        SCORES: data_dir / score_pictures.PICTURES,
     }
 
     async def index(request: Request) -> Response:

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import closing, collection, delivery, freshness, marts, series
+from assets import closing, collection, delivery, freshness, marts, scores, series
 from assets.partitions import Partitions
 from assets.run_tags import CAUSE_TAG, SCHEDULED, day_tags, month_tags
 from sensors.switch import HOW_TO_SWITCH_ON, Switch
@@ -23,6 +23,7 @@ HISTORY = "history_job"
 DELIVERY = "delivery_job"
 CLOSING = "closing_job"
 FRESHNESS = "freshness_job"
+SCORES = "scores_job"
 
 # The routine reads of the night end a bit after four (collector.planning.Windows); what is missing of D-1
 # then is asked for once more by the job itself.
@@ -31,6 +32,8 @@ DAILY_CRON = "30 4 * * *"
 CLOSING_CRON = "0 7 * * *"
 # When people come to work: what is not there by now they must hear of.
 FRESHNESS_CRON = "10 8 * * *"
+# Monday, after the daily run: the gaps of the weekend are in by then.
+SCORES_CRON = "30 5 * * 1"
 # From the day the gaps are known; the first run after MS+7du freezes the month.
 CLOSING_FIRST, CLOSING_LAST = calendars.GAPS_KNOWN, calendars.CLOSED
 
@@ -63,6 +66,11 @@ def build_jobs() -> list[Any]:
             description="Fechamento do mês: faltas com causa, conflitos de MUSD, prazos, certificado.",
         ),
         dg.define_asset_job(
+            SCORES,
+            _groups(scores.GROUP),
+            description="Placar das estimativas: erro esperado por método, duração da lacuna e classe de UC.",
+        ),
+        dg.define_asset_job(
             FRESHNESS,
             dg.AssetSelection.checks(
                 *(dg.AssetCheckKey(dg.AssetKey(name), freshness.CHECK) for name in freshness.ASSETS)
@@ -73,7 +81,7 @@ def build_jobs() -> list[Any]:
 
 
 def build_schedules(partitions: Partitions, switch: Switch) -> list[dg.ScheduleDefinition]:
-    """The daily, the closing and the freshness schedule."""
+    """The daily, the closing, the freshness and the scores schedule."""
 
     @dg.schedule(
         name="daily_schedule",
@@ -117,7 +125,16 @@ def build_schedules(partitions: Partitions, switch: Switch) -> list[dg.ScheduleD
         tags={CAUSE_TAG: SCHEDULED},
         description=f"Toda manhã: o dia anterior está lido, derivado e entregue? {HOW_TO_SWITCH_ON}",
     )
-    return [daily_schedule, closing_schedule, freshness_schedule]
+    scores_schedule = dg.ScheduleDefinition(
+        name="scores_schedule",
+        job_name=SCORES,
+        cron_schedule=SCORES_CRON,
+        execution_timezone=partitions.iana_zone,
+        default_status=switch.schedules,
+        tags={CAUSE_TAG: SCHEDULED},
+        description=f"Toda segunda-feira: o placar das estimativas. {HOW_TO_SWITCH_ON}",
+    )
+    return [daily_schedule, closing_schedule, freshness_schedule, scores_schedule]
 
 
 def closing_month_of(today: date, known: calendars.Calendars) -> date | None:

@@ -11,7 +11,7 @@ import pytest
 from assets.metadata import FRESHNESS_REASON
 from assets.partitions import Partitions
 from pipelines.definitions import build_defs
-from pipelines.jobs import CLOSING, DAILY, DELIVERY, HISTORY, closing_month_of
+from pipelines.jobs import CLOSING, DAILY, DELIVERY, HISTORY, SCORES, closing_month_of
 from tests.dagster_strict import strict_dagster
 from vee.calendars import load_calendars
 
@@ -91,6 +91,8 @@ def test_jobs_hold_what_they_say(defs: dg.Definitions) -> None:
     assert set(PATH[1:]) < assets_of(DAILY)
     assert "uc_month" in assets_of(DAILY)
     assert assets_of(CLOSING) == {"closing_month"}
+    assert assets_of(SCORES) == {"estimate_scores"}
+    assert "estimate_scores" not in assets_of(DAILY)
     assert not assets_of(HISTORY) & {"meter_sessions", "ccee_submissions"}
     assert "series_primary" not in assets_of(DELIVERY)
 
