@@ -22,6 +22,7 @@ import state_diagrams
 
 from ccee import profile
 from collector.streams import decode as stream_decode
+from derivation.scores.pictures import LENGTHS_PT
 from protocols.celesc import catalogue
 from protocols.celesc.inspection import Criteria
 from protocols.nbr14522 import commands, models
@@ -34,6 +35,7 @@ from vee import estimation, missing, quality, validation
 from vee.filling import EstimationParams
 from vee.primary import PrimaryParams
 from vee.rules import table as rule_table
+from vee.scores import scoring as score_words
 from vee.shapes import SimilarDays
 from vee.validation import ValidationParams
 from vee.validation_manual import TEXTS
@@ -161,6 +163,30 @@ def strategies() -> str:
             (f"`{row['name']}`", row["valid_from"], row["valid_to"] or "em vigor", row["text_pt"])
             for row in estimation.strategy_rows()
         ],
+    )
+
+
+def score_classes() -> str:
+    """Lengths of gaps and classes of UCs that scores are sorted by."""
+    lengths = [(f"`{name}`", LENGTHS_PT[name]) for name, _ in score_words.LENGTHS]
+    edges = ["0", *(f"{below:,.0f}".replace(",", ".") for _, below in score_words.LEVELS[:-1])]
+    levels = [
+        (
+            f"`{name}`",
+            f"de {low} a menos de {high} kWh por dia, em média" if high else f"{low} kWh por dia ou mais",
+        )
+        for (name, _), low, high in zip(score_words.LEVELS, edges, [*edges[1:], ""], strict=True)
+    ]
+    steady = str(score_words.STEADY_FROM).replace(".", ",")
+    evenness = [
+        (f"`{score_words.STEADY}`", f"constante: a hora média é pelo menos {steady} da maior hora do dia"),
+        (f"`{score_words.VARYING}`", "variável: menos do que isso"),
+    ]
+    return "\n".join(
+        [
+            table(["Duração", "Dentro do dia"], lengths),
+            table(["Classe de UC", "Energia; depois da barra, a constância"], [*levels, *evenness]),
+        ]
     )
 
 
@@ -394,6 +420,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "regras-parametros": rule_parameters,
     "causas-da-falta": missing_causes,
     "estrategias": strategies,
+    "placar": score_classes,
     "motivos": reasons,
     "causas": causes,
     "configuracao": configuration,
