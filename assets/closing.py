@@ -1,28 +1,27 @@
 """The closing of a month as an asset, partitioned by month.
 
-What belongs here: the asset and its metadata; the report itself is `month`. It reads what became of each
-UC-day and each submission, so it depends on both; Dagster has no mapping from a month to its days times
-shards, so on all of their partitions.
+What belongs here: the asset and its metadata; the closing itself is `closing.run`. It reads what became
+of each UC-day and each submission, so it depends on both; Dagster has no mapping from a month to its days
+times shards, so on all of their partitions.
 """
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 import dagster as dg
 
 from assets.links import CLOSING, link
-from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, sample, share, tags
+from assets.metadata import FRESHNESS_REASON, OWNERS, Metadata, md_table, sample, share, tags
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
-from ccee.deadlines import closing_of
-from closing.freeze import close_month
-from closing.report import ClosingReport, closing_report, store_certificate
-from storage import audit
-from vee import calendars
+from closing.document import Closing, outlook_words, verdict
+from closing.run import close, write
+from derivation.parameters import parameters_in_force
 
 GROUP = "closing"
 NAME = "closing_month"
-ACTOR = "dagster"
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -39,11 +38,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags=tags("fechamento", "resultado"),
         kinds={"postgres"},
-        code_version="1",
+        code_version="2",
         description=(
-            "Fechamento do mês M: UC-dias em falta com a causa, conflitos de MUSD (decidir até MS+2du, "
-            "cadastro até MS+3du), prazos até MS+7du e o certificado do mês. Depois de MS+7du, congela o "
-            "mês: o que a CCEE aceitou fica definitivo, o resto está perdido e é avisado."
+            "Fechamento do mês M: dias de UC em falta com a causa e quem age, conflitos de MUSD (decidir até "
+            "MS+2du, cadastro até MS+3du), previsão e prazos até MS+7du. De MS+1du em diante estima o mês "
+            "outra vez com uma só janela de histórico. Depois de MS+7du congela o mês: o que a CCEE aceitou "
+            "fica definitivo, o resto está perdido e é avisado; o certificado não muda mais, e o que mudar "
+            "depois entra na lista de recontabilização."
         ),
         metadata={
             FRESHNESS_REASON: "Feito de MS+1du a MS+9du; depois de MS+7du congela o mês, e então nunca mais."
@@ -52,63 +53,109 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def closing_month(
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
     ) -> dg.MaterializeResult[None]:
-        now, month, profile = clock.now(), date.fromisoformat(context.partition_key), ccee.profile()
-        as_of = clock.as_of()
-        latest = partitions.latest_day(as_of)
-        frozen: tuple[int, int] | None = None
+        month, profile = date.fromisoformat(context.partition_key), ccee.profile()
         with metering.open() as db:
-            known = calendars.market_calendars(db.settings.market)
-            # Freezing is for good: no month is frozen ahead of its time.
-            if min(latest, partitions.latest_day(now)) >= closing_of(known, month).data:
-                frozen = close_month(db, month, profile, known, now=now)
-            report = closing_report(
-                db, month, as_of=as_of, latest_day=latest, musd_default_kw=profile.musd.default_kw
+            done = close(
+                db,
+                month,
+                profile,
+                parameters_in_force(db.settings.market, profile.musd.params),
+                now=clock.now(),
+                as_of=clock.as_of(),
+                run_id=context.run.run_id,
             )
-            path, sha256 = store_certificate(report, db.data_dir / "closing")
-            with db.connect() as conn:
-                audit.append(
-                    conn,
-                    actor=ACTOR,
-                    action="closing.certificate",
-                    object=f"month/{report.month}",
-                    after={"sha256": sha256, "run_id": context.run.run_id, "is_complete": report.is_complete},
-                )
-        metadata = _metadata(report, link(db.settings, CLOSING, path.name), sha256)
-        if frozen is not None:
-            metadata |= {"uc_days_final": frozen[0], "uc_days_lost": frozen[1]}
+            written = write(done, db.data_dir / "closing")
+
+            def page(name: str) -> dg.MetadataValue[Any]:
+                return link(db.settings, CLOSING, name)
+
+            metadata: Metadata = {
+                "verdict": verdict(done).text,
+                "report": page(written.html.name),
+                "report_xlsx": page(written.xlsx.name),
+                "report_pdf": page(written.pdf.name),
+                **_metadata(done),
+                **_certificate(done, page),
+            }
         return dg.MaterializeResult(metadata=metadata)
 
     return closing_month
 
 
-def _metadata(report: ClosingReport, certificate: dg.MetadataValue[Any], sha256: str) -> Metadata:
-    causes: dict[str, int] = {}
-    for missing in report.missing:
-        causes[missing.cause] = causes.get(missing.cause, 0) + 1
-    return {
+def _metadata(closing: Closing) -> Metadata:
+    report, whole = closing.report, closing.report.whole
+    metadata: Metadata = {
         "is_complete": report.is_complete,
         "last_due_day": str(report.last_due_day or ""),
         "uc_days_due": report.days_due,
         "uc_days_delivered": report.days_delivered,
+        "uc_days_to_resend": whole.days_to_resend,
         "completeness": share(report.days_delivered, report.days_due),
-        "missing_by_cause": causes,
+        "sent_kwh": float(whole.sent_kwh),
+        "zeroed_kwh": float(whole.zeroed_kwh),
+        "unsent_kwh": float(whole.unsent_kwh),
+        "adjusted_share": round(float(whole.adjusted_share), 6),
+        "missing_by_cause": md_table(
+            ("causa", "quem age", "agir até", "dias de UC", "o que fazer"),
+            [
+                (text, who, f"{by:%d/%m/%Y}", count, remedy)
+                for (by, who, text, remedy), count in sorted(_by_cause(closing).items())
+            ],
+        ),
         "missing_sample": sample(f"{row.uc_code} {row.day}: {row.text}" for row in report.missing),
+        "forecast": md_table(
+            ("agente", "faltam", "previsão para MS+7du"),
+            [
+                (
+                    one.agent_code or "sem agente",
+                    one.outlook.backlog,
+                    outlook_words(one.outlook, report.deadline.day),
+                )
+                for one in report.agents
+            ],
+        ),
+        "agents_missing_the_deadline": sum(one.outlook.misses for one in report.agents),
         "musd_conflict_hours": len(report.musd_conflicts),
+        "musd_conflict_kwh": float(report.conflict_kwh),
         "musd_conflict_sample": sample(
             f"{row['uc_code']} {row['day']} hora {row['hour']}: {row['energy_kwh']} > {row['limit_kwh']} kWh"
             for row in report.musd_conflicts
         ),
         "musd_unconfirmed": len(report.musd_unconfirmed),
         "musd_unconfirmed_sample": sample(row["uc_code"] for row in report.musd_unconfirmed),
-        "deadlines": dg.MetadataValue.md(
-            "\n".join(
-                ["| prazo | data | faltam (dias) | o quê |", "|---|---|---|---|"]
-                + [
-                    f"| {row.label} | {row.day:%d/%m/%Y} | {row.days_left} | {row.text} |"
-                    for row in report.milestones
-                ]
-            )
+        "deadlines": md_table(
+            ("prazo", "data", "faltam (dias)", "o quê"),
+            [(row.label, f"{row.day:%d/%m/%Y}", row.days_left, row.text) for row in report.milestones],
         ),
-        "certificate": certificate,
-        "certificate_sha256": sha256,
+    }
+    if closing.again is not None:
+        metadata |= {
+            "estimated_again_ucs": closing.again.ucs,
+            "estimated_again_uc_days_changed": closing.again.uc_days_changed,
+            "history_month": f"{closing.again.history_month:%Y-%m}",
+        }
+    return metadata
+
+
+def _by_cause(closing: Closing) -> Counter[tuple[date, str, str, str]]:
+    counts: Counter[tuple[date, str, str, str]] = Counter()
+    for run in closing.report.runs:
+        counts[run.act_by, run.who, run.text, run.remedy] += run.days
+    return counts
+
+
+def _certificate(closing: Closing, page: Callable[[str], dg.MetadataValue[Any]]) -> Metadata:
+    if closing.frozen is None:
+        return {}
+    first, newest = closing.certificates[0], closing.certificates[-1]
+    changes = closing.recount.changes if closing.recount else []
+    return {
+        "uc_days_final": closing.frozen.final,
+        "uc_days_lost": closing.frozen.lost,
+        "certificate": page(first.file_name),
+        "certificate_sha256": first.sha256.hex(),
+        "certificate_versions": len(closing.certificates),
+        "newest_version": page(newest.file_name),
+        "uc_days_to_recount": len(changes),
+        "recount_kwh": float(closing.recount.difference_kwh) if closing.recount else 0.0,
     }

@@ -13,6 +13,7 @@ MUSD_REJECTED = "ccee_musd"
 DATA_REFUSED = "ccee_recusa"
 AGENT_STOPPED = "ccee_agente_parado"
 MONTH_LOST = "ccee_mes_perdido"
+MONTH_CHANGED = "ccee_recontabilizacao"
 DEADLINE_NEAR = "ccee_prazo"
 RUN_FAILED = "execucao_falhou"
 # Lines of a message; the report of the month has all.
@@ -117,21 +118,62 @@ def agent_stopped(conn: psycopg.Connection[Any], agent_id: int, reason: str, run
 
 
 def month_lost(
-    conn: psycopg.Connection[Any], agent_id: int, month: date, codes: list[str], closing: date
+    conn: psycopg.Connection[Any],
+    agent_id: int | None,
+    month: date,
+    lines: list[str],
+    uc_days: int,
+    closing: date,
 ) -> int:
-    """Tell of the UC-days of a closed month that were not accepted."""
+    """Tell of the UC-days of a closed month that were not accepted.
+
+    Args: agent_id: None for UC-days that the registry gives to no agent; lines: one a UC and cause.
+    """
+    whose = "" if agent_id is not None else " de UCs sem agente no cadastro"
     return post(
         conn,
         kind=MONTH_LOST,
-        dedup_key=f"lost:{agent_id}:{month}:{len(codes)}",
-        subject=f"Mês {month:%m/%Y} encerrado com medições não aceitas",
+        dedup_key=f"lost:{agent_id}:{month}",
+        subject=f"Mês {month:%m/%Y} encerrado: {uc_days} dias de UC{whose} perdidos",
         body=(
-            f"O prazo de {_day(closing)} passou e {len(codes)} dias de UC não foram aceitos pela CCEE: "
-            f"{', '.join(codes[:50])}{' e outros' if len(codes) > 50 else ''}.\n"
-            "Resta pedir a recontabilização."
+            f"O prazo de {_day(closing)} passou e {uc_days} dias de UC{whose} não foram aceitos pela CCEE, "
+            "que não os estima: contam como zero.\n" + _listed(lines) + "\n"
+            "Resta pedir a recontabilização; o certificado do mês "
+            f"(smf run closing --month {month:%Y-%m}) lista todos."
         ),
         agent_id=agent_id,
     )
+
+
+def month_changed(
+    conn: psycopg.Connection[Any],
+    agent_id: int | None,
+    month: date,
+    version: int,
+    lines: list[str],
+    difference_kwh: Decimal,
+) -> int:
+    """Tell of UC-days of a closed month that are no longer as they were frozen.
+
+    Args: version: of the certificate that lists them.
+    """
+    return post(
+        conn,
+        kind=MONTH_CHANGED,
+        dedup_key=f"recount:{agent_id}:{month}:{version}",
+        subject=f"Mês {month:%m/%Y}: {len(lines)} dias de UC a recontabilizar",
+        body=(
+            f"Depois do fechamento mudaram {len(lines)} dias de UC; o certificado congelado continua o "
+            f"mesmo e a versão {version} lista as mudanças.\n" + _listed(lines) + "\n"
+            f"Diferença: {_number(difference_kwh)} kWh. Resta pedir a recontabilização à CCEE."
+        ),
+        agent_id=agent_id,
+    )
+
+
+def _listed(lines: list[str]) -> str:
+    more = f"\n  ... e mais {len(lines) - _MOST_LINES}" if len(lines) > _MOST_LINES else ""
+    return "\n".join(f"  {line}" for line in lines[:_MOST_LINES]) + more
 
 
 def deadline_near(
@@ -153,7 +195,6 @@ def deadline_near(
     if row is None:
         return 0
     what = "alteração do MUSD" if code == "musd_change" else "envio da medição"
-    more = f"\n... e mais {len(lines) - _MOST_LINES}" if len(lines) > _MOST_LINES else ""
     return post(
         conn,
         kind=DEADLINE_NEAR,
@@ -161,8 +202,7 @@ def deadline_near(
         subject=f"Mês {month:%m/%Y}: {what} até {_day(day)}, {open_items} pendências",
         body=(
             f"O prazo para {what} do mês {month:%m/%Y} termina em {_day(day)} e há {open_items} pendências:\n"
-            + "\n".join(f"  {line}" for line in lines[:_MOST_LINES])
-            + more
+            + _listed(lines)
             + f"\nO fechamento (smf run closing --month {month:%Y-%m}) mostra todas, com a causa."
         ),
         agent_id=row[0],

@@ -68,8 +68,9 @@ def warn(db: Database, near: Near, report: ClosingReport) -> Warned:
         rows = conn.execute("SELECT u.code, a.code FROM uc u JOIN agent a ON a.id = u.agent_id")
         agent_of: dict[str, int] = dict(rows.fetchall())
         lines: dict[int, list[str]] = {}
-        for uc_code, text in found:
-            lines.setdefault(agent_of[uc_code], []).append(text)
+        for uc_code, agent_code, text in found:
+            # Without an agent on that day it is told to the one that has the UC now.
+            lines.setdefault(agent_code or agent_of[uc_code], []).append(text)
         for agent_code, texts in sorted(lines.items()):
             messages += notices.deadline_near(
                 conn,
@@ -84,15 +85,15 @@ def warn(db: Database, near: Near, report: ClosingReport) -> Warned:
     return Warned(near, len(found), messages)
 
 
-def _open(near: Near, report: ClosingReport) -> list[tuple[str, str]]:
-    """(UC, what is open), one for each item."""
+def _open(near: Near, report: ClosingReport) -> list[tuple[str, int | None, str]]:
+    """(UC, agent of the day where it is known, what is open), one for each item."""
     if near.code == calendars.MEASUREMENT:
-        return [(row.uc_code, f"UC {row.uc_code}: {row.text}") for row in report.missing]
+        return [(row.uc_code, row.agent_code, f"UC {row.uc_code}: {row.text}") for row in report.missing]
     return [
-        (row["uc_code"], f"UC {row['uc_code']}: hora acima do limite do MUSD")
+        (row["uc_code"], row["agent_code"], f"UC {row['uc_code']}: hora acima do limite do MUSD")
         for row in report.musd_conflicts
     ] + [
-        (row["uc_code"], f"UC {row['uc_code']}: MUSD ausente ou padrão sem confirmação")
+        (row["uc_code"], None, f"UC {row['uc_code']}: MUSD ausente ou padrão sem confirmação")
         for row in report.musd_unconfirmed
     ]
 

@@ -165,15 +165,15 @@ def derive(
 def derive_ucs(
     db: Database,
     uc_ids: Sequence[int],
-    day: date,
+    days: tuple[date, date],
     *,
     as_of: datetime,
     run_id: str,
     parameters: DerivationParameters | None = None,
 ) -> DeriveSummary:
-    """Derive and store one day of these UCs: for a person who waits for it. Arguments as of `derive`."""
+    """Derive and store days of these UCs only, first to last. Other arguments as of `derive`."""
     work = _Derivation(db, as_of, run_id, parameters or DerivationParameters())
-    return work.run(day, day, 0, 1, CHUNK_UCS, None, uc_ids)
+    return work.run(*days, 0, 1, CHUNK_UCS, None, uc_ids)
 
 
 def recompute(

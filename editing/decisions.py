@@ -151,7 +151,9 @@ def derive_touched(db: Database, outcome: Outcome, at: dt.datetime) -> None:
         by_day.setdefault(day, []).append(uc_id)
     parameters = parameters_of(db)
     for day, uc_ids in sorted(by_day.items()):
-        derive_ucs(db, uc_ids, day, as_of=at, run_id=f"decision-{outcome.decision.id}", parameters=parameters)
+        derive_ucs(
+            db, uc_ids, (day, day), as_of=at, run_id=f"decision-{outcome.decision.id}", parameters=parameters
+        )
 
 
 def _apply(conn: Connection, decision: Decision, at: dt.datetime) -> UcDays:

@@ -55,7 +55,8 @@ def build(partitions: Partitions, switch: Switch) -> dg.SensorDefinition:
                     one.month,
                     as_of=now,
                     latest_day=latest,
-                    musd_default_kw=ccee.profile().musd.default_kw,
+                    profile=ccee.profile(),
+                    known=known,
                 )
                 warned.append(warn(db, one, report))
         context.update_cursor(orjson.dumps(cursor).decode())

@@ -19,6 +19,8 @@ _METERS = 0x534D01
 _UCS = 0x534D02
 AUDIT_LOCK = 0x534D03
 REGISTRY_LOCK = 0x534D04
+CLOSING_LOCK = 0x534D05
+"""Of one month that is being frozen; the second number is made of its first day."""
 SENDER_LOCK = 0x534D10
 """Of one agent's sender to CCEE; the second number is the agent."""
 ALIVE_LOCK = 0x534D11

@@ -306,7 +306,10 @@ def _text_of(file: Traversable, what: str) -> str:
 
 # Codes of the milestones that code asks for; their numbers stand in the table alone.
 GAPS_KNOWN = "gaps_known"
+MUSD_DECIDED = "musd_decided"
 MUSD_CHANGE = "musd_change"
+CONSOLIDATION = "consolidation"
+LAST_RESEND = "last_resend"
 MEASUREMENT = "measurement"
 CLOSED = "closed"
 

@@ -6,14 +6,16 @@ Dagster takes seconds to import and is loaded only when a command runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markdown import Markdown
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -228,6 +230,8 @@ def _show(outcome: RunOutcome) -> None:
             str(asset.metadata.get("missing", "")),
         )
     console.print(table)
+    for asset in outcome.assets:
+        _show_report(asset.metadata)
     failed = [check for check in outcome.checks if not check.is_passed]
     console.print(f"checks: {len(outcome.checks) - len(failed)} passed, {len(failed)} not")
     for check in failed:
@@ -235,3 +239,15 @@ def _show(outcome: RunOutcome) -> None:
     for failure in outcome.failures:
         errors.print(f"[bold red]error[/] {failure.step}: {failure.message}", highlight=False)
     console.print(f"run {outcome.run_id}")
+
+
+def _show_report(metadata: Mapping[str, Any]) -> None:
+    """What an asset says to people: its verdict, its tables, and where the whole report is."""
+    if "verdict" not in metadata:
+        return
+    console.print(f"\n[bold]{escape(metadata['verdict'])}[/]\n", highlight=False)
+    for name in ("missing_by_cause", "forecast", "deadlines"):
+        console.print(Markdown(metadata[name]))
+    for name in ("report", "report_xlsx", "report_pdf", "certificate", "newest_version"):
+        if name in metadata:
+            console.print(f"{name}: {metadata[name]}", highlight=False, soft_wrap=True)

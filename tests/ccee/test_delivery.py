@@ -22,7 +22,7 @@ from ccee import delivery, ledger
 from ccee.client import CceeClient, Credentials
 from ccee.counting import month_view
 from ccee.profile import load_profile
-from closing.freeze import close_month
+from closing.freeze import freeze_month
 from faults import DeveloperFault, OperatorFault
 from tests.ccee.conftest import (
     DAY,
@@ -374,12 +374,14 @@ def test_a_closed_month_is_not_sent_and_its_days_are_settled(embedded_db, standi
     deliver(db, standin, profile=quick(max_attempts=1))
     derive(db, ids[UCS[2]])
     with pytest.raises(OperatorFault, match="open until 2026-12-09"):
-        close_month(db, DAY, profile, calendars, now=datetime(2026, 12, 10, 2, tzinfo=UTC))
+        freeze_month(db, DAY, profile, calendars, now=datetime(2026, 12, 10, 2, tzinfo=UTC), run_id="early")
     after = datetime(2026, 12, 10, 3, tzinfo=UTC)
     summary = deliver(db, standin, now=after)
     assert (summary.sent, summary.after_deadline) == (0, 2)
-    assert close_month(db, DAY, profile, calendars, now=after) == (1, 1)
-    assert close_month(db, DAY, profile, calendars, now=after) == (0, 0)
+    # All days of the units in the market, whatever was derived or told.
+    for is_new in (True, False):
+        frozen = freeze_month(db, DAY, profile, calendars, now=after, run_id="late")
+        assert (frozen.final, frozen.lost, frozen.is_new) == (1, 30 * len(UCS) - 1, is_new)
     assert states(db) == [(1, "definitivo"), (1, "perdido")]
     assert (
         "não foram aceitos" in rows(db, "SELECT body FROM notification WHERE kind = 'ccee_mes_perdido'")[0][0]

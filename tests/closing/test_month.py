@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 
 import pytest
 
-from closing.report import closing_report, store_certificate
+from ccee.profile import load_profile
+from closing.report import closing_report
 from derivation.run import derive
 from storage.database import Database
-from tests.derivation.world import DAY, NOW, add_points, curve, put_readings
+from tests.derivation.world import AGENT, DAY, NOW, add_points, curve, put_readings
 
 pytestmark = pytest.mark.req("TR-2d")
 
 MONTH = dt.date(2026, 11, 1)
+PROFILE = load_profile()
 
 
 def test_report_lists_every_missing_day_with_its_cause(embedded_db: Database) -> None:
@@ -40,7 +40,7 @@ def test_report_lists_every_missing_day_with_its_cause(embedded_db: Database) ->
             "INSERT INTO submission_event (submission_id, state) VALUES (%s, 'aceito')", [submission]
         )
 
-    report = closing_report(db, MONTH, NOW, latest_day=DAY, musd_default_kw=500)
+    report = closing_report(db, MONTH, NOW, DAY, PROFILE)
 
     causes = {(row.uc_code, row.day.day): row.cause for row in report.missing}
     assert causes == {
@@ -52,9 +52,10 @@ def test_report_lists_every_missing_day_with_its_cause(embedded_db: Database) ->
     assert all(row.text for row in report.missing)
     assert (report.days_due, report.days_delivered, report.is_complete) == (8, 1, False)
     first = report.ucs[0]
-    assert (first.uc_code, first.days_due, first.days_delivered) == (delivered.uc_code, 2, 1)
+    assert (first.uc_code, first.agent_code) == (delivered.uc_code, AGENT)
+    assert (first.figures.days_due, first.figures.days_delivered) == (2, 1)
     energy_kwh = sum(round(pulse * 9 * 1000 / 1250 + 1e-9) for pulse in curve(1)) / 1000
-    assert float(first.energy_kwh) == pytest.approx(energy_kwh)
+    assert float(first.figures.sent_kwh) == pytest.approx(energy_kwh)
     assert {row["uc_code"] for row in report.musd_conflicts} == {small.uc_code}
     assert {(row["musd_kw"], row["limit_kwh"]) for row in report.musd_conflicts} == {
         ("10.000000000", "12.500000000")
@@ -63,20 +64,10 @@ def test_report_lists_every_missing_day_with_its_cause(embedded_db: Database) ->
 
 
 def test_dates_of_the_month_count_down(embedded_db: Database) -> None:
-    report = closing_report(embedded_db, MONTH, NOW, latest_day=DAY, musd_default_kw=500)
+    report = closing_report(embedded_db, MONTH, NOW, DAY, PROFILE)
 
     dates = {row.label: (row.day, row.days_left) for row in report.milestones}
     # vee_rules.md section 8, nacional: MS+3du is 2026-12-03, MS+7du 2026-12-09; today is 2026-11-21.
     assert dates["MS+3du"] == (dt.date(2026, 12, 3), 12)
     assert dates["MS+7du"] == (dt.date(2026, 12, 9), 18)
     assert report.is_complete, "nothing is due of an empty registry"
-
-
-def test_certificate_is_the_report_and_its_hash_is_of_its_bytes(embedded_db: Database) -> None:
-    report = closing_report(embedded_db, MONTH, NOW, latest_day=DAY, musd_default_kw=500)
-
-    path, sha256 = store_certificate(report, embedded_db.data_dir / "closing")
-
-    assert path.name == "2026-11.json"
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-    assert json.loads(path.read_bytes())["month"] == "2026-11"

@@ -6,6 +6,7 @@ import datetime as dt
 
 import pytest
 
+from ccee.profile import load_profile
 from closing.report import closing_report
 from closing.warnings import near_deadlines, warn
 from storage.database import Database
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.req("TR-2d")
 
 NOVEMBER = dt.date(2026, 11, 1)
 KNOWN = load_calendars()
+PROFILE = load_profile()
 
 
 # vee_rules.md section 8, nacional: for November MS+3du is 2026-12-03, MS+7du 2026-12-09.
@@ -47,7 +49,7 @@ def test_each_agent_is_told_what_is_open_once_per_lead_time(embedded_db: Databas
         conn.execute("UPDATE uc_status SET valid = '[2026-11-29,)'")
         conn.execute("UPDATE uc_musd SET musd_kw = 500, confirmed_on = NULL WHERE uc_id = %s", [second.uc_id])
     now = dt.datetime(2026, 12, 3, 12, tzinfo=dt.UTC)
-    report = closing_report(db, NOVEMBER, now, latest_day=dt.date(2026, 12, 2), musd_default_kw=500)
+    report = closing_report(db, NOVEMBER, now, dt.date(2026, 12, 2), PROFILE)
     musd, data = near_deadlines(dt.date(2026, 12, 3), KNOWN)
 
     told = [warn(db, near, report) for near in (musd, data, data)]
@@ -71,8 +73,8 @@ def test_nobody_is_told_when_nothing_is_open(embedded_db: Database) -> None:
         embedded_db,
         NOVEMBER,
         dt.datetime(2026, 12, 3, 12, tzinfo=dt.UTC),
-        latest_day=dt.date(2026, 12, 2),
-        musd_default_kw=500,
+        dt.date(2026, 12, 2),
+        PROFILE,
     )
     told = [warn(embedded_db, near, report) for near in near_deadlines(dt.date(2026, 12, 3), KNOWN)]
     assert [(one.open_items, one.messages) for one in told] == [(0, 0), (0, 0)]

@@ -175,17 +175,17 @@ def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     assert closing.is_success, closing.failures
     (asset,) = closing.assets
     assert asset.metadata["uc_days_delivered"] == 3
-    with db.connect() as conn:
-        (after,) = conn.execute("SELECT after FROM audit WHERE action = 'closing.certificate'").fetchone()
-    assert after["sha256"] == asset.metadata["certificate_sha256"]
     assert "uc_days_final" not in asset.metadata, "the month is open"
 
     # MS+7du of November is 2026-12-09.
     frozen = run_closing(db, DAY.replace(day=1), lambda step: None, late_defs)
 
     (asset,) = frozen.assets
-    assert (asset.metadata["uc_days_final"], asset.metadata["uc_days_lost"]) == (3, 0)
+    # Due are all 30 days of the 4 UCs in the market, derived or not.
+    assert (asset.metadata["uc_days_final"], asset.metadata["uc_days_lost"]) == (3, 117)
     with db.connect() as conn:
+        (after,) = conn.execute("SELECT after FROM audit WHERE action = 'closing.certificate'").fetchone()
+        assert after["sha256"] == asset.metadata["certificate_sha256"]
         states = conn.execute("SELECT DISTINCT state FROM submission_state").fetchall()
     assert states == [("definitivo",)]
 

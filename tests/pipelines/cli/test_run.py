@@ -69,6 +69,24 @@ def test_history_prints_one_document_and_nothing_else(run, embedded_db: Database
     assert {check["check"] for check in shown["checks"]} >= {"missing_is_never_zero", "complete"}
 
 
+@pytest.mark.req("TR-2d")
+def test_closing_says_what_is_missing_and_who_must_act(run, embedded_db: Database) -> None:
+    with embedded_db.connect() as conn:
+        add_points(conn, 1)
+        conn.execute("UPDATE uc_status SET valid = '[2026-11-29,)'")
+
+    result = run("closing", "--month", "2026-11", "--as-of", "2026-12-02T12:00-03:00")
+
+    assert result.exit_code == 0, result.output
+    # Derived by the closing itself, from MS+1du on.
+    assert "Faltam 2 de 2 dias de UC; 7 dias até 09/12/2026 (MS+7du)." in result.output
+    assert "analista" in result.output
+    assert "Carregar os 12" in result.output
+    for ending in ("html", "xlsx", "pdf"):
+        assert f"/fechamento/2026-11.{ending}" in result.output
+        assert (embedded_db.data_dir / "closing" / f"2026-11.{ending}").is_file()
+
+
 @pytest.mark.req("TR-2g")
 def test_delivery_without_credentials_needs_attention(
     run, embedded_db: Database, monkeypatch: pytest.MonkeyPatch
