@@ -47,13 +47,17 @@ def score(db: Database, chosen: ScoreSettings = CHOSEN, at: dt.datetime = NOW) -
     return score_estimates(db, as_of=at, run_id="score", chosen=chosen)
 
 
+def five_points(db: Database) -> list[Point]:
+    with db.connect() as conn:
+        made = add_points(conn, 5)
+    put_days(db, made, dt.date(2026, 8, 9), DAY)
+    return made
+
+
 @pytest.fixture
 def points(embedded_db: Database) -> list[Point]:
     """Five UCs with the closed months of the window and twenty days of November, measured and derived."""
-    with embedded_db.connect() as conn:
-        made = add_points(conn, 5)
-    put_days(embedded_db, made, dt.date(2026, 8, 9), DAY)
-    return made
+    return five_points(embedded_db)
 
 
 def row(found: pl.DataFrame, **where: str) -> dict[str, float]:
@@ -263,10 +267,8 @@ def test_without_a_good_day_there_is_no_score(embedded_db: Database) -> None:
 
 
 @pytest.mark.req("TR-2e", "X-trace")
-def test_late_readings_replace_an_estimate_and_the_difference_is_kept(
-    embedded_db: Database, points: list[Point]
-) -> None:
-    db, point, day = embedded_db, points[0], DAY - ONE_DAY
+def test_late_readings_replace_an_estimate_and_the_difference_is_kept(db: Database) -> None:
+    point, day = five_points(db)[0], DAY - ONE_DAY
     truth = load(point.uc_id, day)
     late = [(value or 0) + 3 for value in truth]
     with db.connect() as conn:
@@ -294,10 +296,23 @@ def test_late_readings_replace_an_estimate_and_the_difference_is_kept(
     assert abs(Fraction(told) - estimated) <= Fraction(1, 10**9)
     assert (Fraction(was), run_id) == (measured, "late")
 
-    # The rest comes, too; both enter the score, apart from the masked gaps.
+    # The day is delivered, and the rest comes, too: a version beside the one that CCEE has.
+    with db.connect() as conn:
+        conn.execute(
+            "INSERT INTO submission (agent_id, uc_id, day, version, series_version, profile, body_sha256, "
+            "body_bytes, cause, run_id) "
+            "SELECT agent_id, id, %s, 1, 1, 'p', '\\x00', 1, 'first', 'r1' FROM uc WHERE id = %s",
+            [day, point.uc_id],
+        )
     rest: Pulses = [value if 156 <= slot <= 167 else None for slot, value in enumerate(late)]
     put_readings(db, [(point.meter_id, day, rest)], at=NOW)
     derive(db, day, day, as_of=NOW, run_id="rest")
+    with db.connect() as conn:
+        versions = conn.execute(
+            "SELECT max(version) FROM series_day WHERE uc_id = %s AND day = %s", [point.uc_id, day]
+        ).fetchone()
+    assert versions == (2,)
+    # Both enter the score, apart from the masked gaps.
     found = score(db, at=NOW + dt.timedelta(hours=1))
     assert (found.run.replaced, found.run.shapes_from) == (2, "stored")
     real = row(found.scores, method="A", source="replaced")
