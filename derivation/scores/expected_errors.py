@@ -104,7 +104,18 @@ class ExpectedErrors:
             method: as scored (`vee.scores.scoring.scored_method`). slots: of the gap in its day.
         """
         length = scoring.length_name(slots, slots_per_hour)
-        places = [(length, self._classes.get(uc_id, ALL)), (length, ALL), (ALL, ALL)]
+        return self._told(
+            strategy, method, [(length, self._classes.get(uc_id, ALL)), (length, ALL), (ALL, ALL)]
+        )
+
+    def of_method(self, uc_id: int, method: str) -> list[ExpectedError]:
+        """The expected error of a method in gaps of any length, by each strategy that has it."""
+        places = [(ALL, self._classes.get(uc_id, ALL)), (ALL, ALL)]
+        strategies = sorted({key[1] for key in self._rows if key[2] == method})
+        return [told for strategy in strategies if (told := self._told(strategy, method, places))]
+
+    def _told(self, strategy: str, method: str, places: list[tuple[str, str]]) -> ExpectedError | None:
+        """What the narrowest of these rows with enough gaps says."""
         known = [row for place in places if (row := self._rows.get((MASKED, strategy, method, *place)))]
         if not known:
             return None

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from derivation.scores.expected_errors import NOT_SCORED, expected_errors
 from editing import decisions, proposals
 from editing.decisions import Outcome
 from editing.preview import Preview, preview
@@ -115,7 +116,18 @@ def approve(
     with faults_to_exit(as_json), Database.open() as db:
         with db.connect() as conn:
             proposal = proposals.approve(conn, uc, parse_day(day, "DAY"), method)
+        if not as_json:
+            _tell_expected_error(db, proposal.uc_id, method)
         make(db, proposal, why, person, only_show=only_show, as_json=as_json)
+
+
+def _tell_expected_error(db: Database, uc_id: int | None, method: str) -> None:
+    """How far such an estimate is off, to whom is asked to allow it."""
+    scored = None if uc_id is None else expected_errors(db, [uc_id])
+    told = scored.of_method(uc_id, method) if scored and uc_id is not None else []
+    words = [one.words for one in told] or [f"expected error of {method}: {NOT_SCORED}"]
+    for line in words:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -156,3 +156,32 @@ def test_a_late_interval_says_which_estimate_it_replaced(
     assert [one["gaps"] for one in rows if one["source"] == "replaced" and one["gap_length"] == "all"][
         :1
     ] == [1]
+
+
+@pytest.mark.req("TR-2b", "TR-2e", "X-decide")
+def test_who_is_asked_to_allow_an_estimate_is_told_its_error(embedded_db: Database, tmp_path: Path) -> None:
+    """Without closed history, 0.7 x MUSD stands to be approved: it is scored before anybody does."""
+    with embedded_db.connect() as conn:
+        points = add_points(conn, 2)
+    days = [DAY - n * ONE_DAY for n in range(12)]
+    put_readings(
+        embedded_db,
+        [
+            (p.meter_id, day, curve(p.uc_id) if day != DAY else with_gap(curve(1), 120, 167))
+            for p in points
+            for day in days
+        ],
+    )
+    derive(embedded_db, days[-1], DAY, as_of=NOW, run_id="r")
+    asked = ("decide", "approve", points[0].uc_code, str(DAY), "--method", "no_history_musd", "--preview")
+    before = smf(*asked, url=embedded_db.url, cwd=tmp_path)
+    assert "expected error of no_history_musd: not scored yet: smf scores run" in before.stdout, before.stderr
+    scored = smf("scores", "run", "--as-of", AS_OF, "--json", url=embedded_db.url, cwd=tmp_path)
+    (share, n) = next(
+        (one["mae_share"], one["gaps"])
+        for one in json.loads(scored.stdout)["scores"]
+        if (one["method"], one["gap_length"], one["uc_class"]) == ("no_history_musd", "all", "all")
+    )
+    told = smf(*asked, url=embedded_db.url, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert f"gaps of any length, all classes: ±{share:.1%}".replace("%", " %") + f" (n = {n})" in told.stdout
