@@ -124,7 +124,7 @@ class Evidence:
     def pulses(
         self, session: Mapping[str, Any], profile: str, context: MeterContext, day: date, index: int
     ) -> int | None:
-        """The count of one slot as the collector's own decoder makes it from the frames.
+        """The count of one slot as the collector's own decoder makes it from the frames, held ones included.
 
         Args:
             session: its row; `profile` is the name of its meter's.
@@ -133,7 +133,8 @@ class Evidence:
         if session_id not in self._decoded:
             decoder = decoder_of(session["protocol"])
             self._decoded[session_id] = decoder.decode(self.frames(session_id), profile, context)
-        for vector in self._decoded[session_id].vectors:
+        decoded = self._decoded[session_id]
+        for vector in (*decoded.vectors, *(held.vector for held in decoded.held)):
             if (vector.channel, vector.day) == (context.active_channel, day) and vector.present[index]:
                 return int(vector.pulses[index])
         return None

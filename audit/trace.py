@@ -4,7 +4,6 @@ What belongs here: gathering what the database holds about one interval of one U
 the frames to compare. What does not: how a value is decoded or derived (the same functions as the daily run
 are called), and how the result is shown (`pipelines.cli.trace`).
 
-Over 500 lines: one value's way back, read top to bottom.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta, timezone
 from fractions import Fraction
 from typing import Any
@@ -22,7 +21,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from audit import scored
-from audit.evidence import Evidence, Place, locator_of
+from audit.evidence import Evidence, locator_of
+from audit.parts import LAYERS, Check, Delivery, LayerValue, PointReading, Reading, Released, Row, Trace
 from ccee.body import day_stamps, render
 from ccee.ledger import NAME_THE_CONTRACT, not_in_force
 from ccee.profile import Profile
@@ -30,151 +30,10 @@ from collector.decoded import MeterContext
 from derivation.parameters import parameters_kept
 from derivation.run import recompute
 from faults import OperatorFault
-from faults.market_time import fixed_offset
 from storage.database import Database
+from storage.holds import Hold, hold_of
 from storage.sessions import session_row
 from vee.quality import Origin, Reason, describe_cause, describe_reason
-
-LAYERS = {1: "primary", 2: "validated", 3: "estimated", 4: "adjusted", 5: "ccee"}
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class LayerValue:
-    """One interval in one layer: exact kWh (None where missing), and what made the row."""
-
-    layer: int
-    name: str
-    value_kwh: Fraction | None
-    origin: str
-    reason: str
-    reason_text: str
-    version: int
-    input_version: int
-    interval_s: int
-    run_id: str
-    recorded_at: datetime
-    derivation_id: int
-    code_version: str
-    parameters: Row
-
-    @property
-    def decimal(self) -> str:
-        return "" if self.value_kwh is None else as_decimal(self.value_kwh)
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What CCEE was told, and what it answered."""
-
-    submission: Row
-    events: list[Row]
-    attempts: list[Row]
-    record: Row | None
-    """The interval as it stands in the body."""
-    body_sha256: bytes | None
-    """Of the body made anew from layer 5; equal to the ledger's where nothing is wrong."""
-    not_rendered: str = ""
-    """Why no body was made anew: it was made with a contract that is not the one in force."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Where the pulses came from: the stored day and the conversation that brought the slot."""
-
-    meter: Row
-    version: int
-    pulses: int | None
-    session: Row | None = None
-    place: Place | None = None
-    """Where in the session's octets the count stands, as its protocol has places."""
-    decoded_pulses: int | None = None
-    """The same slot, decoded anew from all frames of the session."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison of the replay."""
-
-    what: str
-    stored: str
-    computed: str
-    not_made: str = ""
-    """Why nothing could be computed, and what to do."""
-
-    @property
-    def is_identical(self) -> bool:
-        return not self.not_made and self.stored == self.computed
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Everything about one interval. Shown by `smf trace`, and as JSON with the same names."""
-
-    uc_code: str
-    uc_name: str
-    day: date
-    slot: int
-    interval_start: datetime
-    interval_end: datetime
-    version: int
-    newer_version: int | None
-    outcome: Row
-    delivery: Delivery | None
-    layers: list[LayerValue]
-    estimate: Row | None
-    expected_error: Row | None
-    """What the latest score says of the estimate; None where the value is none."""
-    replaced: list[Row]
-    """Estimates of this interval that gave way to what the meter had."""
-    verdicts: list[Row]
-    decisions: list[Row]
-    registry: Row
-    reading: Reading | None
-    checks: list[Check] = field(default_factory=list)
-    inputs: list[Trace] = field(default_factory=list)
-    """For an estimated value: the traces of the values that went in, one level deep."""
-
-    @property
-    def is_identical(self) -> bool:
-        return bool(self.checks) and all(check.is_identical for check in self.checks)
-
-
-def as_decimal(value: Fraction) -> str:
-    """Exact decimal text where there is one, else 12 digits and an ellipsis.
-
-    >>> as_decimal(Fraction(12653625, 1000000)), as_decimal(Fraction(1, 3))
-    ('12.653625', '0.333333333333…')
-    """
-    powers, rest = {2: 0, 5: 0}, value.denominator
-    for prime in powers:
-        while rest % prime == 0:
-            rest //= prime
-            powers[prime] += 1
-    digits = max(powers.values()) if rest == 1 else 12
-    whole, part = divmod(abs(value.numerator) * 10**digits // value.denominator, 10**digits)
-    text = f"{'-' if value < 0 else ''}{whole}" + (f".{part:0{digits}d}" if digits else "")
-    return text if rest == 1 else text + "…"
-
-
-def parse_interval_end(text: str, zone: str) -> datetime:
-    """`2026-11-20T10:05`, with or without offset; without one it is market time.
-
-    Raises: OperatorFault for what is no date and time.
-    """
-    market = fixed_offset(zone)
-    try:
-        at = datetime.fromisoformat(text)
-        at = at.replace(tzinfo=market) if at.tzinfo is None else at.astimezone(market)
-        at - timedelta(days=1)  # the end 00:00 belongs to the day before, which the first day does not have
-    except (ValueError, OverflowError) as error:
-        raise OperatorFault(
-            f"{text!r} is no date and time",
-            where="TIMESTAMP",
-            remedy="write the END of the interval, such as 2026-11-20T10:05",
-        ) from error
-    return at
 
 
 def trace(db: Database, profile: Profile, uc_code: str, at: datetime, *, version: int | None = None) -> Trace:
@@ -289,7 +148,11 @@ def _trace(
     )
     # The backup meter's value enters at the estimated layer; the primary one is the main meter's.
     is_backup = layers[2].origin == Origin.BACKUP.name.lower()
-    reading = _reading(conn, evidence, registry, layers[0], is_backup, at, day, slot)
+    role = "backup" if is_backup else "main"
+    meters = [row for row in registry["installations"] if row["role"] == role]
+    readings = [_reading(conn, evidence, meter, layers[0], at, day, slot) for meter in meters]
+    reading = readings[0] if readings else None
+    points = _points(meters, readings, layers[0]) if len({row["point"] for row in meters}) > 1 else []
     return Trace(
         uc_code=uc_code,
         uc_name=uc["name"],
@@ -314,7 +177,8 @@ def _trace(
         decisions=_rows(conn, _DECISIONS, {"uc": uc["id"], "day": day, "slot": slot}),
         registry=registry,
         reading=reading,
-        checks=_checks(db, uc["id"], day, slot, layers, reading, delivery),
+        points=points,
+        checks=_checks(db, uc["id"], day, slot, layers, readings, points, delivery),
     )
 
 
@@ -324,17 +188,26 @@ def _checks(
     day: date,
     slot: int,
     layers: Sequence[LayerValue],
-    reading: Reading | None,
+    readings: Sequence[Reading],
+    points: Sequence[PointReading],
     delivery: Delivery | None,
 ) -> list[Check]:
     """The value computed anew, step by step, beside what is stored."""
     checks = []
-    if reading is not None and reading.session is not None:
+    for reading in readings:
+        if reading.session is None:
+            continue
+        of_point = f" of point {reading.meter['point']}" if points else ""
         locator, place = locator_of(reading.session["protocol"]), reading.place
         there = "no word found" if place is None else str(place.pulses)
-        checks.append(Check(f"count in the {locator.holder}'s octets", str(reading.pulses), there))
+        checks.append(Check(f"count in the {locator.holder}'s octets{of_point}", str(reading.pulses), there))
         decoded = str(reading.decoded_pulses)
-        checks.append(Check(f"count decoded from the {locator.whole}", str(reading.pulses), decoded))
+        checks.append(
+            Check(f"count decoded from the {locator.whole}{of_point}", str(reading.pulses), decoded)
+        )
+    if points and all(point.part_kwh is not None for point in points):
+        total = sum((point.part_kwh for point in points if point.part_kwh is not None), Fraction())
+        checks.append(Check("sum of the points", _kwh(layers[0].value_kwh), _kwh(total)))
     kept = parameters_kept({layer.name: layer.parameters for layer in layers})
     made = recompute(db, uc_id, day, as_of=layers[-1].recorded_at, parameters=kept)
     for stored, frame in zip(layers, made.in_order, strict=True):
@@ -351,9 +224,12 @@ def _checks(
     return checks
 
 
+def _kwh(value: Fraction | None) -> str:
+    return "missing" if value is None else f"{value.numerator}/{value.denominator} kWh"
+
+
 def _state(value: Fraction | None, origin: Origin, reason: Reason) -> str:
-    shown = "missing" if value is None else f"{value.numerator}/{value.denominator} kWh"
-    return f"{shown}, {origin.name.lower()}, {reason.name.lower()}"
+    return f"{_kwh(value)}, {origin.name.lower()}, {reason.name.lower()}"
 
 
 def _rows(conn: psycopg.Connection[Any], query: str, parameters: Sequence[Any] | Row) -> list[Row]:
@@ -444,10 +320,10 @@ _LOSSES = (
 _INSTALLATIONS = (
     "SELECT i.role, i.active_channel, i.pulse_energy_num, i.pulse_energy_den, i.tp_ratio, i.tc_ratio,"
     " i.constant_includes_ratios, i.interval_s, i.valid::text, m.id AS meter_id, m.serial,"
-    " mm.code AS model, mm.profile, u.url, u.cell, p.code AS point"
+    " mm.code AS model, mm.profile, u.url, u.cell, p.code AS point, p.sign, p.share_num, p.share_den"
     " FROM installation i JOIN point p ON p.id = i.point_id JOIN meter m ON m.id = i.meter_id"
     " JOIN meter_model mm ON mm.id = m.model_id LEFT JOIN unit u ON u.id = i.unit_id"
-    " WHERE p.uc_id = %(uc)s AND i.valid @> %(at)s::timestamptz ORDER BY i.role DESC"
+    " WHERE p.uc_id = %(uc)s AND i.valid @> %(at)s::timestamptz ORDER BY i.role DESC, p.id"
 )
 
 
@@ -541,18 +417,13 @@ def _record(body: Any, name: str, stamp: str) -> Row | None:
 def _reading(
     conn: psycopg.Connection[Any],
     evidence: Evidence,
-    registry: Row,
+    meter: Row,
     primary: LayerValue,
-    is_backup: bool,
     at: datetime,
     day: date,
     slot: int,
-) -> Reading | None:
+) -> Reading:
     """The stored pulses of the meter that gave the value, and where in which frame they stand."""
-    role = "backup" if is_backup else "main"
-    meter = next((row for row in registry["installations"] if row["role"] == role), None)
-    if meter is None:
-        return None
     stored = _one(
         conn,
         "SELECT version, interval_s, pulses, source_starts, source_sessions FROM reading_day"
@@ -560,17 +431,23 @@ def _reading(
         [meter["meter_id"], meter["active_channel"], day, max(primary.input_version, 1)],
     )
     if stored is None:
-        return Reading(meter, 0, None)
+        return Reading(meter, 0, None, primary.interval_s)
     index = slot * primary.interval_s // stored["interval_s"]
     session_id = stored["source_sessions"][bisect_right(stored["source_starts"], index) - 1]
-    reading = Reading(meter, stored["version"], stored["pulses"][index])
+    reading = Reading(meter, stored["version"], stored["pulses"][index], stored["interval_s"])
     if not session_id:
         return reading
     session = session_row(conn, session_id)
     if session is None:
         return reading
-    end = datetime.combine(day, time()) + timedelta(seconds=(index + 1) * stored["interval_s"])
+    interval = timedelta(seconds=stored["interval_s"])
+    end = datetime.combine(day, time()) + (index + 1) * interval
     channel = meter["active_channel"]
+    hold = hold_of(conn, session_id, channel, day, index)
+    # The frames know nothing of a shift: they say the time that the meter's clock had.
+    told_end = end - timedelta(seconds=(hold.shift_s or 0) if hold else 0)
+    told_day = (told_end - interval).date()
+    told_index = (told_end - datetime.combine(told_day, time())) // interval - 1
     context = MeterContext(
         meter["meter_id"], meter["serial"], channel, timezone(at.utcoffset() or timedelta())
     )
@@ -578,7 +455,46 @@ def _reading(
         reading,
         session=session,
         place=locator_of(session["protocol"]).locate(
-            session, evidence.frames(session_id), meter["profile"], context, end
+            session, evidence.frames(session_id), meter["profile"], context, told_end
         ),
-        decoded_pulses=evidence.pulses(session, meter["profile"], context, day, index),
+        decoded_pulses=evidence.pulses(session, meter["profile"], context, told_day, told_index),
+        hold=_released(hold, told_end) if hold else None,
+    )
+
+
+def _points(meters: Sequence[Row], readings: Sequence[Reading], primary: LayerValue) -> list[PointReading]:
+    """Each point's part; energy only where the stored interval is the one of the series."""
+    parts = []
+    for meter, reading in zip(meters, readings, strict=True):
+        energy = None
+        if reading.pulses is not None and reading.interval_s == primary.interval_s:
+            ratio = (
+                Fraction(1)
+                if meter["constant_includes_ratios"]
+                else Fraction(meter["tp_ratio"]) * Fraction(meter["tc_ratio"])
+            )
+            energy = reading.pulses * Fraction(meter["pulse_energy_num"], meter["pulse_energy_den"]) * ratio
+        parts.append(
+            PointReading(
+                meter["point"],
+                meter["sign"],
+                Fraction(meter["share_num"], meter["share_den"]),
+                reading,
+                energy,
+            )
+        )
+    return parts
+
+
+def _released(hold: Hold, told_end: datetime) -> Released:
+    return Released(
+        hold_id=hold.id,
+        reason=hold.reason.value,
+        rule=hold.rule,
+        evidence=hold.evidence,
+        told_end=told_end,
+        shift_s=hold.shift_s or 0,
+        decided_at=hold.decided_at,
+        decided_by=hold.decided_by or "",
+        why=hold.decision_reason or "",
     )

@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-import polars as pl
 import psycopg
 
 from faults import DeveloperFault
@@ -265,42 +264,18 @@ def open_holds(
     )
 
 
-def held_slots(conn: Connection, first_day: dt.date, last_day: dt.date) -> pl.DataFrame:
-    """The slots of these days that are held: the cause of what the day lacks.
-
-    Returns:
-        `meter_id, channel, day, interval_s, slot` (0-based), `reason`; of several holds of a slot the first.
-    """
-    rows = conn.execute(
-        "SELECT DISTINCT ON (h.meter_id, h.channel, h.day, h.interval_s, s.slot) "
-        "h.meter_id, h.channel, h.day, h.interval_s, (s.slot - 1)::int, h.reason FROM reading_hold h, "
-        "LATERAL unnest(h.pulses) WITH ORDINALITY AS s (pulses, slot) "
-        "WHERE h.state = 'held' AND h.day BETWEEN %s AND %s AND s.pulses IS NOT NULL "
-        "ORDER BY h.meter_id, h.channel, h.day, h.interval_s, s.slot, h.id",
-        [first_day, last_day],
-    ).fetchall()
-    schema = {
-        "meter_id": pl.Int64,
-        "channel": pl.Int16,
-        "day": pl.Date,
-        "interval_s": pl.Int32,
-        "slot": pl.Int32,
-        "reason": pl.String,
-    }
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def shift_of(conn: Connection, session_id: int, channel: int, day: dt.date, slot: int) -> int:
-    """Seconds by which a stored slot's time was shifted against the session's own; 0 where it was not.
+def hold_of(conn: Connection, session_id: int, channel: int, day: dt.date, slot: int) -> Hold | None:
+    """The hold out of which a release or shift filled a stored slot; None where it was never held.
 
     For whoever goes from `reading_day` back to the frames: those say the time before the shift.
     """
-    row = conn.execute(
-        "SELECT shift_s FROM reading_hold WHERE state = 'shifted' AND channel = %s "
-        "AND %s = ANY(source_sessions) AND filled -> %s @> to_jsonb(%s::int) ORDER BY id DESC LIMIT 1",
+    found = _select(
+        conn,
+        "WHERE h.state IN ('released', 'shifted') AND h.channel = %s AND %s = ANY(h.source_sessions) "
+        "AND h.filled -> %s @> to_jsonb(%s::int) ORDER BY h.id DESC LIMIT 1",
         [channel, session_id, day.isoformat(), slot],
-    ).fetchone()
-    return 0 if row is None else int(row[0])
+    )
+    return found[0] if found else None
 
 
 def _select(conn: Connection, clause: str, parameters: Any) -> list[Hold]:

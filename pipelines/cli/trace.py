@@ -15,7 +15,7 @@ from pipelines.cli.explain import explanation_of
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 
 if TYPE_CHECKING:
-    from audit.trace import Reading, Trace
+    from audit.parts import Reading, Released, Trace
 
 app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_completion=False)
 
@@ -32,7 +32,7 @@ def trace(
     Exit code 1 when the value computed anew differs from the stored one, or a part could not be compared.
     """
     with faults_to_exit(as_json):
-        from audit.trace import parse_interval_end
+        from audit.parts import parse_interval_end
         from audit.trace import trace as explain
         from ccee.profile import load_profile
         from storage.database import Database
@@ -55,14 +55,20 @@ def _document(found: Trace) -> dict[str, Any]:
     from audit.evidence import locator_of, with_frames_once
 
     document = asdict(found) | {"is_identical": found.is_identical}
-    for one in (document, *document["inputs"]):
-        reading = one["reading"]
+    inputs = document["inputs"]
+    for holder in (
+        document,
+        *document["points"],
+        *inputs,
+        *(point for traced in inputs for point in traced["points"]),
+    ):
+        reading = holder["reading"]
         if reading is None:
             continue
         place = reading.pop("place")
         if place is not None:
             reading[locator_of(reading["session"]["protocol"]).key] = place
-        one["reading"] = with_frames_once(reading)
+        holder["reading"] = with_frames_once(reading)
     return {key: _plain(value) for key, value in document.items()}
 
 
@@ -95,6 +101,7 @@ def tree(found: Trace) -> Tree:
     _estimate(root, found)
     _decisions(root, found)
     _registry(root, found)
+    _points(root, found)
     _reading(root, found)
     _replay(root, found)
     return root
@@ -247,8 +254,37 @@ def _reading(root: Tree, found: Trace) -> None:
             f"{session['retries']} retries{drift}"
         )
     )
+    if reading.hold is not None:
+        _hold(node, reading.hold)
     if reading.place is not None:
         explanation_of(session["protocol"]).show(node, reading.place)
+
+
+def _hold(node: Tree, hold: Released) -> None:
+    rule = f"{hold.rule}, " if hold.rule else ""
+    shown = node.add(f"[bold]held[/] as H{hold.hold_id} ({rule}{hold.reason}): {escape(str(hold.evidence))}")
+    moved = f"shifted by {hold.shift_s:+d} s" if hold.shift_s else "released as it was"
+    shown.add(
+        escape(
+            f"{moved} by {hold.decided_by} at {hold.decided_at:%Y-%m-%d %H:%M:%S %Z}: {hold.why}; "
+            f"the frames say {hold.told_end:%Y-%m-%d %H:%M}"
+        )
+    )
+
+
+def _points(root: Tree, found: Trace) -> None:
+    if not found.points:
+        return
+    node = root.add("[bold]  points[/]: the UC is the sum of sign × share × energy")
+    for part in found.points:
+        sign = "+" if part.sign > 0 else "−"
+        energy = "missing" if part.energy_kwh is None else f"{part.energy_kwh} kWh"
+        node.add(
+            escape(
+                f"{sign} {part.share} × point {part.point}: {energy}, "
+                f"{part.reading.pulses if part.reading else '–'} pulses, {_where(part.reading)}"
+            )
+        )
 
 
 def _replay(root: Tree, found: Trace) -> None:

@@ -12,7 +12,8 @@ from fractions import Fraction
 import pytest
 from rich.tree import Tree
 
-from audit.trace import Trace, trace
+from audit.parts import Trace
+from audit.trace import trace
 from ccee.client import CceeClient, Credentials
 from ccee.delivery import deliver_day
 from ccee.profile import Profile, load_profile

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from audit.dlms_evidence import locate_row
 from audit.evidence import Evidence
-from audit.trace import Trace, trace
+from audit.parts import Trace
+from audit.trace import trace
 from ccee.profile import load_profile
 from collector.decoded import MeterContext
 from collector.dlms.decode import decode_dlms

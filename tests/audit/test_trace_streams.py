@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import pytest
 from rich.console import Console
 
-from audit.trace import Trace, trace
+from audit.parts import Trace
+from audit.trace import trace
 from ccee.profile import load_profile
 from collector.merging import merge_sessions
 from collector.session import EndedSession

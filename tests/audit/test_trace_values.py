@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.trace import as_decimal, parse_interval_end
+from audit.parts import as_decimal, parse_interval_end
 from faults import OperatorFault
 
 

@@ -14,11 +14,10 @@ from storage.holds import (
     HeldDay,
     HoldReason,
     HoldState,
-    held_slots,
+    hold_of,
     hold_readings,
     holds,
     open_holds,
-    shift_of,
 )
 from storage.readings import merge_readings
 from tests.storage.factory import AT, DAY, add_points, add_submission, reading
@@ -64,8 +63,6 @@ def test_what_is_held_is_no_reading_and_is_kept_once(db: Database, meter: int) -
         assert (row.slots, row.session_ids) == ({0: (5, 1), 1: (6, 1), 2: (7, 2)}, [1, 2])
         # Another value for the same slot is another row: neither is more right than the other.
         assert hold_readings(conn, [held(meter, {0: 9}, session=3)], AT) != first
-        slots = held_slots(conn, DAY, DAY)
-        assert slots.select("slot", "reason").rows() == [(0, "clock"), (1, "clock"), (2, "clock")]
         assert conn.execute("SELECT DISTINCT meter_id, day FROM touched_day").fetchall() == [(meter, DAY)]
 
 
@@ -105,8 +102,10 @@ def test_a_shift_moves_over_midnight_and_says_where_it_came_from(db: Database, m
         after = DAY + dt.timedelta(days=1)
         assert [row[1][0] for row in stored(conn, meter, after)] == [7]
         assert done.touched == ((meter, early), (meter, DAY), (meter, after))
-        assert shift_of(conn, 1, 1, after, 0) == MONTH + 300
-        assert (shift_of(conn, 1, 1, DAY, 0), shift_of(conn, 2, 1, DAY, 1)) == (0, 0)
+        hold = hold_of(conn, 1, 1, after, 0)
+        assert hold is not None
+        assert (hold.shift_s, hold.decided_by) == (MONTH + 300, "ana")
+        assert (hold_of(conn, 1, 1, DAY, 0), hold_of(conn, 2, 1, DAY, 1)) == (None, None)
 
 
 @pytest.mark.parametrize(
