@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from protocols.acquisition import Period, Statement
-from protocols.nbr14522.checks import CrossCheck
 from storage.holds import HoldReason
 from storage.sessions import Frame as Frame
 from storage.sessions import Installation
+
+if TYPE_CHECKING:
+    from protocols.nbr14522.checks import CrossCheck
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
-from collector.batching import Worker
-from collector.commands.clock.arithmetic import ClockWay
-from collector.commands.preview import Preview
-from collector.commands.steps import CLOCK, Writing
+from collector.commands.names import CLOCK
 from collector.decoded import Decoded, Frame, Issue, MeterContext
-from collector.lines.transports import Endpoint, Timeouts
-from collector.session import Recorder, SessionResult, Way
-from collector.worklist import Assignment, Target
 from faults import OperatorFault
 from faults.market_time import to_local
 from protocols.table import entry_named, part, protocol_of
 from storage.settings import Settings
+
+if TYPE_CHECKING:
+    # Whoever only decodes, as a trace does, needs neither sessions nor commands.
+    from collector.batching import Worker
+    from collector.commands.clock.arithmetic import ClockWay
+    from collector.commands.preview import Preview
+    from collector.commands.steps import Writing
+    from collector.lines.transports import Endpoint, Timeouts
+    from collector.session import Recorder, SessionResult, Way
+    from collector.worklist import Assignment, Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from collector.commands import readback
 from collector.commands.clock.script import adjustment
+from collector.commands.names import CLOCK
 from collector.commands.steps import (
-    CLOCK,
     MICRO_ADJUST,
     NOW,
     ON_DEMAND,

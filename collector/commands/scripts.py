@@ -12,10 +12,10 @@ from typing import Any
 
 from collector.commands import readback
 from collector.commands.clock.script import correct_clock, set_date_or_time
+from collector.commands.names import CLOCK
 from collector.commands.steps import (
     CHECK_MODEL,
     CLEAR,
-    CLOCK,
     ON_DEMAND,
     RESET,
     SET_DATE,

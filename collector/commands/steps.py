@@ -24,8 +24,6 @@ from protocols.nbr14522.messages import (
 from protocols.nbr14522.profile import MeterProfile
 from protocols.nbr14522.sending.building import build_request
 
-CLOCK = "clock"
-"""The collector's own command: bring the clock right inside an interval."""
 MICRO_ADJUST = "98/30"
 RESET, SET_DATE, SET_TIME, CLEAR = "20", "29", "30", "37"
 ON_DEMAND = frozenset({"14", "26", "27", "80"})

@@ -27,8 +27,9 @@ from collector.commands.clock.steps import (
     wait_to_arrive,
     whole_second_after,
 )
+from collector.commands.names import CLOCK
 from collector.commands.preview import Preview
-from collector.commands.steps import CHECK_MODEL, CLOCK, NOW, CommandWork, Pending, Tools, Verdict, Writing
+from collector.commands.steps import CHECK_MODEL, NOW, CommandWork, Pending, Tools, Verdict, Writing
 from collector.dlms.decode import text_of
 from collector.dlms.script import CLOCK as CLOCK_CLASS
 from collector.dlms.script import DATA

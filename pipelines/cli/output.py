@@ -96,7 +96,8 @@ def login_name(option: str | None = None) -> str:
 def faults_to_exit(as_json: bool = False) -> Iterator[None]:
     """Turn an expected failure into one message with its remedy, and into its exit code."""
     try:
-        yield
+        with _schema_named():
+            yield
     except Fault as fault:
         if as_json:
             emit_json({"error": fault_document(fault)})
@@ -106,3 +107,22 @@ def faults_to_exit(as_json: bool = False) -> Iterator[None]:
             if fault.remedy:
                 errors.print(f"[bold]what to do[/] {escape(fault.remedy)}", highlight=False)
         raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault
+
+
+@contextmanager
+def _schema_named() -> Iterator[None]:
+    """A table or column that is not there means a database of another version, and a person can mend it."""
+    try:
+        yield
+    except Exception as error:
+        # By name: a command that needs no database does not load its client.
+        if type(error).__module__ != "psycopg.errors" or type(error).__name__ not in _OTHER_SCHEMA:
+            raise
+        raise OperatorFault(
+            f"the database has another schema than this version of smf: {str(error).splitlines()[0]}",
+            where="database",
+            remedy="smf db migrate, then run the command again",
+        ) from error
+
+
+_OTHER_SCHEMA = {"UndefinedTable", "UndefinedColumn", "UndefinedFunction", "UndefinedObject"}

@@ -13,8 +13,9 @@ from collector.commands.clock.storage import (
     settle_adjustment,
     was_refused,
 )
+from collector.commands.names import CLOCK
 from collector.commands.policy import CLOCK_ROLE, Policy
-from collector.commands.steps import CLOCK, CommandWork, Verdict
+from collector.commands.steps import CommandWork, Verdict
 from collector.commands.store import Asked, Person, ask
 from collector.drivers import driver_of
 from collector.session import MergedSession

@@ -15,8 +15,9 @@ from collector.commands.clock.arithmetic import (
     forecast,
     slots_between,
 )
+from collector.commands.names import CLOCK
 from collector.commands.policy import ClockPolicy
-from collector.commands.steps import CLOCK, CommandWork, Verdict
+from collector.commands.steps import CommandWork, Verdict
 from collector.session import MergedSession
 from collector.worklist import Connection
 from faults.market_time import to_local

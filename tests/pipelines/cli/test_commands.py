@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from pipelines.cli.clock import app as clock
 from pipelines.cli.command import app as command
 from tests.collector.world import add_meter
+from tests.pipelines.cli.command import smf
 
 POLICY = '[default]\nroles = ["engineer"]\n[people]\nana = ["engineer"]\nbruno = ["engineer"]\n'
 
@@ -120,3 +122,10 @@ def test_the_list_of_a_dlms_model_names_what_it_takes(shell):
         ("set-clock", "C", None),
     ]
     assert rows[1]["second_person"]
+
+
+def test_a_database_that_was_never_migrated_names_the_command(tmp_path: Path) -> None:
+    done = smf("trace", "1", "2026-11-30T10:05", url=None, cwd=tmp_path)
+    assert done.returncode == 11
+    assert "smf db migrate" in done.stderr
+    assert "Traceback" not in done.stderr
