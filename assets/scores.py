@@ -18,7 +18,7 @@ from derivation.scores.pictures import LENGTHS_PT, store_pictures
 from derivation.scores.scoring import MASKED, SCORE_VERSION, ScoreSummary, score_estimates
 from storage import scores as store
 from storage.settings import Settings
-from vee.scores.scoring import ALL
+from vee.scores.classes import ALL
 
 GROUP = "scores"
 NAME = "estimate_scores"

@@ -18,7 +18,7 @@ from storage import scores as store
 from storage.database import Database
 from vee.frames import runs
 from vee.quality import Origin
-from vee.scores.scoring import scored_method
+from vee.scores.classes import scored_method
 
 Row = dict[str, Any]
 

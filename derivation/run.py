@@ -39,7 +39,7 @@ from storage.verdict_periods import update_periods
 from vee import calendars
 from vee.periods import join_periods
 from vee.quality import Cause
-from vee.scores import scoring
+from vee.scores.replaced import differences, is_now_measured
 from vee.shapes import similar_days
 
 # Raised by hand when a change of rules changes what is made; part of what each row refers to.
@@ -335,8 +335,8 @@ class _Derivation:
                 note_replaced(
                     conn,
                     part.estimated,
-                    scoring.is_now_measured,
-                    scoring.replaced,
+                    is_now_measured,
+                    differences,
                     run_id=self.run_id,
                     at=self.as_of,
                 )

@@ -35,7 +35,7 @@ from vee import estimation, missing, quality, validation
 from vee.filling import EstimationParams
 from vee.primary import PrimaryParams
 from vee.rules import table as rule_table
-from vee.scores import scoring as score_words
+from vee.scores.classes import LENGTHS, LEVELS, STEADY, STEADY_FROM, VARYING
 from vee.shapes import SimilarDays
 from vee.validation import ValidationParams
 from vee.validation_manual import TEXTS
@@ -168,19 +168,19 @@ def strategies() -> str:
 
 def score_classes() -> str:
     """Lengths of gaps and classes of UCs that scores are sorted by."""
-    lengths = [(f"`{name}`", LENGTHS_PT[name]) for name, _ in score_words.LENGTHS]
-    edges = ["0", *(f"{below:,.0f}".replace(",", ".") for _, below in score_words.LEVELS[:-1])]
+    lengths = [(f"`{name}`", LENGTHS_PT[name]) for name, _ in LENGTHS]
+    edges = ["0", *(f"{below:,.0f}".replace(",", ".") for _, below in LEVELS[:-1])]
     levels = [
         (
             f"`{name}`",
             f"de {low} a menos de {high} kWh por dia, em média" if high else f"{low} kWh por dia ou mais",
         )
-        for (name, _), low, high in zip(score_words.LEVELS, edges, [*edges[1:], ""], strict=True)
+        for (name, _), low, high in zip(LEVELS, edges, [*edges[1:], ""], strict=True)
     ]
-    steady = str(score_words.STEADY_FROM).replace(".", ",")
+    steady = str(STEADY_FROM).replace(".", ",")
     evenness = [
-        (f"`{score_words.STEADY}`", f"constante: a hora média é pelo menos {steady} da maior hora do dia"),
-        (f"`{score_words.VARYING}`", "variável: menos do que isso"),
+        (f"`{STEADY}`", f"constante: a hora média é pelo menos {steady} da maior hora do dia"),
+        (f"`{VARYING}`", "variável: menos do que isso"),
     ]
     return "\n".join(
         [

@@ -27,7 +27,7 @@ from storage.database import Database
 from storage.series import Layer, read_layer
 from vee.frames import runs
 from vee.quality import Origin, Reason
-from vee.scores.scoring import scored_method
+from vee.scores.classes import scored_method
 
 # UC-days in memory at once.
 _CHUNK_UC_DAYS = 4000

@@ -192,8 +192,8 @@ def note_replaced(
     """Keep what estimates differ by from what takes their place; call before the UC-days are written.
 
     Args:
-        after: layer 3 as it is to be. gave_way: `vee.scores.scoring.is_now_measured`.
-        differences: `vee.scores.scoring.replaced`.
+        after: layer 3 as it is to be. gave_way: `vee.scores.replaced.is_now_measured`.
+        differences: `vee.scores.replaced.differences`.
     Returns:
         Rows added.
     """

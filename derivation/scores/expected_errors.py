@@ -18,8 +18,7 @@ from derivation.scores.scoring import MASKED, NEED_APPROVAL, REPLACED
 from storage import scores as store
 from storage.database import Database
 from storage.scores import ScoreRun
-from vee.scores import scoring
-from vee.scores.scoring import ALL
+from vee.scores.classes import ALL, length_name, uc_classes
 
 NOT_SCORED = "not scored yet: smf scores run"
 LENGTH_WORDS = {
@@ -101,9 +100,9 @@ class ExpectedErrors:
         """The expected error of an estimate, or None where the method was not met with.
 
         Args:
-            method: as scored (`vee.scores.scoring.scored_method`). slots: of the gap in its day.
+            method: as scored (`vee.scores.scored_method`). slots: of the gap in its day.
         """
-        length = scoring.length_name(slots, slots_per_hour)
+        length = length_name(slots, slots_per_hour)
         return self._told(
             strategy, method, [(length, self._classes.get(uc_id, ALL)), (length, ALL), (ALL, ALL)]
         )
@@ -162,5 +161,5 @@ def expected_errors(db: Database, uc_ids: Sequence[int]) -> ExpectedErrors | Non
         if run is None:
             return None
         found = store.scores_of(conn, run.id)
-    classes = scoring.uc_classes(store.good_days(db, uc_ids, run.first_day, run.last_day))
+    classes = uc_classes(store.good_days(db, uc_ids, run.first_day, run.last_day))
     return ExpectedErrors(run, found, dict(classes.iter_rows()), db.settings.scores.least_gaps)

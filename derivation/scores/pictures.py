@@ -16,7 +16,7 @@ import polars as pl
 
 from derivation.day_picture import INK, RULE, WIDTH, number, round_up
 from derivation.scores.scoring import MASKED
-from vee.scores.scoring import ALL, LENGTHS
+from vee.scores.classes import ALL, LENGTHS
 
 # Folder below the data folder.
 PICTURES = "score_pictures"

@@ -2,7 +2,7 @@
 
 What belongs here: reading days and shapes, hiding readings, calling the production path (`layers.collected`,
 `layers.fill_gaps`) once for each strategy, keeping what it came to. What does not: draw and arithmetic
-(`vee.scores.scoring`), SQL (`storage.scores`), showing (`expected_errors`).
+(`vee.scores`), SQL (`storage.scores`), showing (`expected_errors`).
 
 A gap hides the main meter's pulses, and the register periods around them say as much as they would have then.
 Every strategy is scored on every gap, whichever the UC has; what none would fill without a person's word is
@@ -39,7 +39,10 @@ from vee import calendars
 from vee.calendars import Calendars
 from vee.estimation import STRATEGIES, EstimationResult
 from vee.quality import Cause
-from vee.scores import scoring
+from vee.scores.classes import uc_classes
+from vee.scores.errors import ERROR_SCHEMA, gap_errors, scores_of
+from vee.scores.gaps import Draw, draw_gaps, gap_shapes, shapes_of_words
+from vee.scores.replaced import errors_of_replaced
 from vee.strategy_ccee import METHOD_MUSD, METHOD_PRIOR_MONTHS
 from vee.strategy_chain_e import METHOD_CYCLE_MEAN
 
@@ -61,8 +64,8 @@ class ScoreSummary:
     """What a run came to.
 
     Attributes:
-        scores: `source` and the columns of `vee.scores.scoring.SCORE_SCHEMA`.
-        errors: `vee.scores.scoring.ERROR_SCHEMA` of the masked gaps.
+        scores: `source` and the columns of `vee.scores.SCORE_SCHEMA`.
+        errors: `vee.scores.ERROR_SCHEMA` of the masked gaps.
     """
 
     run: store.ScoreRun
@@ -97,8 +100,8 @@ def score_estimates(
         found, not_filled = work.errors(reader, pieces, progress)
     gave_way = work.replaced()
     tables = {
-        MASKED: scoring.scores(found),
-        REPLACED: scoring.scores(gave_way),
+        MASKED: scores_of(found),
+        REPLACED: scores_of(gave_way),
     }
     with db.connect() as conn:
         number = store.write_run(
@@ -169,16 +172,16 @@ class _Scoring:
         """Shapes of the window's own gaps; where it had none, those of the setting."""
         missing = store.stored_gaps(self.db, self.first, self.last)
         if missing.height:
-            return scoring.gap_shapes(missing, self.slots_per_day), "stored"
+            return gap_shapes(missing, self.slots_per_day), "stored"
         try:
-            return scoring.shapes_of_words(self.chosen.default_gaps, self.interval_s), "setting"
+            return shapes_of_words(self.chosen.default_gaps, self.interval_s), "setting"
         except ValueError as error:
             raise OperatorFault(
                 str(error), where="[scores] default_gaps", remedy="write gaps such as 10:00+240 23:00+120"
             ) from error
 
     def draw(self) -> pl.DataFrame:
-        """Gaps over good days, `vee.scores.scoring.PIECE_SCHEMA`."""
+        """Gaps over good days, `vee.scores.PIECE_SCHEMA`."""
         rng = np.random.default_rng(self.chosen.seed)
         ucs = rng.permutation(store.uc_ids(self.db))[: _UCS_PER_UC_DAY * self.chosen.uc_days]
         good = store.good_days(self.db, sorted(ucs.tolist()), self.first, self.last)
@@ -188,15 +191,15 @@ class _Scoring:
                 where="smf scores run",
                 remedy="derive some days first (smf run daily), or widen [scores] window_days",
             )
-        candidates = good.join(scoring.uc_classes(good), on="uc_id").select(*_KEY, "uc_class")
-        chosen = scoring.Draw(self.chosen.uc_days, self.chosen.days, self.chosen.seed)
-        return scoring.draw_gaps(candidates, self.shapes, chosen, self.slots_per_day)
+        candidates = good.join(uc_classes(good), on="uc_id").select(*_KEY, "uc_class")
+        chosen = Draw(self.chosen.uc_days, self.chosen.days, self.chosen.seed)
+        return draw_gaps(candidates, self.shapes, chosen, self.slots_per_day)
 
     def errors(
         self, reader: FactReader, pieces: pl.DataFrame, progress: Progress
     ) -> tuple[pl.DataFrame, int]:
         """ERROR_SCHEMA of the gaps, and how many days' gaps some strategy did not fill."""
-        found, not_filled = [pl.DataFrame(schema=scoring.ERROR_SCHEMA)], 0
+        found, not_filled = [pl.DataFrame(schema=ERROR_SCHEMA)], 0
         begun = pieces.with_columns(begin=pl.col("day").min().over("gap"))
         groups = begun.partition_by("begin", maintain_order=True, include_key=False)
         for done, group in enumerate(sorted(groups, key=_first_day), start=1):
@@ -226,7 +229,7 @@ class _Scoring:
         for name in STRATEGIES:
             for made in _estimated(known, hidden, ucs, name, days, settings, once):
                 estimated = made.estimated.join(uc_days, on=_KEY, how="semi")
-                errors.append(scoring.errors(pieces, truth, estimated, made.estimates, per_hour))
+                errors.append(gap_errors(pieces, truth, estimated, made.estimates, per_hour))
             not_filled += made.unresolved.join(uc_days, on=_KEY, how="semi").select(_KEY).n_unique()
         return pl.concat(errors), not_filled
 
@@ -235,10 +238,10 @@ class _Scoring:
         since = self.as_of - timedelta(days=self.chosen.window_days)
         rows = store.replaced_since(self.db, since, self.as_of)
         if rows.is_empty():
-            return pl.DataFrame(schema=scoring.ERROR_SCHEMA)
+            return pl.DataFrame(schema=ERROR_SCHEMA)
         ucs = rows["uc_id"].unique().sort().to_list()
-        classes = scoring.uc_classes(store.good_days(self.db, ucs, self.first, self.last))
-        return scoring.errors_of_replaced(rows, classes, self.parameters.estimation.slots_per_hour)
+        classes = uc_classes(store.good_days(self.db, ucs, self.first, self.last))
+        return errors_of_replaced(rows, classes, self.parameters.estimation.slots_per_hour)
 
 
 def _estimated(

@@ -23,7 +23,7 @@ from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, errors, fau
 from storage import scores as store
 from storage.database import Database
 from storage.settings import ScoreSettings, Settings
-from vee.scores.scoring import ALL
+from vee.scores.classes import ALL
 
 app = typer.Typer(help="The expected error of estimates, by method, length of the gap and class of UC.")
 

@@ -23,8 +23,8 @@ CREATE TABLE estimate_score (
     source              text NOT NULL CHECK (source IN ('masked', 'replaced')),
     strategy            text NOT NULL,
     method              text NOT NULL,                -- as in estimate; "+E0" where a register bound it
-    gap_length          text NOT NULL,                -- vee.scores.scoring.LENGTHS, or all
-    uc_class            text NOT NULL,                -- vee.scores.scoring.uc_classes, or all
+    gap_length          text NOT NULL,                -- vee.scores.classes.LENGTHS, or all
+    uc_class            text NOT NULL,                -- vee.scores.classes.uc_classes, or all
     gaps                bigint NOT NULL,
     intervals           bigint NOT NULL,
     measured_kwh        double precision NOT NULL,

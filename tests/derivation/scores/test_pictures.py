@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import polars as pl
 
 from derivation.scores.pictures import error_bars, estimated_against_measured, store_pictures
-from vee.scores.scoring import ALL, ERROR_SCHEMA, SCORE_SCHEMA, scores
+from vee.scores.classes import ALL
+from vee.scores.errors import ERROR_SCHEMA, SCORE_SCHEMA, scores_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -23,7 +24,7 @@ def errors(*pairs: tuple[float, float], method: str = "A", length: str = "2h_to_
 
 
 def shown(found: pl.DataFrame) -> pl.DataFrame:
-    return scores(found).with_columns(source=pl.lit("masked"))
+    return scores_of(found).with_columns(source=pl.lit("masked"))
 
 
 def test_a_bar_is_as_long_as_its_error_and_says_it() -> None:

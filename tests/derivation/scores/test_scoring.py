@@ -20,7 +20,7 @@ from storage.database import Database
 from storage.settings import ScoreSettings
 from tests.derivation.registers import put_registers
 from tests.derivation.world import DAY, NOW, Point, add_points, put_readings, with_gap
-from vee.scores.scoring import ALL
+from vee.scores.classes import ALL
 
 ONE_DAY = dt.timedelta(days=1)
 KWH = Fraction(9, 1250)
