@@ -37,7 +37,7 @@ class RuleFacts:
     Attributes:
         contracts: `uc_id, day, contracted_demand_kw, supply_voltage_kv, tariff_subgroup, agent_code`.
         missing: what collection knows of missing slots (`vee.missing.KNOWN_SCHEMA`).
-        tables: `registers`, `constants`, `engineering`, `month_counts`, `months`.
+        tables: `registers`, `constants`, `engineering`, `reactive`, `month_counts`, `months`.
         phase_channels, phase_samples: what main meters tell of their phases (`vee.phase_losses`).
     """
 

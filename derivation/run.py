@@ -40,7 +40,7 @@ from vee import calendars
 from vee.periods import join_periods
 from vee.quality import Cause
 from vee.scores.replaced import differences, is_now_measured
-from vee.shapes import similar_days
+from vee.shapes import compared_days
 
 # Raised by hand when a change of rules changes what is made; part of what each row refers to.
 CODE_VERSION = "vee-2"
@@ -280,9 +280,8 @@ class _Derivation:
 
     def _facts(self, reader: FactReader, uc_ids: list[int], days: list[date]) -> Facts:
         """Facts of a chunk, with the shapes of the days before that its days are compared with."""
-        similar = self.parameters.similar_days
-        earlier = {one for day in days for one in similar_days(day, self.calendars, similar)}
-        return reader.facts(uc_ids, days, sorted(earlier - set(days)))
+        earlier = compared_days(days, self.calendars, self.parameters.similar_days)
+        return reader.facts(uc_ids, days, earlier)
 
     def _day_groups(self, first_day: date, last_day: date) -> list[tuple[date, list[date]]]:
         """Days in order, together where they share one date of closed history: the days of a closed month."""

@@ -61,7 +61,7 @@ _LATEST_TABLES = {
         "uc_id", "day", "state", "cause", "measured", "backup", "estimated", "edited", "missing",
         "energy_kwh", "detail",
     ),
-    "uc_day_shape": ("uc_id", "day", "hours_wh", "peak_wh"),
+    "uc_day_shape": ("uc_id", "day", "hours_wh", "peak_wh", "longest_run", "marks", "reactive_ratio"),
 }  # fmt: skip
 _ESTIMATE = ("first_slot", "last_slot", "strategy", "method", "detail", "approved_by")
 

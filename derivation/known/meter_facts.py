@@ -14,7 +14,7 @@ import polars as pl
 from storage.bulk import read_frame
 from vee.calendars import ONE_DAY, day_start
 from vee.phase_losses import CHANNEL_SCHEMA, CURRENTS, SAMPLE_SCHEMA, VOLTAGES
-from vee.rules.inputs import ENGINEERING_SCHEMA
+from vee.rules.inputs import ENGINEERING_SCHEMA, REACTIVE_SCHEMA
 
 # Pages of instantaneous values are read about once a day: those of the days around tell how long it lasted.
 AROUND = timedelta(days=2)
@@ -63,6 +63,34 @@ _SAMPLES = """
         AND p.at >= market_day_start($1::date) AND p.at < market_day_start($2::date + 1)
     ORDER BY 1, 2
 """
+
+# Reactive energy of whole days (quantities 2, or 10 and 11), of UCs with one main meter on the day.
+_REACTIVE = """
+    SELECT m.uc_id, r.day, sum(r.pulses)::bigint AS pulses
+    FROM (
+        SELECT p.uc_id, i.meter_id, i.valid
+        FROM unnest($3::text::bigint[]) AS k (uc_id)
+        JOIN point p ON p.uc_id = k.uc_id
+        JOIN installation i ON i.point_id = p.id AND i.role = 'main'
+            AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
+    ) m
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (channel, day) day, (SELECT sum(v) FROM unnest(pulses) AS v) AS pulses,
+               array_position(pulses, NULL) IS NULL AS is_whole
+        FROM reading_day
+        WHERE meter_id = m.meter_id AND day BETWEEN $1::date AND $2::date AND quantity_code IN (2, 10, 11)
+        ORDER BY channel, day, version DESC
+    ) r
+    WHERE m.valid @> tstzrange(market_day_start(r.day), market_day_start(r.day + 1))
+    GROUP BY m.uc_id, r.day
+    HAVING count(DISTINCT m.meter_id) = 1 AND bool_and(r.is_whole)
+"""
+
+
+def read_reactive(connection: Any, first: date, last: date, ucs: str) -> pl.DataFrame:
+    """Reactive energy of whole days: REACTIVE_SCHEMA."""
+    found = read_frame(connection, _REACTIVE, [first, last, ucs])
+    return found.select(pl.col(name).cast(kind) for name, kind in REACTIVE_SCHEMA.items())
 
 
 def read_phase_channels(connection: Any, first: date, last: date, ucs: str) -> pl.DataFrame:

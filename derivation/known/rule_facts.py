@@ -14,7 +14,12 @@ from typing import Any
 import polars as pl
 
 from derivation.judging import RuleFacts
-from derivation.known.meter_facts import engineering, read_phase_channels, read_phase_samples
+from derivation.known.meter_facts import (
+    engineering,
+    read_phase_channels,
+    read_phase_samples,
+    read_reactive,
+)
 from storage import suspects
 from storage.bulk import array_literal, read_frame
 from vee.calendars import ONE_DAY, day_start, slots_per_day
@@ -26,7 +31,7 @@ from vee.rules.inputs import (
     OVERRIDE_SCHEMA,
     REGISTER_SCHEMA,
 )
-from vee.shapes import SHAPE_SCHEMA
+from vee.shapes import FEW_DAYS, LATEST_DAYS, SHAPE_SCHEMA
 
 _CONTRACT = (
     "uc_id",
@@ -38,7 +43,7 @@ _CONTRACT = (
 )
 
 _SHAPES = """
-    SELECT s.uc_id, s.day, s.hours_wh, s.peak_wh
+    SELECT s.uc_id, s.day, s.hours_wh, s.peak_wh, s.longest_run, s.marks, s.reactive_ratio
     FROM unnest($2::text::bigint[]) AS k (uc_id)
     CROSS JOIN unnest($1::text::date[]) AS d (day)
     JOIN uc_day_shape s ON s.uc_id = k.uc_id AND s.day = d.day
@@ -258,6 +263,7 @@ def read_rule_facts(
     tables = {
         "constants": _constants(read_frame(connection, _CONSTANTS, [dates, ucs])),
         "engineering": engineering(samples, days, zone, interval_s),
+        "reactive": read_reactive(connection, first, last, ucs),
         "registers": _registers(
             read_frame(connection, _REGISTERS, [first, last, ucs]), days, zone, interval_s
         ),
@@ -269,6 +275,7 @@ def read_rule_facts(
     shapes = pl.DataFrame(schema=SHAPE_SCHEMA)
     if shape_days:
         shapes = _typed(read_frame(connection, _SHAPES, [array_literal(shape_days), ucs]), SHAPE_SCHEMA)
+        shapes = pl.concat([shapes, _latest_shapes(connection, uc_ids, shapes, days, shape_days)])
     return RuleFacts(
         contracts=uc_days.select(_CONTRACT),
         shapes=shapes,
@@ -278,6 +285,26 @@ def read_rule_facts(
         phase_samples=samples,
         decided=suspects.decided(connection, uc_ids, days),
         overrides=_typed(read_frame(connection, _OVERRIDES, [first, last, ucs]), OVERRIDE_SCHEMA),
+    )
+
+
+def _latest_shapes(
+    connection: Any,
+    uc_ids: Collection[int],
+    known: pl.DataFrame,
+    days: list[date],
+    shape_days: Collection[date],
+) -> pl.DataFrame:
+    """Shapes of the last days of any kind, of UCs of which few similar ones are known: new ones."""
+    counts = known.group_by("uc_id").len().filter(pl.col("len") > FEW_DAYS)
+    few = set(uc_ids) - set(counts["uc_id"].to_list())
+    wanted = {day - ONE_DAY * n for day in days for n in range(1, LATEST_DAYS + 1)}
+    wanted -= {*shape_days, *days}
+    if not few or not wanted:
+        return known.clear()
+    return _typed(
+        read_frame(connection, _SHAPES, [array_literal(sorted(wanted)), array_literal(sorted(few))]),
+        SHAPE_SCHEMA,
     )
 
 

@@ -4,7 +4,8 @@
     scenarios/NAME/when/ajustes.csv    chave,valor: dias (one or more), data_base, agora, estrategia, regras
     scenarios/NAME/when/*.csv          medidas, historico, retaguarda, cadastro, perdas, faltas,
                                        perda_de_fase, aprovacoes, incidentes, registradores, medidor, fases,
-                                       contagem, mes, parametros, decisoes; only `medidas` and `ajustes` are
+                                       reativa, contagem, mes, parametros, decisoes; only `medidas` and
+                                       `ajustes` are
                                        obligatory
     scenarios/NAME/then/*.csv          intervalos, resultado, musd: what is listed must be so; vereditos: of
                                        the rules in `regras`, these and no others
@@ -51,6 +52,7 @@ from vee.rules.inputs import (
     DECIDED_SCHEMA,
     ENGINEERING_SCHEMA,
     MONTH_SCHEMA,
+    REACTIVE_SCHEMA,
     REGISTER_SCHEMA,
     RuleInput,
 )
@@ -232,6 +234,11 @@ class Given:
                     slot_of(row["fim"]),
                     *(number(row[name]) for name in ("v1", "v2", "v3", "i1", "i2", "i3")),
                 ),
+            ),
+            "reactive": self.rows(
+                "reativa",
+                REACTIVE_SCHEMA,
+                lambda row: (UC, date.fromisoformat(row["dia"]), int(row["pulsos"])),
             ),
             "month_counts": self.rows(
                 "contagem",

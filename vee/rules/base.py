@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -17,6 +17,9 @@ from vee.parameters import bounded
 
 F64 = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
+Mask1 = npt.NDArray[np.bool_]
+# No meter counts more in an interval.
+_MOST_COUNT = 2.0**40
 
 
 class Severity(StrEnum):
@@ -98,6 +101,12 @@ class Reference:
         hours: (n, 24) median of each clock hour; lowest: (n, 24) its minimum.
         day_kwh: (n,) median of whole days; highest_day_kwh: (n,) their maximum.
         peak_kwh: (n,) largest interval of all of them.
+        longest_run: (n,) slots of the longest run of equal counts in any of them; run_days: (n,) of how many
+            of them it is known.
+        reactive_ratio, highest_reactive_ratio, lowest_reactive_ratio: (n,) median, largest and smallest
+            reactive count per active count; reactive_days: (n,) of how many of them it is known.
+        marks: (days, n, blocks) fingerprints of parts of these days and of the day before; 0: none.
+        mark_days: of the first axis of `marks`.
     """
 
     days: npt.NDArray[np.int64]
@@ -106,16 +115,32 @@ class Reference:
     day_kwh: F64
     highest_day_kwh: F64
     peak_kwh: F64
+    longest_run: npt.NDArray[np.int64]
+    run_days: npt.NDArray[np.int64]
+    reactive_ratio: F64
+    highest_reactive_ratio: F64
+    lowest_reactive_ratio: F64
+    reactive_days: npt.NDArray[np.int64]
+    marks: npt.NDArray[np.int64]
+    mark_days: tuple[date, ...] = ()
 
     def take(self, rows: Rows) -> Reference:
-        return Reference(
-            self.days[rows],
-            self.hours[rows],
-            self.lowest[rows],
-            self.day_kwh[rows],
-            self.highest_day_kwh[rows],
-            self.peak_kwh[rows],
-        )
+        return self._each(lambda name: getattr(self, name)[rows], self.marks[:, rows])
+
+    def where(self, chosen: Mask1, other: Reference) -> Reference:
+        """These rows where `chosen`, else those of `other`; marks stay."""
+
+        def one(name: str) -> Any:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            return np.where(chosen if mine.ndim == 1 else chosen[:, None], mine, theirs)
+
+        return self._each(one, self.marks)
+
+    def _each(self, make: Callable[[str], Any], marks: npt.NDArray[np.int64]) -> Reference:
+        made = {
+            item.name: make(item.name) for item in fields(self) if item.name not in ("marks", "mark_days")
+        }
+        return Reference(**made, marks=marks, mark_days=self.mark_days)
 
 
 @dataclass(frozen=True)
@@ -152,6 +177,7 @@ class DayRows:
         matrix: their validated values. measured: where a slot has a value that a meter counted.
         kwh: (n, slots) values as float, 0 where not measured.
         plant, reference: see there.
+        latest: as `reference`; for UCs with few similar days, of the last days whatever their kind.
         tables: further facts by name (`inputs.RuleInput`), rows of this day only; absent is empty.
         interval_s: length of a slot.
         rejected: by row, (slots,) kWh that a decision took out, NaN elsewhere.
@@ -163,10 +189,13 @@ class DayRows:
     kwh: F64
     plant: Plant
     reference: Reference
+    latest: Reference
     tables: Mapping[str, pl.DataFrame]
     interval_s: int
     rejected: Mapping[int, F64] = field(default_factory=dict)
     _hours: F64 | None = field(default=None, repr=False)
+    _counts: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+    _made: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -174,6 +203,21 @@ class DayRows:
     @property
     def slots(self) -> int:
         return self.matrix.slots
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(n, slots) pulses of the main meter; -1 where not measured, or no one constant is known."""
+        if self._counts is None:
+            pulses = np.rint(self.kwh / self.plant.pulse_kwh[:, None])
+            known = self.measured & ~np.isnan(pulses) & (pulses < _MOST_COUNT)
+            self._counts = np.where(known, pulses, -1).astype(np.int64)
+        return self._counts
+
+    def once(self, name: str, make: Callable[[DayRows], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """What several rules need, made by the first of them."""
+        if name not in self._made:
+            self._made[name] = make(self)
+        return self._made[name]
 
     @property
     def per_hour(self) -> int:
@@ -197,10 +241,13 @@ class DayRows:
             kwh=self.kwh[rows],
             plant=self.plant.take(rows),
             reference=self.reference.take(rows),
+            latest=self.latest.take(rows),
             rejected={
                 place: self.rejected[row] for place, row in enumerate(rows.tolist()) if row in self.rejected
             },
             _hours=None,
+            _counts=None,
+            _made={},
         )
 
     def table(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -37,7 +37,7 @@ from vee.quality import Origin, Reason, Result
 from vee.rules.base import F64, DayRows, Found, NotJudged, Rows, Rule, RuleParams, Severity, Stage
 from vee.rules.inputs import Plants, RuleInput
 from vee.rules.table import RULES, default_rules
-from vee.shapes import SHAPE_SCHEMA, ShapeStore, SimilarDays, shape_frame, similar_days
+from vee.shapes import SHAPE_SCHEMA, ShapeStore, SimilarDays, shape_frame, shapes_of, similar_days
 
 SUSPECT_SCHEMA: dict[str, pl.DataType] = {
     "uc_id": pl.Int64(),
@@ -221,13 +221,15 @@ class _Engine:
         kwh = np.where(measured, chosen.numerators, 0) / chosen.denominator[:, None]
         hours = chosen.slots * self.rules.interval_s // 3600
         days = similar_days(day, self.calendars, self.rules.similar_days)
+        reference = self.store.reference(chosen.uc_id, days, day, hours)
         return DayRows(
             day=day,
             matrix=chosen,
             measured=measured,
             kwh=kwh,
             plant=self.plants.of(day, chosen.uc_id),
-            reference=self.store.reference(chosen.uc_id, days, hours),
+            reference=reference,
+            latest=self.store.latest(chosen.uc_id, day, hours, reference),
             tables={name: by_day[day] for name, by_day in self.tables.items() if day in by_day},
             interval_s=self.rules.interval_s,
             rejected=rejected,
@@ -286,9 +288,9 @@ class _Engine:
         doubted = (marks == Reason.HELD_SUSPECT).any(axis=1)
         doubted[list(rows.rejected)] = True
         sound = np.flatnonzero(~doubted & rows.measured.any(axis=1))
-        hours, peak = rows.hour_kwh[sound], rows.kwh[sound].max(axis=1, initial=0.0)
-        self.store.add(day, rows.matrix.uc_id[sound], hours, peak)
-        self.shapes.append(shape_frame(rows.matrix.uc_id[sound], day, hours, peak))
+        shapes = shapes_of(rows, sound)
+        self.store.add(day, shapes)
+        self.shapes.append(shape_frame(day, shapes))
 
 
 def values_hash(matrix: SeriesMatrix, row: int, first: int, last: int) -> bytes:

@@ -58,6 +58,13 @@ ENGINEERING_SCHEMA: dict[str, pl.DataType] = {
 """Voltages and currents of the phases at one time; null for elements that the meter does not have.
 A slot below zero is one of an earlier day."""
 
+REACTIVE_SCHEMA: dict[str, pl.DataType] = {
+    "uc_id": pl.Int64(),
+    "day": pl.Date(),
+    "pulses": pl.Int64(),
+}
+"""What the reactive channels of the only main meter counted in the whole day."""
+
 COUNT_SCHEMA: dict[str, pl.DataType] = {
     "uc_id": pl.Int64(),
     "day": pl.Date(),
@@ -110,7 +117,7 @@ class RuleInput:
         installations: as `primary.from_pulses` takes them.
         shapes: of earlier days (`shapes.SHAPE_SCHEMA`).
         tables: what single rules look at, by name: `registers`, `constants`, `pairs`, `engineering`,
-            `phase_loss`, `phases_told`, `musd_hours`, `month_counts`, `months`.
+            `reactive`, `phase_loss`, `phases_told`, `musd_hours`, `month_counts`, `months`.
         decided: DECIDED_SCHEMA. overrides: OVERRIDE_SCHEMA.
     """
 

@@ -11,6 +11,7 @@ from vee.frames import Mask, runs
 from vee.parameters import bounded
 from vee.quality import Reason
 from vee.rules.base import DayRows, Found, NotJudged, RuleParams, rounded
+from vee.rules.traits import RUN_PULSES, equal_neighbours, longest_runs
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,18 @@ class FrozenParams(RuleParams):
     Attributes:
         slots, pulses: so many slots with the same count of at least so many pulses.
         low_slots, low_pulses: the same for smaller counts; still smaller ones are not judged.
+        known_slots, known_times: so many slots suffice, if they are so many times the longest run of equal
+            counts (of five pulses or more) of the similar days.
+        min_days: similar days wanted for that.
     """
 
     slots: int = bounded(36, low=2)
     pulses: int = bounded(100, low=1)
     low_slots: int = bounded(72, low=2)
     low_pulses: int = bounded(20, low=1)
+    known_slots: int = bounded(12, low=3)
+    known_times: float = bounded(2.0, low=1)
+    min_days: int = bounded(3, low=1)
 
     def __post_init__(self) -> None:
         if self.low_pulses > self.pulses:
@@ -38,28 +45,30 @@ def v08_frozen(rows: DayRows, params: FrozenParams) -> Iterator[Found | NotJudge
     unknown = np.isnan(rows.plant.pulse_kwh)
     if unknown.any():
         yield NotJudged(unknown, "no_constant")
-    numbers = rows.matrix.numerators
-    same = numbers[:, 1:] == numbers[:, :-1]
-    same &= rows.measured[:, 1:] & rows.measured[:, :-1]
-    same &= (rows.kwh > np.nan_to_num(rows.plant.pulse_kwh * params.low_pulses, nan=np.inf)[:, None] * 0.999)[
-        :, 1:
-    ]
-    shortest = min(params.slots, params.low_slots)
+    known = rows.reference
+    by_history = np.maximum(np.ceil(params.known_times * known.longest_run), params.known_slots)
+    by_history = np.where(known.run_days >= params.min_days, by_history, np.inf)
+    same = equal_neighbours(rows, RUN_PULSES)
+    shortest = np.minimum(by_history, min(params.slots, params.low_slots))
     mask = rows.none()
-    for row in np.flatnonzero(same.sum(axis=1) >= shortest - 1).tolist():
+    for row in np.flatnonzero(longest_runs(rows) >= shortest).tolist():
         for first, last in runs(same[row]):
-            pulses = rows.kwh[row, first] / rows.plant.pulse_kwh[row]
-            needed = params.slots if pulses > params.pulses - 0.5 else params.low_slots
+            pulses = int(rows.counts[row, first])
+            by_size = np.inf
+            if pulses >= params.low_pulses:
+                by_size = params.slots if pulses >= params.pulses else params.low_slots
             # A run of n equal neighbours is n + 1 slots.
-            if last - first + 2 >= needed:
+            if last - first + 2 >= min(by_size, by_history[row]):
                 mask[row, first : last + 2] = True
     if mask.any():
         yield Found(
             mask,
             lambda row, first, last: {
                 "kwh": rounded(float(rows.kwh[row, first])),
-                "pulses": round(float(rows.kwh[row, first] / rows.plant.pulse_kwh[row])),
+                "pulses": int(rows.counts[row, first]),
                 "slots": last - first + 1,
+                "longest_before": int(known.longest_run[row]),
+                "similar_days": int(known.run_days[row]),
             },
             lambda row, first, last: abs(rows.energy(row, first, last) - rows.usual(row, first, last)),
         )
@@ -74,13 +83,17 @@ class ZeroParams(RuleParams):
         sure_hours: fewer suffice where no similar day was ever below `sure_share` of its mean in these hours.
         loaded_share: an hour is loaded above this share of the similar days' mean hour.
         sure_share: see `sure_hours`.
-        min_days: similar days wanted.
+        short_hours, short_share: still fewer, where even the least loaded similar day has so much of a usual
+            day's energy in them.
+        min_days: similar days wanted; one more for short ones.
     """
 
     hours: float = bounded(6.0, low=0.25)
     sure_hours: float = bounded(2.0, low=0.25)
     loaded_share: float = bounded(0.2, low=0)
     sure_share: float = bounded(0.5, low=0)
+    short_hours: float = bounded(0.25, low=0.05)
+    short_share: float = bounded(0.01, low=0)
     min_days: int = bounded(2, low=1)
 
     def __post_init__(self) -> None:
@@ -92,11 +105,12 @@ _IN_OUTAGE = (Reason.ZERO_IN_OUTAGE, Reason.ZERO_FROM_OUTAGE_LOG, Reason.PARTIAL
 
 
 def v14_zeros(rows: DayRows, params: ZeroParams) -> Iterator[Found | NotJudged]:
-    unknown = rows.reference.days < params.min_days
+    known = rows.latest
+    unknown = known.days < params.min_days
     if unknown.any():
         yield NotJudged(unknown, "no_history")
     zeros = rows.measured & (rows.matrix.numerators == 0)
-    shortest = int(params.sure_hours * rows.per_hour)
+    shortest = int(min(params.short_hours, params.sure_hours) * rows.per_hour)
     candidates = np.flatnonzero((zeros.sum(axis=1) >= shortest) & ~unknown)
     if not len(candidates):
         return
@@ -111,7 +125,7 @@ def v14_zeros(rows: DayRows, params: ZeroParams) -> Iterator[Found | NotJudged]:
             lambda row, first, last: {
                 "slots": last - first + 1,
                 "expected_kwh": rounded(rows.usual(row, first, last)),
-                "similar_days": int(rows.reference.days[row]),
+                "similar_days": int(known.days[row]),
             },
             rows.usual,
         )
@@ -120,12 +134,20 @@ def v14_zeros(rows: DayRows, params: ZeroParams) -> Iterator[Found | NotJudged]:
 def _is_suspect(rows: DayRows, row: int, first: int, last: int, params: ZeroParams) -> bool:
     length = last - first + 1
     if length < params.sure_hours * rows.per_hour:
-        return False
+        return length >= params.short_hours * rows.per_hour and _is_loaded(rows, row, first, last, params)
     touched = slice(first // rows.per_hour, last // rows.per_hour + 1)
-    reference = rows.reference
+    reference = rows.latest
     mean = reference.day_kwh[row] / (rows.slots // rows.per_hour)
     loaded: Mask = reference.hours[row, touched] > params.loaded_share * mean
     never_low: Mask = reference.lowest[row, touched] > params.sure_share * mean
     if never_low.all():
         return True
     return length >= params.hours * rows.per_hour and 2 * int(loaded.sum()) > len(loaded)
+
+
+def _is_loaded(rows: DayRows, row: int, first: int, last: int, params: ZeroParams) -> bool:
+    """Whether even the least loaded similar day has a good part of a day's energy in these slots."""
+    hours = np.repeat(rows.latest.lowest[row] / rows.per_hour, rows.per_hour)
+    least = float(hours[first : last + 1].sum())
+    enough = rows.latest.days[row] > params.min_days
+    return bool(enough and least >= params.short_share * rows.latest.day_kwh[row] > 0)

@@ -17,6 +17,7 @@ from vee.rules.meters import (
     v12_backup,
 )
 from vee.rules.phases import DeadPhaseParams, WeakPhaseParams, v13_weak_phase, v22_dead_phase
+from vee.rules.repeats import RepeatParams, SwapParams, v24_repeated_block, v25_swapped_channels
 from vee.rules.shares import MusdParams, ShareParams, v17_musd, v18_estimated
 from vee.rules.spikes import SpikeParams, v07_spike
 from vee.rules.still import FrozenParams, ZeroParams, v08_frozen, v14_zeros
@@ -69,7 +70,8 @@ RULES: tuple[Rule, ...] = (
         FrozenParams(),
         "Valor congelado: a mesma contagem por horas",
         "a mesma contagem em `slots` intervalos seguidos, se for de `pulses` pulsos ou mais; em "
-        "`low_slots`, se for de `low_pulses` ou mais; contagens menores não se julgam",
+        "`low_slots`, se for de `low_pulses` ou mais; de cinco pulsos ou mais, em `known_slots`, se forem "
+        "`known_times` × a maior repetição dos dias semelhantes (pelo menos `min_days`)",
         "uma carga real oscila mais que um pulso em cem; poucos pulsos por intervalo repetem-se sozinhos",
         "146 pulsos em cada intervalo das 09:00 às 12:00 (36 intervalos): congelado",
     ),
@@ -116,7 +118,9 @@ RULES: tuple[Rule, ...] = (
         ZeroParams(),
         "Zeros sem falta de energia registrada, em horas em que a UC consome",
         "`hours` horas de zeros seguidas, mais da metade em horas acima de `loaded_share` × a hora média "
-        "dos dias semelhantes; ou `sure_hours`, se nenhum dia semelhante esteve abaixo de `sure_share` dela",
+        "dos dias semelhantes; ou `sure_hours`, se nenhum dia semelhante esteve abaixo de `sure_share` dela; "
+        "ou `short_hours`, se até o dia semelhante de menor carga tem ali `short_share` da energia de um "
+        "dia; com menos de três dias semelhantes, contra os últimos sete dias",
         "zero medido é dado (V20), mas oito horas paradas sem falta registrada são defeito até prova em "
         "contrário",
         "terça-feira, zeros das 08:00 às 16:00, terças anteriores com 40 kWh por hora, nenhuma falta: "
@@ -145,6 +149,32 @@ RULES: tuple[Rule, ...] = (
         "a corrente zero sozinha, o instante no fim do intervalo e a página instantânea só acusam",
         "o valor medido com fase morta é menor que o consumo",
         "três elementos, fase 2 sem tensão das 10:00 às 12:00 sem prova: 24 intervalos suspeitos",
+    ),
+    Rule(
+        "V24",
+        Stage.MEASURED,
+        v24_repeated_block,
+        RepeatParams(),
+        "Bloco repetido: a mesma sequência de contagens de outro trecho ou de outro dia",
+        "`slots` contagens seguidas iguais, na mesma ordem, às de outro trecho do dia; ou um oitavo do dia "
+        "(3 horas) igual ao mesmo oitavo da véspera ou de um dia semelhante; com `distinct` valores "
+        "diferentes ou mais, e variação média de três pulsos ou mais de um intervalo ao outro",
+        "uma carga viva não repete doze contagens exatas: só a memória, um bloco lido duas vezes ou um "
+        "arquivo de outro dia o faz",
+        "as contagens das 08:00 às 09:00 voltam, iguais, das 09:00 às 10:00: doze intervalos suspeitos",
+    ),
+    Rule(
+        "V25",
+        Stage.MEASURED,
+        v25_swapped_channels,
+        SwapParams(),
+        "Canais trocados: energia reativa no lugar da ativa",
+        "reativa por ativa do dia > `times` × a maior dos dias semelhantes, inversa da usual (a menos de "
+        "`tolerance`, em logaritmo, ou do que ela varia de um dia a outro), e reativa do tamanho da ativa "
+        "usual (até `level` vezes); com menos de `min_days` dias semelhantes, contra os últimos sete dias",
+        "a grandeza do canal é parâmetro do medidor, e uma troca dele não muda a forma do dia; a relação "
+        "entre as duas energias é da UC e muda pouco",
+        "ativa 390 kWh e reativa 195 kvarh nos dias semelhantes; hoje ativa 195 e reativa 390: suspeito",
     ),
     Rule(
         "V17",
@@ -189,6 +219,7 @@ SKIP_REASONS: dict[str, str] = {
     "no_constant": "não há uma só constante no dia: medidor trocado ou não cadastrado",
     "not_told": "o medidor não informou as suas constantes",
     "no_backup": "não há medidor de retaguarda com leituras",
+    "no_reactive": "o medidor não guarda energia reativa, ou o dia não está inteiro",
     "no_phases": "o medidor não informa tensões e correntes por fase",
     "no_history": "há poucos dias semelhantes, ou nenhum mês anterior",
 }
