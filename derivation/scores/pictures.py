@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from derivation.day_picture import INK, RULE, WIDTH, number, round_up
-from derivation.scores.scoring import MASKED
+from derivation.scores.scoring import MASKED, NEED_APPROVAL
 from vee.scores.classes import ALL, LENGTHS
 
 # Folder below the data folder.
@@ -32,8 +32,9 @@ LENGTHS_PT = {
 _COLOURS = dict(
     zip([name for name, _ in LENGTHS], ["#A9C4DE", "#7FA6CB", "#5586B5", "#35679A", "#1E446B"], strict=True)
 )
-_DOT = "#35679A"
-_LEFT, _TOP, _BAR, _BETWEEN, _RIGHT = 190, 56, 12, 10, 60
+# Gaps as they are filled, and as they would be if somebody allowed it.
+_DOT, _ASKED = "#35679A", "#B3740A"
+_LEFT, _TOP, _BAR, _BETWEEN, _RIGHT = 240, 56, 12, 10, 104
 # So many gaps are drawn at most: more are a blot, and a large file.
 _MOST_DOTS = 1200
 _SQUARE = 360
@@ -66,8 +67,10 @@ def error_bars(scores: pl.DataFrame) -> str:
         key=lambda row: (row["strategy"], row["method"], order.index(row["gap_length"])),
     ):
         groups.setdefault((row["strategy"], row["method"]), []).append(row)
-    # A method far off would flatten all others: it is cut, and its number stands beside it.
-    means = sorted(row["mae_share"] for rows in groups.values() for row in rows)
+    # What somebody must allow is far off and would flatten all others: it is cut, its number stands beside.
+    means = sorted(
+        row["mae_share"] for row in shown.iter_rows(named=True) if row["method"] not in NEED_APPROVAL
+    )
     top = round_up(100 * max(means[int(0.9 * (len(means) - 1) + 0.5)] * 1.5, 0.001)) if means else 1.0
     height = _TOP + sum(_BAR * len(rows) + _BETWEEN for rows in groups.values()) + 24
     width = WIDTH - _LEFT - _RIGHT
@@ -129,7 +132,7 @@ def estimated_against_measured(errors: pl.DataFrame) -> str:
     low, high = math.floor(math.log10(min(both))), math.ceil(math.log10(max(both)))
     high = max(high, low + 1)
     left, top = 62, 30
-    width, height = left + _SQUARE + 20, top + _SQUARE + 46
+    width, height = left + _SQUARE + 190, top + _SQUARE + 46
 
     def place(kwh: float) -> float:
         return _SQUARE * (math.log10(kwh) - low) / (high - low)
@@ -153,7 +156,18 @@ def estimated_against_measured(errors: pl.DataFrame) -> str:
         f'<line x1="{left}" y1="{top + _SQUARE}" x2="{left + _SQUARE}" y2="{top}" stroke="{INK}" '
         'stroke-dasharray="4 3"/>'
     )
-    parts += _dots(found.select("measured_kwh", "estimated_kwh").rows(), left, top, place)
+    is_asked = pl.col("method").is_in(list(NEED_APPROVAL))
+    for line, (which, colour, words) in enumerate(
+        [(~is_asked, _DOT, "estimado"), (is_asked, _ASKED, "estimado, se aprovado")]
+    ):
+        pairs = found.filter(which).select("measured_kwh", "estimated_kwh").rows()
+        if pairs:
+            y = top + 10 + 18 * line
+            parts.append(
+                f'<rect x="{left + _SQUARE + 16}" y="{y - 8}" width="10" height="10" fill="{colour}"/>'
+                f'<text x="{left + _SQUARE + 32}" y="{y + 1}">{words}</text>'
+            )
+        parts += _dots(pairs, colour, left, top, place)
     parts.append(
         f'<text x="{left + _SQUARE / 2:.0f}" y="{height - 8}" text-anchor="middle">medido</text>'
         f'<text x="14" y="{top + _SQUARE / 2:.0f}" text-anchor="middle" '
@@ -162,10 +176,10 @@ def estimated_against_measured(errors: pl.DataFrame) -> str:
     return "".join(parts)
 
 
-def _dots(pairs: Sequence[tuple[float, float]], left: int, top: int, place: Any) -> list[str]:
+def _dots(pairs: Sequence[tuple[float, float]], colour: str, left: int, top: int, place: Any) -> list[str]:
     return [
         f'<circle cx="{left + place(measured):.1f}" cy="{top + _SQUARE - place(estimated):.1f}" r="2.2" '
-        f'fill="{_DOT}" fill-opacity="0.45"/>'
+        f'fill="{colour}" fill-opacity="0.45"/>'
         for measured, estimated in pairs
     ]
 

@@ -30,7 +30,7 @@ def shown(found: pl.DataFrame) -> pl.DataFrame:
 def test_a_bar_is_as_long_as_its_error_and_says_it() -> None:
     found = pl.concat([errors((11, 10)), errors((10.5, 10), method="E4"), errors((10, 10), method="B")])
     root = ElementTree.fromstring(error_bars(shown(found)))
-    bars = [one for one in root.iter(f"{SVG}rect") if one.get("x") == "190"]
+    bars = [one for one in root.iter(f"{SVG}rect") if one.get("x") == "240"]
     widths = [float(one.get("width", "0")) for one in bars if one.get("y") not in ("22", None)]
     # A, B, E4: 10 %, none, 5 %.
     assert widths[0] / widths[2] == 2
