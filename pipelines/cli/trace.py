@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from documents import Document, Facts, Language, Text, to_html, to_pdf
+from documents import Table as DocumentTable
+from faults import OperatorFault
+from faults.market_time import fixed_offset
 from pipelines.cli.explain import explanation_of
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 
@@ -23,32 +29,115 @@ app = typer.Typer(help="From a delivered value back to the frame's bytes.", add_
 @app.command()
 def trace(
     uc: Annotated[str, typer.Argument(help="Code of the consumer unit, leading zeros included.")],
-    timestamp: Annotated[str, typer.Argument(help="END of the interval: 2026-11-20T10:05, market time.")],
+    when: Annotated[
+        str,
+        typer.Argument(
+            metavar="INSTANT|DAY",
+            help="END of the interval, market time: 2026-11-20T10:05. Or a whole day: 2026-11-20.",
+        ),
+    ],
     version: Annotated[int, typer.Option(help="Version of the UC-day; default the last delivered.")] = 0,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write the explanation as a page.", dir_okay=False)
+    ] = None,
+    pdf_file: Annotated[
+        Path | None, typer.Option("--pdf", help="Write the explanation as PDF.", dir_okay=False)
+    ] = None,
+    lang: Annotated[
+        Language, typer.Option(envvar="SMF_LANG", help="Language of the page and of a day's explanation.")
+    ] = Language.PORTUGUESE,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Explain one interval from CCEE's receipt back to the meter's bytes, and compute it anew.
+    """Explain one interval, or a whole day, from CCEE's receipt back to the meter's bytes; compute it anew.
 
-    Exit code 1 when the value computed anew differs from the stored one, or a part could not be compared.
+    Exit code 1 when what is computed anew differs from what is stored, or a part could not be compared.
     """
     with faults_to_exit(as_json):
-        from audit.parts import parse_interval_end
-        from audit.trace import trace as explain
+        from audit.pages import day_page, interval_page
+        from audit.parts import Trace, parse_interval_end
         from ccee.profile import load_profile
         from storage.database import Database
         from storage.settings import Settings
 
         settings = Settings.load()
         profile = load_profile(settings.ccee.profile_path) if settings.ccee.profile_path else load_profile()
-        at = parse_interval_end(timestamp, settings.market.zone)
+        zone = fixed_offset(settings.market.zone)
+        day = _day(when)
         with Database.open(settings) as db:
-            found = explain(db, profile, uc, at, version=version or None)
+            if day is None:
+                at = parse_interval_end(when, settings.market.zone)
+                page = interval_page(db, profile, uc, at, lang, zone, version=version or None)
+            else:
+                page = day_page(db, profile, uc, day, lang, zone, version=version or None)
+        found = page.found
+        for file, write in ((html_file, to_html), (pdf_file, to_pdf)):
+            if file is not None:
+                content = write(page.document)
+                _write(file, content.encode() if isinstance(content, str) else content)
     if as_json:
-        emit_json(_document(found))
-    else:
+        emit_json(_document(found) if isinstance(found, Trace) else _plain(asdict(found)))
+    elif html_file or pdf_file:
+        console.print(escape(page.document.verdict.text), highlight=False)
+        for file in (html_file, pdf_file):
+            if file is not None:
+                console.print(f"written {file}", highlight=False, soft_wrap=True)
+    elif isinstance(found, Trace):
         console.print(tree(found), highlight=False)
-    if not found.is_identical:
+    else:
+        show(page.document)
+    if not page.is_identical:
         raise typer.Exit(EXIT_ATTENTION)
+
+
+def _day(text: str) -> date | None:
+    """The day, where the text is one and nothing more."""
+    try:
+        return date.fromisoformat(text) if len(text) == len("2026-11-20") else None
+    except ValueError:
+        return None
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise OperatorFault(
+            f"cannot write: {error.strerror}",
+            where=str(file),
+            remedy="name another file, in a folder that exists",
+        ) from error
+
+
+def show(document: Document) -> None:
+    """A document in the terminal: every word of it, keys whole."""
+    console.print(f"[bold]{escape(document.title)}[/]  {escape(document.subtitle)}", highlight=False)
+    console.print(f"[bold]{escape(document.verdict.text)}[/]", highlight=False)
+    for title, blocks in (("", [document.facts]), *((one.title, one.blocks) for one in document.sections)):
+        if title:
+            console.print(f"\n[bold]{escape(title)}[/]", highlight=False)
+        for block in blocks:
+            if isinstance(block, Text) and block.text:
+                console.print(escape(block.text), highlight=False)
+            elif isinstance(block, Facts):
+                for fact in block.facts:
+                    console.print(escape(f"{fact.label}: {fact.value}"), highlight=False, soft_wrap=True)
+            elif isinstance(block, DocumentTable):
+                _show_table(block, document.language)
+
+
+def _show_table(block: DocumentTable, language: Language) -> None:
+    if not block.rows:
+        console.print(escape(block.empty), highlight=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in block.columns:
+        table.add_column(
+            column.title, justify="right" if column.is_number else "left", overflow="fold", no_wrap=False
+        )
+    for row in block.rows:
+        written = (column.written(value, language) for column, value in zip(block.columns, row, strict=True))
+        table.add_row(*(escape(text) for text in written))
+    console.print(table, highlight=False)
 
 
 def _document(found: Trace) -> dict[str, Any]:
