@@ -18,7 +18,7 @@ from derivation.judging import RuleFacts
 from derivation.register_bounds import register_bounds
 from vee import edits, estimation, losses, musd, outcome, phase_losses, points, primary, rounding, validation
 from vee.calendars import ONE_DAY, Calendars
-from vee.filling import EstimationParams
+from vee.filling import EstimationParams, Scope
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
 from vee.missing import with_causes
 from vee.rules.base import RuleParams
@@ -27,6 +27,7 @@ from vee.rules.inputs import REGISTER_SCHEMA
 from vee.rules.meters import BackupParams
 from vee.rules.table import default_rules
 from vee.shapes import SimilarDays
+from vee.strategy_chain_e import METHOD_CYCLE_MEAN, Cycles, cycle_means
 
 _KEY = ["uc_id", "day"]
 # Missing intervals, and dead phases: what estimation acts on.
@@ -116,6 +117,9 @@ class SeriesReader(Protocol):
 
     def prior(self, uc_ids: list[int]) -> pl.DataFrame:
         """Layer 3 of the days before these UCs' migration: a series frame."""
+
+    def cycles(self, wanted: pl.DataFrame) -> Cycles:
+        """Layer 3 of the cycles before, and tariff posts, of `uc_id, day`."""
 
 
 @dataclass(frozen=True)
@@ -344,6 +348,7 @@ def fill_gaps(
                 facts.installations,
                 settings.parameters.primary.interval_s,
             ),
+            cycle_means=_cycle_means(gapped, facts, settings, reader),
             backup_pairs=known.pairs,
         ),
         days,
@@ -354,6 +359,18 @@ def fill_gaps(
     both = pl.concat([validated.filter(~is_gapped), result.estimated])
     estimated = validated.select(_KEY).join(both, on=_KEY, how="left", maintain_order="left")
     return replace(result, estimated=estimated)
+
+
+def _cycle_means(
+    gapped: list[int], facts: Facts, settings: DerivationSettings, reader: SeriesReader
+) -> pl.DataFrame:
+    """What E5 spreads, of the UC-days for which somebody approved it."""
+    approved = facts.approvals.filter(pl.col("method") == METHOD_CYCLE_MEAN, pl.col("uc_id").is_in(gapped))
+    if approved.is_empty():
+        return pl.DataFrame()
+    scope = Scope(settings.calendars, settings.history_as_of, settings.parameters.estimation)
+    interval_s = settings.parameters.primary.interval_s
+    return cycle_means(approved, reader.cycles(approved.select(_KEY)), scope, interval_s)
 
 
 def _edited(filled: estimation.EstimationResult, decided: pl.DataFrame) -> estimation.EstimationResult:

@@ -65,13 +65,14 @@ def outcomes(
     blocked = _blocked(verdicts)
     holding = _holding(quarantined, unresolved, held, waiting)
     gaps = _first_cause(unresolved)
+    skipped = _skipped(unresolved)
     known_causes = _first_cause(collection_causes) if collection_causes is not None else {}
     rows: list[tuple[object, ...]] = []
     for part in split_by_slots(series):
         matrix = to_matrix(part)
         missing_counts, *kinds = [(matrix.origin == origin).sum(axis=1).tolist() for origin in Origin]
         energy = np.where(matrix.known, matrix.numerators, 0).sum(axis=1)
-        details = _details(matrix)
+        details = _details(matrix, skipped)
         keys = zip(matrix.uc_id.tolist(), matrix.day.tolist(), strict=True)
         for row, key in enumerate(keys):
             missing = missing_counts[row]
@@ -158,13 +159,27 @@ def _incomplete(
     return "incomplete", Cause.MEMORY_GAP.value
 
 
-def _details(matrix: SeriesMatrix) -> list[str]:
-    """Slots by reason code, where the day is not simply measured."""
+def _skipped(unresolved: pl.DataFrame) -> dict[_Key, str]:
+    """Why a method that somebody approved made nothing."""
+    found: dict[_Key, str] = {}
+    for uc_id, day, detail in unresolved.select("uc_id", "day", "detail").iter_rows():
+        why = orjson.loads(detail).get("skipped")
+        if why:
+            found.setdefault((uc_id, day), why)
+    return found
+
+
+def _details(matrix: SeriesMatrix, skipped: dict[_Key, str]) -> list[str]:
+    """Slots by reason code, where the day is not simply measured, and a method that was skipped."""
     plain = (matrix.reason == Reason.MEASURED_OK).all(axis=1)
     details = ["{}"] * len(matrix)
     for row in np.flatnonzero(~plain).tolist():
         codes, counts = np.unique(matrix.reason[row], return_counts=True)
         pairs = zip(codes.tolist(), counts.tolist(), strict=True)
         by_reason = {Reason(code).name.lower(): count for code, count in pairs}
-        details[row] = orjson.dumps({"slots_by_reason": by_reason}).decode()
+        detail: dict[str, object] = {"slots_by_reason": by_reason}
+        key = int(matrix.uc_id[row]), matrix.day_of(row)
+        if key in skipped:
+            detail["skipped"] = skipped[key]
+        details[row] = orjson.dumps(detail).decode()
     return details

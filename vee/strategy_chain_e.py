@@ -7,16 +7,110 @@ common to all strategies (`estimation`, `register_bound`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
 
 import numpy as np
+import polars as pl
 
 from vee.filling import SUNDAY, EstimationParams, Fill, Filling, Refusal, Scope
-from vee.frames import Mask, runs
+from vee.frames import Mask, SeriesMatrix, runs, split_by_slots, to_matrix
 from vee.quality import Cause, Origin, Reason
 
 METHOD_CYCLE_MEAN = "E5"
+DAY_S = 86_400
+_SATURDAY = 5
+CYCLES = 12
+"""Cycles that E5 looks back on: civil months, as the cycles of group A are (REN 1.000, arts. 261, 282)."""
+
+POST_SCHEMA: dict[str, pl.DataType] = {
+    "uc_id": pl.Int64(),
+    "day": pl.Date(),
+    "peak_from_s": pl.Int64(),
+    "peak_to_s": pl.Int64(),
+}
+"""When the tariff post of peak begins and ends on workdays, seconds after midnight, as a meter said last."""
+CYCLE_MEAN_SCHEMA: dict[str, pl.DataType] = {
+    "uc_id": pl.Int64(),
+    "day": pl.Date(),
+    "first_slot": pl.Int64(),
+    "last_slot": pl.Int64(),
+    "slot_kwh": pl.String(),
+}
+"""What E5 spreads: exact kWh of a slot, of each stretch of one post."""
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Earlier days of layer 3, and posts (POST_SCHEMA) of the days to estimate."""
+
+    series: pl.DataFrame
+    posts: pl.DataFrame
+
+
+def cycles_of(day: date) -> tuple[date, date]:
+    """First and last day of the cycles before the one of a day."""
+    first = day.replace(day=1)
+    return first.replace(year=first.year - CYCLES // 12), first - timedelta(days=1)
+
+
+def cycle_means(wanted: pl.DataFrame, cycles: Cycles, scope: Scope, interval_s: int) -> pl.DataFrame:
+    """Mean of a slot in each tariff post over the cycles before: CYCLE_MEAN_SCHEMA.
+
+    Where no meter told of posts there is one, the day. UCs without a day in those cycles have no row.
+
+    Args:
+        wanted: `uc_id, day`.
+    """
+    rows: list[tuple[object, ...]] = []
+    posts = {
+        (uc_id, day): (first_s // interval_s, last_s // interval_s)
+        for uc_id, day, first_s, last_s in cycles.posts.select(list(POST_SCHEMA)).iter_rows()
+    }
+    parts = [to_matrix(part) for part in split_by_slots(cycles.series)]
+    for uc_id, day in wanted.select("uc_id", "day").iter_rows():
+        means = _post_means(uc_id, day, parts, posts.get((uc_id, day)), scope)
+        peak = posts.get((uc_id, day)) if _has_peak(day, scope) else None
+        slots = DAY_S // interval_s
+        stretches = [(0, slots - 1, False)]
+        if peak is not None and peak[0] < peak[1]:
+            stretches = [(0, peak[0] - 1, False), (peak[0], peak[1] - 1, True), (peak[1], slots - 1, False)]
+        rows += [
+            (uc_id, day, first, last, str(means[is_peak]))
+            for first, last, is_peak in stretches
+            if first <= last and is_peak in means
+        ]
+    return pl.DataFrame(rows, schema=CYCLE_MEAN_SCHEMA, orient="row")
+
+
+def _has_peak(day: date, scope: Scope) -> bool:
+    return day.weekday() < _SATURDAY and not scope.is_holiday(day)
+
+
+def _post_means(
+    uc_id: int, day: date, parts: list[SeriesMatrix], peak: tuple[int, int] | None, scope: Scope
+) -> dict[bool, Fraction]:
+    """Mean of a slot by whether it is in the post of peak."""
+    first, last = cycles_of(day)
+    energy: dict[bool, Fraction] = {}
+    count: dict[bool, int] = {}
+    for matrix in parts:
+        for row in np.flatnonzero(matrix.uc_id == uc_id).tolist():
+            of_row = matrix.day_of(row)
+            if not first <= of_row <= last:
+                continue
+            in_peak = np.zeros(matrix.slots, np.bool_)
+            if peak is not None and _has_peak(of_row, scope):
+                in_peak[peak[0] : peak[1]] = True
+            for is_peak in (False, True):
+                chosen = matrix.known[row] & (in_peak == is_peak)
+                total = int(matrix.numerators[row, chosen].astype(object).sum())
+                energy[is_peak] = energy.get(is_peak, Fraction(0)) + Fraction(
+                    total, int(matrix.denominator[row])
+                )
+                count[is_peak] = count.get(is_peak, 0) + int(chosen.sum())
+    return {is_peak: energy[is_peak] / count[is_peak] for is_peak in energy if count[is_peak]}
 
 
 class ChainE:
@@ -126,7 +220,10 @@ class ChainE:
                 Fill(values, METHOD_CYCLE_MEAN, Reason.E5_CYCLE_MEAN, {"posts": len(posts)}, approver)
             )
         if rest:
-            found.append(Refusal(rest, Cause.NO_HISTORY_NEEDS_APPROVAL, {"methods": [METHOD_CYCLE_MEAN]}))
+            detail: dict[str, object] = {"methods": [METHOD_CYCLE_MEAN]}
+            if approver:
+                detail["skipped"] = f"{METHOD_CYCLE_MEAN}: no day known in the {CYCLES} cycles before"
+            found.append(Refusal(rest, Cause.NO_HISTORY_NEEDS_APPROVAL, detail))
         return found
 
 

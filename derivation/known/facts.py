@@ -23,6 +23,7 @@ from storage.decisions import in_force
 from storage.registry import SUBMITTED, RegistrySnapshot, snapshot
 from storage.series import Layer
 from vee.frames import SERIES_SCHEMA, empty_series
+from vee.strategy_chain_e import POST_SCHEMA, Cycles, cycles_of
 from vee.validation import CLOCK_TOUCHED, DUPLICATE_CONFLICT, INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
 
 _KEY = ["uc_id", "day"]
@@ -145,6 +146,37 @@ _BEFORE_MIGRATION = """
     ORDER BY s.uc_id, s.day
 """
 
+_CYCLES = """
+    SELECT s.uc_id, s.day, s.denominator, s.numerators, s.origin, s.reason
+    FROM unnest($4::text::bigint[]) AS k (uc_id)
+    JOIN series_latest s ON s.uc_id = k.uc_id AND s.layer = $1 AND s.quantity = 1
+        AND s.day BETWEEN $2::date AND $3::date
+    ORDER BY s.uc_id, s.day
+"""
+
+# The post of peak as the main meter told it last (20, 21, 22, 51) before the day was over.
+_POSTS = """
+    SELECT m.uc_id, m.day, extract(epoch FROM t.peak_from)::bigint AS peak_from_s,
+           extract(epoch FROM t.peak_to)::bigint AS peak_to_s
+    FROM (
+        SELECT DISTINCT ON (k.uc_id, d.day) k.uc_id, d.day, i.meter_id
+        FROM unnest($2::text::bigint[]) AS k (uc_id)
+        CROSS JOIN unnest($1::text::date[]) AS d (day)
+        JOIN point p ON p.uc_id = k.uc_id
+        JOIN installation i ON i.point_id = p.id AND i.role = 'main'
+            AND i.valid && tstzrange(market_day_start(d.day), market_day_start(d.day + 1))
+        ORDER BY k.uc_id, d.day, lower(i.valid) DESC
+    ) m
+    CROSS JOIN LATERAL (
+        SELECT (values -> 'peak_starts' ->> 0)::time AS peak_from,
+               (values -> 'off_peak_starts' ->> 0)::time AS peak_to
+        FROM meter_parameters
+        WHERE meter_id = m.meter_id AND command IN (32, 33, 34, 81) AND at < market_day_start(m.day + 1)
+          AND values -> 'peak_starts' ->> 0 IS NOT NULL AND values -> 'off_peak_starts' ->> 0 IS NOT NULL
+        ORDER BY at DESC LIMIT 1
+    ) t
+"""
+
 
 class FactReader:
     """Reads through one Arrow connection; use `open_reader`. `interval_s`, `zone`: of the market."""
@@ -215,6 +247,19 @@ class FactReader:
     def prior(self, uc_ids: list[int]) -> pl.DataFrame:
         """Layer 3 of the days before these UCs became active."""
         return self._series(_BEFORE_MIGRATION, PRIOR.days, array_literal(uc_ids))
+
+    def cycles(self, wanted: pl.DataFrame) -> Cycles:
+        """Layer 3 of the cycles before, and tariff posts as the main meters said last, of `uc_id, day`."""
+        spans = [cycles_of(day) for day in wanted["day"].unique().to_list()]
+        ucs = array_literal(wanted["uc_id"].unique().sort())
+        first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+        told = self._read(_POSTS, _dates(wanted["day"].unique().sort().to_list()), ucs)
+        return Cycles(
+            self._series(_CYCLES, first, last, ucs),
+            told.filter(pl.col("peak_from_s") < pl.col("peak_to_s")).select(
+                pl.col(name).cast(kind) for name, kind in POST_SCHEMA.items()
+            ),
+        )
 
     def _series(self, query: str, *parameters: Any) -> pl.DataFrame:
         found = self._read(query, int(Layer.ESTIMATED), *parameters)

@@ -44,7 +44,7 @@ from vee.scores.errors import ERROR_SCHEMA, gap_errors, scores_of
 from vee.scores.gaps import Draw, draw_gaps, gap_shapes, shapes_of_words
 from vee.scores.replaced import errors_of_replaced
 from vee.strategy_ccee import METHOD_MUSD, METHOD_PRIOR_MONTHS
-from vee.strategy_chain_e import METHOD_CYCLE_MEAN
+from vee.strategy_chain_e import METHOD_CYCLE_MEAN, Cycles
 
 # Raised by hand when a change of the score changes what it finds.
 SCORE_VERSION = "score-1"
@@ -145,6 +145,9 @@ class _OneReading:
 
     def prior(self, uc_ids: list[int]) -> pl.DataFrame:
         return self._reader.prior(uc_ids)
+
+    def cycles(self, wanted: pl.DataFrame) -> Cycles:
+        return self._reader.cycles(wanted)
 
 
 class _Scoring:

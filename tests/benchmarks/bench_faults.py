@@ -42,6 +42,7 @@ from vee.calendars import MARKET_ZONE, day_start, load_calendars
 from vee.frames import empty_series
 from vee.phase_losses import CHANNEL_SCHEMA
 from vee.rules.inputs import REACTIVE_SCHEMA, REGISTER_SCHEMA
+from vee.strategy_chain_e import POST_SCHEMA, Cycles
 from vee.validation import INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
 
 RECORDING = Path(__file__).parents[3] / "shared" / "data" / "pulses_5min_2016-09-28_2016-10-28.csv"
@@ -221,7 +222,10 @@ class NoReader:
         return empty_series()
 
     def prior(self, uc_ids: list[int]) -> pl.DataFrame:
-        return self.history(pl.DataFrame())
+        return empty_series()
+
+    def cycles(self, wanted: pl.DataFrame) -> Cycles:
+        return Cycles(empty_series(), pl.DataFrame(schema=POST_SCHEMA))
 
 
 def days_of(first: date, count: int) -> list[date]:
