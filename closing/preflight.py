@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 from ccee.deadlines import closing_of
 from storage.database import Database
+from storage.registry.constants import STATED
+from storage.sessions import fitting_constants
 from vee.calendars import Calendars, Period
 from vee.validation import check_digits
 
@@ -170,7 +173,11 @@ _QUERIES: Mapping[str, str] = {
         WITH {_SUBMITTED}
         SELECT u.code, p.code AS point, m.serial, k.code AS model, k.profile, n.url, n.code AS unit, i.role,
                i.pulse_energy_num, i.pulse_energy_den, i.active_channel, i.interval_s,
-               coalesce(ps.kind, '') AS schedule, told.numerator, told.denominator, told.at
+               coalesce(ps.kind, '') AS schedule,
+               i.tp_ratio * i.tc_ratio AS ratio, i.constant_includes_ratios,
+               told.constant_wh, told.started_at, told.ratio AS told_ratio,
+               EXISTS (SELECT FROM session x WHERE x.meter_id = m.id AND x.outcome IN ('complete', 'partial')
+                       AND x.statement IS NOT NULL AND i.valid @> x.started_at) AS was_read
         FROM submitted u
         JOIN point p ON p.uc_id = u.id
         JOIN installation i ON i.point_id = p.id
@@ -179,14 +186,7 @@ _QUERIES: Mapping[str, str] = {
         JOIN meter_model k ON k.id = m.model_id
         LEFT JOIN unit n ON n.id = i.unit_id
         LEFT JOIN point_schedule ps ON ps.point_id = p.id AND ps.valid @> u.begins
-        LEFT JOIN LATERAL (
-            SELECT (c.told ->> 'numerator')::bigint AS numerator,
-                   (c.told ->> 'denominator')::bigint AS denominator, t.at
-            FROM meter_parameters t
-            CROSS JOIN LATERAL (SELECT t.values -> 'constants' -> (i.active_channel - 1) AS told) c
-            WHERE t.meter_id = m.id AND jsonb_typeof(t.values -> 'constants') = 'array' AND i.valid @> t.at
-            ORDER BY t.at DESC, t.command DESC LIMIT 1
-        ) told ON true
+        LEFT JOIN ({STATED}) told ON told.installation_id = i.id
         ORDER BY u.code, p.code, m.serial, lower(i.valid) NULLS FIRST
     """,
     "overlaps": """
@@ -364,16 +364,30 @@ class _Looks:
             )  # fmt: skip
 
     def _constant(self, where: str, row: Mapping[str, Any]) -> None:
-        if not row["numerator"] or not row["denominator"]:
+        if row["constant_wh"] is None:
+            if row["was_read"]:
+                self._say(
+                    Severity.INFO, "constant_unstated", where,
+                    "its sessions state no constant: the registered one cannot be checked (V11)",
+                    "takes the energy as it is sent", "compare it with the meter's plate",
+                )  # fmt: skip
             return
-        ours = row["pulse_energy_num"], row["pulse_energy_den"]
-        if ours[0] * row["denominator"] != ours[1] * row["numerator"]:
+        ours = Fraction(row["pulse_energy_num"], row["pulse_energy_den"])
+        told, at = Fraction(row["constant_wh"]) / 1000, f"{row['started_at']:%Y-%m-%d}"
+        ratio = Fraction(row["ratio"])
+        if told not in fitting_constants(ours, ratio, row["constant_includes_ratios"]):
             self._attention(
                 "constant", where,
-                f"{ours[0]}/{ours[1]} kWh a pulse here, the meter said "
-                f"{row['numerator']}/{row['denominator']} on {row['at']:%Y-%m-%d}",
+                f"{ours} kWh a pulse here, the meter said {told} on {at}",
                 "takes the energy as it is sent: all of it wrong by that factor",
-                "correct pulse_energy_num and pulse_energy_den, or have the meter programmed",
+                f"if the meter is right: smf registry accept-constant {row['serial']}; "
+                "else have the meter programmed",
+            )  # fmt: skip
+        if row["told_ratio"] is not None and Fraction(row["told_ratio"]) not in (1, ratio):
+            self._attention(
+                "ratio", where, f"TP x TC is {ratio} here, the meter said {row['told_ratio']} on {at}",
+                "takes the energy as it is sent: all of it wrong by that factor",
+                "correct tp_ratio and tc_ratio, or have the meter programmed",
             )  # fmt: skip
 
     def overlaps(self, rows: Iterable[Mapping[str, Any]]) -> None:

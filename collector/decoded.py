@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from enum import StrEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MeterContext:
-    """What the registry says about the meter that was meant to be read; `installed` None: nothing."""
+    """What the registry says about the meter that was meant to be read; `installed` None: nothing.
+
+    `most_w`: average power, as the meter counts it, above which no growth of a total is believed; None: not
+    known.
+    """
 
     meter_id: int
     serial: str
     active_channel: int
     zone: timezone
     installed: Installation | None = None
+    most_w: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)

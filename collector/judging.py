@@ -27,11 +27,12 @@ from collector.decoded import (
     ParametersRow,
 )
 from collector.nbr14522.memories import ACTIVE_DIRECT
-from protocols.acquisition import Action, Decision, Statement
+from protocols.acquisition import Action, Decision, Statement, contradiction
 from storage.holds import HeldDay, HoldReason
 from storage.sessions import Installation
 from storage.settings import AcquisitionSettings
 
+UNCHECKED = "V11: the source states no constant: cannot be checked against the registry's"
 _WH = 1000
 _HOUR_S = 3600
 
@@ -47,19 +48,32 @@ class _Finding:
     remedy: str
 
 
+def most_power_w(installed: Installation | None, settings: AcquisitionSettings) -> Fraction | None:
+    """Average power above which no growth of a running total is believed, as the meter counts it, W."""
+    if installed is None or installed.plant_kw is None:
+        return None
+    at_point_w = installed.plant_kw * 1000 * Fraction(settings.total_ceiling_times)
+    return at_point_w if installed.includes_ratios else at_point_w / installed.ratio
+
+
 def judge(
-    decoded: Decoded, context: MeterContext, settings: AcquisitionSettings, moment: datetime
+    decoded: Decoded,
+    context: MeterContext,
+    settings: AcquisitionSettings,
+    moment: datetime,
+    totals_before: Mapping[str, tuple[datetime, Fraction]] | None = None,
 ) -> tuple[Decoded, str, str]:
     """Move what must not become readings from `vectors` to `held`.
 
     Args:
         moment: now, by our clock; aware. Nothing that ends later is stored.
+        totals_before: where the meter's running totals stood in the session before, by name.
 
     Returns:
         What the session brought, as it may be used; why none of its active energy may, in words, and what to
         do about it. Both are empty where some of it may, or where it brought none by a clock that is right.
     """
-    findings = list(_findings(decoded, context, settings))
+    findings = list(_findings(decoded, context, settings, totals_before or {}))
     by_clock = next((one for one in findings if one.reason is HoldReason.CLOCK), None)
     passed: list[DayVector] = []
     held: list[HeldVector] = [_with_shift(one, decoded, by_clock) for one in decoded.held]
@@ -89,7 +103,7 @@ def judge(
         vectors=tuple(vectors),
         held=tuple(held),
         issues=(*decoded.issues, *issues),
-        statement=_with_early(decoded.statement, early),
+        statement=_unchecked(_with_early(decoded.statement, early), decoded, context),
     )
     if by_clock is not None:
         result = _without_times(result, decoded.clock)
@@ -126,7 +140,12 @@ def held_days(decoded: Decoded, meter_id: int, session_id: int) -> Iterator[Held
 # --- findings -----------------------------------------------------------------------------------------------
 
 
-def _findings(decoded: Decoded, context: MeterContext, settings: AcquisitionSettings) -> Iterator[_Finding]:
+def _findings(
+    decoded: Decoded,
+    context: MeterContext,
+    settings: AcquisitionSettings,
+    totals_before: Mapping[str, tuple[datetime, Fraction]],
+) -> Iterator[_Finding]:
     """Against the whole session or its active channel, the weightiest first."""
     if decoded.is_held:
         evidence = {"registered": context.serial, "answered": decoded.meter_serial}
@@ -138,8 +157,10 @@ def _findings(decoded: Decoded, context: MeterContext, settings: AcquisitionSett
     yield from _clock(decoded.clock, decoded.clock_facts, settings)
     if context.installed is not None:
         yield from _constant(decoded, context.active_channel, context.installed)
+        yield from _ratio(decoded, context.active_channel, context.installed)
         yield from _intervals(decoded, context.active_channel, context.installed)
     yield from _quantity(decoded, context.active_channel)
+    yield from _totals(decoded, context, totals_before)
 
 
 def _clock(
@@ -200,7 +221,7 @@ def _span(seconds: float) -> str:
 
 def _constant(decoded: Decoded, channel: int, installed: Installation) -> Iterator[_Finding]:
     stated = _stated_constant(decoded.statement, channel)
-    if stated is None or stated in _fitting(installed):
+    if stated is None or stated in installed.fitting_constants:
         return
     evidence = {
         "channel": channel,
@@ -221,12 +242,6 @@ def _constant(decoded: Decoded, channel: int, installed: Installation) -> Iterat
     yield _Finding(HoldReason.CONSTANT, "V11", words, evidence, remedy)
 
 
-def _fitting(installed: Installation) -> tuple[Fraction, Fraction]:
-    """What a meter may state: energy at the point, or behind its transformers (nbr14522.md 8.5)."""
-    own = installed.kwh_per_pulse
-    return (own, own / installed.ratio) if installed.includes_ratios else (own, own * installed.ratio)
-
-
 def _stated_constant(statement: Statement | None, channel: int) -> Fraction | None:
     """kWh a pulse as the source states it; None where it does not, or as meters do whose field is unused."""
     if statement is None:
@@ -235,6 +250,60 @@ def _stated_constant(statement: Statement | None, channel: int) -> Fraction | No
         if column.channel == channel and column.constant and not column.refused:
             return column.constant / _WH
     return None
+
+
+def _ratio(decoded: Decoded, channel: int, installed: Installation) -> Iterator[_Finding]:
+    """The transformers that the meter was told of; a ratio of 1 says that it was told of none."""
+    stated = None if decoded.statement is None else decoded.statement.ratio
+    if stated is None or stated in (1, installed.ratio):
+        return
+    evidence = {
+        "channel": channel,
+        "registered_ratio": str(installed.ratio),
+        "stated_ratio": str(stated),
+        "factor": str(stated / installed.ratio),
+    }
+    words = f"the meter states transformers of {stated}, TP x TC of the registry is {installed.ratio}"
+    remedy = (
+        "find out which is right: correct tp_ratio and tc_ratio in the registry and release what is held "
+        "(smf queue), or reject it and correct the meter"
+    )
+    yield _Finding(HoldReason.CONSTANT, "V11", words, evidence, remedy)
+
+
+def _unchecked(statement: Statement | None, decoded: Decoded, context: MeterContext) -> Statement | None:
+    """What of the registry cannot be checked by this source is said, not passed over."""
+    channel = context.active_channel
+    if context.installed is None or _stated_constant(decoded.statement, channel) is not None:
+        return statement
+    if not any(vector.channel == channel for vector in decoded.vectors):
+        return statement
+    told = Decision(Action.MARKED, UNCHECKED, detail={"channel": channel})
+    statement = statement or Statement()
+    return replace(statement, decisions=(*statement.decisions, told))
+
+
+def _totals(
+    decoded: Decoded, context: MeterContext, before: Mapping[str, tuple[datetime, Fraction]]
+) -> Iterator[_Finding]:
+    """Running totals against where they stood in the session before, by span and ceiling."""
+    for total in () if decoded.statement is None else decoded.statement.totals:
+        stood = before.get(total.name)
+        words = "" if stood is None else contradiction(stood, total, context.most_w)
+        if stood is None or not words:
+            continue
+        evidence = {
+            "channel": total.channel,
+            "before": [stood[0].isoformat(), str(stood[1])],
+            "first": [total.first[0].isoformat(), str(total.first[1])],
+            "last": [total.last[0].isoformat(), str(total.last[1])],
+            "most_w": None if context.most_w is None else str(context.most_w),
+        }
+        remedy = (
+            "compare with the meter's display: release what is held if the total was set anew (smf queue), "
+            "reject it where the register is wrong; doubt what the session before brought last, too"
+        )
+        yield _Finding(HoldReason.TOTAL, "", f"{words} from the session before", evidence, remedy)
 
 
 def _intervals(decoded: Decoded, channel: int, installed: Installation) -> Iterator[_Finding]:
@@ -260,6 +329,8 @@ def _quantity(decoded: Decoded, channel: int) -> Iterator[_Finding]:
 
 def _is_against(finding: _Finding, vector: DayVector, context: MeterContext) -> bool:
     match finding.reason:
+        case HoldReason.TOTAL:
+            return bool(vector.channel == finding.evidence["channel"])
         case HoldReason.CONSTANT:
             # Older days were counted under an installation of their own.
             since = context.installed.since if context.installed else None

@@ -18,7 +18,7 @@ import psycopg
 from collector.coverage import covered, is_short
 from collector.decoded import Decoded, Frame, Issue, MeterContext, readings_frame
 from collector.drivers import Decoder, decoder_of
-from collector.judging import held_days, judge
+from collector.judging import held_days, judge, most_power_w
 from collector.session import EndedSession, MergedSession
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
@@ -47,16 +47,18 @@ def merge_sessions(
     work = []
     for row in rows:
         decoder = decoder_of(row.protocol)
-        context = MeterContext(row.meter_id, row.serial, row.active_channel, zone, row.installation)
+        most_w = most_power_w(row.installation, settings.acquisition)
+        context = MeterContext(row.meter_id, row.serial, row.active_channel, zone, row.installation, most_w)
         decoded, outcome, fault = _decode(
             ends[row.session_id], frames[row.session_id], decoder, row.profile, context
         )
         end = replace(ends[row.session_id], outcome=outcome, fault=fault)
         work.append(_Work(end, row.request_id, decoder, context, frames[row.session_id], decoded))
     _check_history(conn, work)
+    before = _totals_before(conn, work)
     for one in work:
         one.cover(at)
-        _judge(one, settings, at)
+        _judge(one, settings, at, before)
     held = (held_days(one.decoded, one.context.meter_id, one.session_id) for one in work)
     hold_readings(conn, chain.from_iterable(held), at)
     touched = _merge(conn, work, at)
@@ -164,9 +166,16 @@ def _decode(
     return decoded, outcome, fault
 
 
-def _judge(one: _Work, settings: Settings, at: datetime) -> None:
+def _totals_before(conn: Connection, work: Sequence[_Work]) -> sessions.Totals:
+    """Where the running totals of these sessions' meters stood in the sessions before."""
+    with_totals = [one.session_id for one in work if one.decoded.statement and one.decoded.statement.totals]
+    return sessions.totals_before(conn, with_totals) if with_totals else {}
+
+
+def _judge(one: _Work, settings: Settings, at: datetime, before: sessions.Totals) -> None:
     """Hold what must not become readings; a session of which nothing may is a matter of an operator's."""
-    one.decoded, why, remedy = judge(one.decoded, one.context, settings.acquisition, at)
+    own = {name: stood for (meter_id, name), stood in before.items() if meter_id == one.context.meter_id}
+    one.decoded, why, remedy = judge(one.decoded, one.context, settings.acquisition, at, own)
     if (one.decoded.held or why) and one.end.outcome == "complete":
         one.end = replace(one.end, outcome="partial")
     if why and one.end.fault is None:

@@ -118,6 +118,34 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class StatedTotal:
+    """Where a running total stood at the first and at the last good row of a session, exact.
+
+    Attributes:
+        name: the source's own name of the total. first, last: end of the interval, and the total there, Wh.
+        unit_wh: one step of it. modulus_wh: where it begins again at zero; None: nowhere, as far as is known.
+        most_w: highest average power that the meter itself can measure, W; None: not known.
+    """
+
+    channel: int
+    name: str
+    first: tuple[datetime, Fraction]
+    last: tuple[datetime, Fraction]
+    unit_wh: Fraction = Fraction(0)
+    modulus_wh: Fraction | None = None
+    most_w: Fraction | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it; energies as fractions."""
+        return {
+            "channel": self.channel,
+            "name": self.name,
+            "first": [self.first[0].isoformat(), str(self.first[1])],
+            "last": [self.last[0].isoformat(), str(self.last[1])],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """What a session, or a file, states about its readings.
 
@@ -128,6 +156,8 @@ class Statement:
         status: flags that rows carried, with how many rows carried each.
         questions: what was asked for rows, and what came, in words.
         coverage: None where nothing was asked for by time.
+        ratio: product of the ratios of its transformers, as the source states them; None: not stated.
+        totals: of columns that are running totals.
     """
 
     columns: tuple[StatedColumn, ...] = ()
@@ -138,6 +168,8 @@ class Statement:
     decisions: tuple[Decision, ...] = ()
     questions: tuple[str, ...] = ()
     coverage: Coverage | None = None
+    ratio: Fraction | None = None
+    totals: tuple[StatedTotal, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As it is kept with the session."""
@@ -150,6 +182,8 @@ class Statement:
             "decisions": [decision.document() for decision in self.decisions],
             "questions": list(self.questions),
             "coverage": None if self.coverage is None else self.coverage.document(),
+            "ratio": None if self.ratio is None else str(self.ratio),
+            "totals": [total.document() for total in self.totals],
         }
 
 
@@ -408,6 +442,35 @@ class _Totals:
                     None if after is None else self._rows[after],
                     begins_again,
                 )
+
+
+def contradiction(before: tuple[datetime, Fraction], total: StatedTotal, most_w: Fraction | None) -> str:
+    """Why a total cannot be the one that stood at `before`, in words, or "".
+
+    Both of its rows are compared: a session may bring rows again that another one brought before.
+
+    Args:
+        before: an end, and the total there, Wh, of an earlier session.
+        most_w: highest average power that is possible here, W; None: not known.
+    """
+    for end, energy in (total.first, total.last):
+        span_s = int((end - before[0]).total_seconds())
+        grown = energy - before[1]
+        if span_s < 0:
+            span_s, grown = -span_s, -grown
+        if grown < 0 and total.modulus_wh is not None:
+            grown += total.modulus_wh
+        if grown < 0:
+            return f"{total.name} falls by {_kwh(-grown)} kWh in {span_s} s"
+        limits = [limit for limit in (most_w, total.most_w) if limit is not None]
+        # Both ends are cut to whole steps.
+        if is_above(grown - total.unit_wh, span_s, min(limits, default=None)):
+            return f"{total.name} grows by {_kwh(grown)} kWh in {span_s} s"
+    return ""
+
+
+def _kwh(energy: Fraction) -> str:
+    return f"{float(energy / 1000):,.3f}"
 
 
 # --- coverage ----------------------------------------------------------------------------------------------

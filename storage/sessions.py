@@ -222,6 +222,7 @@ class Installation:
     Attributes:
         kwh_per_pulse: as registered; `includes_ratios` says whether `ratio`, TP x TC, is part of it.
         since: aware; None: ever.
+        plant_kw: the largest of TC x supply voltage, MUSD and contracted demand; None: none is known.
     """
 
     kwh_per_pulse: Fraction
@@ -229,6 +230,19 @@ class Installation:
     includes_ratios: bool
     interval_s: int
     since: datetime | None
+    plant_kw: Fraction | None = None
+
+    @property
+    def fitting_constants(self) -> tuple[Fraction, Fraction]:
+        """See `fitting_constants`."""
+        return fitting_constants(self.kwh_per_pulse, self.ratio, self.includes_ratios)
+
+
+def fitting_constants(
+    kwh_per_pulse: Fraction, ratio: Fraction, includes_ratios: bool
+) -> tuple[Fraction, Fraction]:
+    """What a meter may state: energy at the point, or behind its transformers (nbr14522.md 8.5)."""
+    return kwh_per_pulse, kwh_per_pulse / ratio if includes_ratios else kwh_per_pulse * ratio
 
 
 def lock_open(conn: Connection, session_ids: Sequence[int]) -> list[OpenSession]:
@@ -243,9 +257,17 @@ def lock_open(conn: Connection, session_ids: Sequence[int]) -> list[OpenSession]
     rows = conn.execute(
         "SELECT DISTINCT ON (s.id) s.id, s.request_id, s.meter_id, m.serial, s.protocol, mm.profile, "
         "coalesce(i.active_channel, 1), i.pulse_energy_num, i.pulse_energy_den, i.tp_ratio * i.tc_ratio, "
-        "i.constant_includes_ratios, i.interval_s, lower(i.valid) "
+        "i.constant_includes_ratios, i.interval_s, lower(i.valid), "
+        "greatest(c.demand_kw, c.musd_kw, "
+        # A TC has 5 A at its secondary.
+        "CASE WHEN i.tc_ratio > 1 THEN round(sqrt(3.0) * c.voltage_kv * i.tc_ratio * 5, 1) END) "
         "FROM session s JOIN meter m ON m.id = s.meter_id "
         "JOIN meter_model mm ON mm.id = m.model_id LEFT JOIN installation i ON i.meter_id = m.id "
+        "LEFT JOIN LATERAL (SELECT "
+        "  (SELECT max(musd_kw) FROM uc_musd WHERE uc_id = p.uc_id) AS musd_kw, "
+        "  max(k.contracted_demand_kw) AS demand_kw, max(k.supply_voltage_kv) AS voltage_kv "
+        "  FROM point p LEFT JOIN uc_contract k ON k.uc_id = p.uc_id WHERE p.id = i.point_id GROUP BY p.uc_id"
+        ") c ON true "
         "WHERE s.id = ANY(%s) ORDER BY s.id, lower(i.valid) DESC NULLS LAST",
         [ids],
     )
@@ -265,9 +287,42 @@ def lock_open(conn: Connection, session_ids: Sequence[int]) -> list[OpenSession]
 
 
 def _installation(
-    numerator: int, denominator: int, ratio: Decimal, includes: bool, interval_s: int, since: datetime | None
+    numerator: int,
+    denominator: int,
+    ratio: Decimal,
+    includes: bool,
+    interval_s: int,
+    since: datetime | None,
+    plant_kw: Decimal | None,
 ) -> Installation:
-    return Installation(Fraction(numerator, denominator), Fraction(ratio), includes, interval_s, since)
+    known_kw = None if plant_kw is None else Fraction(plant_kw)
+    return Installation(
+        Fraction(numerator, denominator), Fraction(ratio), includes, interval_s, since, known_kw
+    )
+
+
+Totals = Mapping[tuple[int, str], tuple[datetime, Fraction]]
+"""By meter and name of a running total: the end at which it was read last, and where it stood, Wh."""
+
+
+def totals_before(conn: Connection, session_ids: Sequence[int]) -> Totals:
+    """Where running totals stood last, by meter and name, before any of these sessions of theirs.
+
+    Ends are naive, as the meter's clock has them; totals in Wh.
+    """
+    rows = conn.execute(
+        "SELECT s.meter_id, t ->> 'name', t -> 'last' ->> 0, t -> 'last' ->> 1 "
+        "FROM (SELECT DISTINCT meter_id FROM session WHERE id = ANY(%s)) m CROSS JOIN LATERAL ("
+        "  SELECT o.meter_id, o.statement FROM session o WHERE o.meter_id = m.meter_id AND o.id <> ALL(%s) "
+        "  AND o.outcome IN ('complete', 'partial') AND jsonb_array_length(o.statement -> 'totals') > 0 "
+        "  ORDER BY o.started_at DESC LIMIT 1"
+        ") s CROSS JOIN LATERAL jsonb_array_elements(s.statement -> 'totals') t",
+        [list(session_ids), list(session_ids)],
+    )
+    return {
+        (meter_id, name): (datetime.fromisoformat(end), Fraction(energy))
+        for meter_id, name, end, energy in rows
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,12 @@ class AcquisitionSettings:
         "0: not looked at",
         minimum=0,
     )
+    total_ceiling_times: float = setting(
+        5.0,
+        "growth of a running total is believed up to so many times the plant's power (the largest of TC with "
+        "supply voltage, MUSD and contracted demand); what single intervals may hold is rule V05's",
+        minimum=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,17 @@ class Column:
         value = amount * self.scale
         return energy_of_power(value, length_s) if self.holds is Holds.AVERAGE else value
 
-    def stated(self, refused: str = "") -> StatedColumn:
-        """As the session states it."""
-        return _stated(self.channel, self.captured, self.scaler, self.holds, self.pulse_wh, refused)
+    def stated(self, refused: str = "", told_wh: Fraction | None = None) -> StatedColumn:
+        """As the session states it.
+
+        A column of energy says itself what it holds, and was converted by that into pulses of the model. One
+        of plain counts does not: its constant is the one that the meter tells elsewhere, or is not known.
+
+        Args:
+            told_wh: energy of one pulse by the meter's own constant; None: it tells none.
+        """
+        constant = told_wh if self.scaler.unit == NO_UNIT else self.pulse_wh
+        return _stated(self.channel, self.captured, self.scaler, self.holds, constant, refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ def choose(
                     tuple(refused),
                 )
             holds = captured.holds or Holds.INCREMENT
-            refused.append(_stated(channel, captured, scaler, holds, model.pulse_wh, reason))
+            refused.append(_stated(channel, captured, scaler, holds, None, reason))
     return Choice(None, tuple(refused))
 
 
@@ -137,7 +145,7 @@ def _stated(
     captured: CaptureObject,
     scaler: ScalerUnit | None,
     holds: Holds,
-    pulse_wh: Fraction,
+    constant: Fraction | None,
     refused: str,
 ) -> StatedColumn:
     index = f", data_index {captured.data_index}" if captured.data_index else ""
@@ -148,7 +156,7 @@ def _stated(
         holds=holds,
         unit="" if scaler is None else scaler.unit_name,
         scaler=None if scaler is None else scaler.scaler,
-        constant=pulse_wh,
+        constant=constant,
         refused=refused,
     )
 

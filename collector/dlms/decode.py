@@ -7,7 +7,6 @@ Reference "dlms_cosem", sections 5 and 6. What a load profile holds is told by `
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -24,9 +23,10 @@ from collector.decoded import (
     RegisterRow,
 )
 from collector.dlms.columns import NO_SCALER, Choice, Column, choose, row_flags, unit_problem
+from collector.dlms.constants import Constants
 from collector.dlms.intervals import intervals_of, vectors_of
 from collector.dlms.phases import phase_vectors
-from collector.dlms.rows import LoadProfile, Row, timed_rows
+from collector.dlms.rows import LoadProfile, Row, add_row, lengths_s, periods_of, timed_rows
 from collector.dlms.script import CLOCK, DATA, REGISTER
 from collector.dlms.times import Times
 from collector.planning import day_of
@@ -34,11 +34,10 @@ from protocols.acquisition import (
     Action,
     Decision,
     Holds,
-    Period,
     StatedColumn,
+    StatedTotal,
     Statement,
     divides_day,
-    joined,
 )
 from protocols.dlms.apdu import result_name
 from protocols.dlms.axdr import Data, Tag
@@ -87,6 +86,7 @@ class _Reader:
         self._profiles: dict[str, LoadProfile] = {}
         self._scalers: dict[str, ScalerUnit] = {}
         self._registers: dict[str, int] = {}
+        self._constants = Constants(model)
         self._issues: list[Issue] = []
         self._decisions: list[Decision] = []
         self._questions: list[str] = []
@@ -134,6 +134,8 @@ class _Reader:
         )
         if class_id == DATA and obis == self._model.serial_object:
             self._serial = self._serial or text_of(value)
+        elif self._constants.take(obis, index, value):
+            pass
         elif class_id == CLOCK and index == 2:
             told = self._times.take_clock(value, exchange.sent_at, exchange.received_at)
             if told is not None and (told.is_invalid or told.is_doubtful):
@@ -177,7 +179,8 @@ class _Reader:
         load = self._profiles.get(self._model.load_profile)
         all_rows = [] if load is None else self._timed(load)
         rows = [] if load is None else self._good(load, all_rows)
-        columns, vectors = ([], []) if load is None or not rows else self._vectors(load, rows)
+        totals: list[StatedTotal] = []
+        columns, vectors = ([], []) if load is None or not rows else self._vectors(load, rows, totals)
         changes = tuple(self._events())
         self._count_strays()
         return Decoded(
@@ -192,8 +195,8 @@ class _Reader:
             blocks=self._blocks,
             is_held=is_held,
             clock_facts=self._times.facts(),
-            statement=None if load is None else self._statement(load, columns, rows),
-            got=None if load is None else _got(all_rows),
+            statement=None if load is None else self._statement(load, columns, rows, totals),
+            got=None if load is None else periods_of(all_rows),
         )
 
     def _judge_registers(self) -> None:
@@ -231,7 +234,7 @@ class _Reader:
         found: dict[datetime, list[Row]] = {}
         for row in rows:
             if self._is_good(load, row):
-                _add(found.setdefault(row.end, []), row)
+                add_row(found.setdefault(row.end, []), row)
         for end in sorted(end for end, same in found.items() if len(same) > 1):
             # Both are kept, with their reason; neither is taken.
             told = [[shown(value) for value in row.profile.values] for row in found.pop(end)]
@@ -277,7 +280,7 @@ class _Reader:
 
     def _tell_lengths(self, load: LoadProfile, rows: Sequence[Row]) -> None:
         """Rows decide, and what they decide against is told."""
-        counts = _lengths_s(rows)
+        counts = lengths_s(rows)
         if counts.keys() <= {load.period_s}:
             return
         changes = [
@@ -286,8 +289,8 @@ class _Reader:
             if None not in (before.length_s, after.length_s) and before.length_s != after.length_s
         ]
         each = ", ".join(f"{length} s" for length in sorted(counts))
-        lengths_s = {str(length): count for length, count in sorted(counts.items())}
-        detail = {"stated_s": load.period_s, "lengths_s": lengths_s, "changes": changes[:_SHOWN]}
+        of_each = {str(length): count for length, count in sorted(counts.items())}
+        detail = {"stated_s": load.period_s, "lengths_s": of_each, "changes": changes[:_SHOWN]}
         stated = f"the load profile states a period of {load.period_s} s"
         self._issue("decode", f"{stated}, and its rows come each {each}: rows decide", detail)
 
@@ -301,7 +304,9 @@ class _Reader:
         if doubtful:
             self._decide(Action.MARKED, "rows whose clock says that it is doubtful", doubtful)
 
-    def _vectors(self, load: LoadProfile, rows: Sequence[Row]) -> tuple[list[StatedColumn], list[DayVector]]:
+    def _vectors(
+        self, load: LoadProfile, rows: Sequence[Row], totals: list[StatedTotal]
+    ) -> tuple[list[StatedColumn], list[DayVector]]:
         columns: list[StatedColumn] = []
         vectors: list[DayVector] = []
         for channel in self._model.channels:
@@ -309,8 +314,8 @@ class _Reader:
             self._tell_refused(choice)
             columns += choice.refused
             if choice.column is not None:
-                columns.append(choice.column.stated())
-                vectors += self._of(choice.column, rows)
+                columns.append(choice.column.stated(told_wh=self._constants.pulse_wh))
+                vectors += self._of(choice.column, rows, totals)
         vectors += phase_vectors(load.columns, self._scalers, rows, self._model)
         if not columns:
             captured = [f"{column.obis} attribute {column.attribute}" for column in load.columns]
@@ -318,11 +323,13 @@ class _Reader:
             self._issue("decode", reason, {"columns": captured})
         return columns, vectors
 
-    def _of(self, column: Column, rows: Sequence[Row]) -> Iterator[DayVector]:
+    def _of(self, column: Column, rows: Sequence[Row], totals: list[StatedTotal]) -> list[DayVector]:
         def on_issue(reason: str, detail: Mapping[str, Any], day: date | None) -> None:
             self._issue("decode", reason, detail, day)
 
-        found = intervals_of(column, rows, self._model, on_issue)
+        found = intervals_of(column, rows, self._model, on_issue, self._context.most_w)
+        if found.total is not None:
+            totals.append(found.total)
         if found.filled:
             detail = {"column": column.name, "ends": [end.isoformat() for end in found.filled[:_SHOWN]]}
             reason = "nulls that stand for the value above, as the model says"
@@ -330,7 +337,7 @@ class _Reader:
         if column.holds is Holds.AVERAGE and found.pulses:
             reason = "average power x length of the interval"
             self._decide(Action.CONVERTED, reason, len(found.pulses), {"column": column.name})
-        return vectors_of(column, found)
+        return list(vectors_of(column, found))
 
     def _tell_refused(self, choice: Choice) -> None:
         """Say why columns are not used; an older value beside the present one is no matter."""
@@ -344,17 +351,23 @@ class _Reader:
                 self._issue("decode", f"column {code} is refused: {refused.refused}", detail)
 
     def _statement(
-        self, load: LoadProfile, columns: Sequence[StatedColumn], rows: Sequence[Row]
+        self,
+        load: LoadProfile,
+        columns: Sequence[StatedColumn],
+        rows: Sequence[Row],
+        totals: Sequence[StatedTotal],
     ) -> Statement:
         basis = f"the {self._model.timestamps} of the interval by the meter's clock, in {self._context.zone}"
         return Statement(
             columns=tuple(columns),
             interval_s=load.period_s or None,
-            lengths_s=_lengths_s(rows),
+            lengths_s=lengths_s(rows),
             time_basis=basis,
             status=dict(self._flags),
             decisions=tuple(self._decisions),
             questions=tuple(self._questions[:_SHOWN]),
+            ratio=self._constants.ratio,
+            totals=tuple(totals),
         )
 
     def _count_strays(self) -> None:
@@ -437,30 +450,6 @@ def _code_column(columns: Sequence[CaptureObject]) -> int | None:
     others = [place for place, column in enumerate(columns) if not column.is_clock]
     codes = [place for place in others if columns[place].obis.startswith(_EVENT_CODES)]
     return next(iter(codes or others), None)
-
-
-def _add(same: list[Row], row: Row) -> None:
-    """Add a row to those of the same end, unless one says the same; a value stands before its null."""
-    for number, known in enumerate(same):
-        unsaid = known.profile.nulls | row.profile.nulls
-        pairs = enumerate(zip(known.profile.values, row.profile.values, strict=True))
-        if all(place in unsaid or one == other for place, (one, other) in pairs):
-            if len(row.profile.nulls) < len(known.profile.nulls):
-                same[number] = row
-            return
-    same.append(row)
-
-
-def _lengths_s(rows: Iterable[Row]) -> dict[int, int]:
-    """Lengths of the intervals, with how many rows have each."""
-    return dict(Counter(row.length_s for row in rows if row.length_s is not None))
-
-
-def _got(rows: Iterable[Row]) -> tuple[Period, ...]:
-    """Intervals of all rows that came."""
-    return joined(
-        Period(row.end - timedelta(seconds=row.length_s), row.end) for row in rows if row.length_s is not None
-    )
 
 
 def question(exchange: Exchange) -> str:

@@ -22,6 +22,7 @@ from protocols.acquisition import (
     Break,
     Holds,
     Nulls,
+    StatedTotal,
     TotalPolicy,
     is_above,
     is_all_ones,
@@ -51,22 +52,34 @@ class _Grouped:
 
 @dataclass(slots=True)
 class Intervals:
-    """What a column came to: pulses by end and length of interval, and ends whose null was filled."""
+    """What a column came to: pulses by end and length of interval, ends whose null was filled, and where a
+    running total stood first and last.
+    """
 
     pulses: dict[tuple[datetime, int], int] = field(default_factory=dict)
     filled: list[datetime] = field(default_factory=list)
+    total: StatedTotal | None = None
 
 
-def intervals_of(column: Column, rows: Sequence[Row], model: DlmsModel, on_issue: OnIssue) -> Intervals:
+def intervals_of(
+    column: Column,
+    rows: Sequence[Row],
+    model: DlmsModel,
+    on_issue: OnIssue,
+    most_w: Fraction | None = None,
+) -> Intervals:
     """Pulses of one column.
 
     Args:
         rows: on the grid, good, by their end.
+        most_w: average power above which no growth of a total is believed, W, beside the model's; None: none.
     """
     found, grouped = Intervals(), _Grouped()
     values = [_value(column, row, model, found, grouped, on_issue) for row in rows]
     if column.holds is Holds.TOTAL:
-        _take_growth(column, rows, values, model, found, grouped, on_issue)
+        limits = [limit for limit in (_watts(model.most_kw), most_w) if limit is not None]
+        policy = TotalPolicy(min(limits, default=None), model.doubling_kw * 1000)
+        _take_growth(column, rows, values, model, policy, found, grouped, on_issue)
     else:
         for row, value in zip(rows, values, strict=True):
             if value is not None:
@@ -143,12 +156,12 @@ def _take_growth(
     rows: Sequence[Row],
     values: Sequence[int | Fraction | None],
     model: DlmsModel,
+    policy: TotalPolicy,
     found: Intervals,
     grouped: _Grouped,
     on_issue: OnIssue,
 ) -> None:
     """Take what a running total has grown by over exactly one interval."""
-    policy = TotalPolicy(_watts(model.most_kw), model.doubling_kw * 1000)
     growths, breaks = judge_totals([row.end for row in rows], values, column.scale, policy)
     for growth in growths:
         row, since = rows[growth.row], rows[growth.since]
@@ -157,6 +170,17 @@ def _take_growth(
             _take(column, row, growth.amount, model, found, grouped, on_issue)
     for broken in breaks:
         _tell(column, rows, values, broken, on_issue)
+    bad = {row for broken in breaks for row in broken.rows}
+    stood = [
+        (row.end, value * column.scale)
+        for place, (row, value) in enumerate(zip(rows, values, strict=True))
+        if value is not None and place not in bad
+    ]
+    if stood:
+        number = column.channel.channel
+        found.total = StatedTotal(
+            number, column.name, stood[0], stood[-1], column.scale, most_w=policy.most_w
+        )
 
 
 def _tell(

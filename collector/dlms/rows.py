@@ -6,12 +6,13 @@ The decoder makes readings of them, the trace finds their octets, and the reader
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, tzinfo
 
 from collector.dlms.columns import local_time
-from protocols.acquisition import divides_day, lengths, on_grid
+from protocols.acquisition import Period, divides_day, joined, lengths, on_grid
 from protocols.dlms.errors import RemoteProtocolError
 from protocols.dlms.models import DlmsModel, Timestamps
 from protocols.dlms.profile import CaptureObject, ProfileRow, decode_rows, row_step_s
@@ -113,3 +114,27 @@ def _timed(
         told += timedelta(seconds=length_s)
     border = on_grid(told, length_s, model.grid_tolerance_s)
     return Row(answer, row, told if border is None else border, told, length_s, border is not None)
+
+
+def add_row(same: list[Row], row: Row) -> None:
+    """Add a row to those of the same end, unless one says the same; a value stands before its null."""
+    for number, known in enumerate(same):
+        unsaid = known.profile.nulls | row.profile.nulls
+        pairs = enumerate(zip(known.profile.values, row.profile.values, strict=True))
+        if all(place in unsaid or one == other for place, (one, other) in pairs):
+            if len(row.profile.nulls) < len(known.profile.nulls):
+                same[number] = row
+            return
+    same.append(row)
+
+
+def lengths_s(rows: Iterable[Row]) -> dict[int, int]:
+    """Lengths of the intervals, with how many rows have each."""
+    return dict(Counter(row.length_s for row in rows if row.length_s is not None))
+
+
+def periods_of(rows: Iterable[Row]) -> tuple[Period, ...]:
+    """Intervals of all rows that came."""
+    return joined(
+        Period(row.end - timedelta(seconds=row.length_s), row.end) for row in rows if row.length_s is not None
+    )

@@ -110,12 +110,21 @@ def load_profile(
     captured = decode_capture_objects(columns)
     sort_method = yield from ask(client, Attribute(PROFILE, obis, SORT_METHOD))
     yield from _scalers(client, captured)
+    yield from _constants(client, model)
     load = LoadProfile(
         columns=captured,
         period_s=period.value if type(period.value) is int and period.value > 0 else 0,
         sort_method=None if sort_method is None else sort_method.value,
     )
     yield from RowReader(client, model, load, now, zone).read(spans)
+
+
+def _constants(client: DlmsClient, model: DlmsModel) -> Steps[None]:
+    """The meter's own constants, which the registry's are compared with; a meter need not have them."""
+    for obis in model.ratio_objects:
+        yield from ask(client, Attribute(DATA, obis, 2))
+    if model.pulse_constant_object is not None:
+        yield from registers(client, [model.pulse_constant_object])
 
 
 def _scalers(client: DlmsClient, columns: Sequence[CaptureObject]) -> Steps[None]:

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, tzinfo
+from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
 from collector.decoded import (
@@ -14,9 +15,11 @@ from collector.decoded import (
 )
 from collector.streams.profiles import SSU, StreamProfile
 from faults import DeveloperFault
+from protocols.acquisition import Holds, StatedColumn, StatedTotal
 from protocols.captures import Chunk
 from protocols.celesc import CelescStream, Packet, Register, StepKind, encode_packet
 from protocols.celesc.packets import HEAD
+from protocols.celesc.totals import max_energy_kwh
 from protocols.skipped import SkippedRun
 from protocols.ssu import BlockFound, IntervalAssembler, IntervalReading, SsuStream
 from protocols.ssu.blocks import Format, MixedBlock, counter_place
@@ -50,6 +53,9 @@ FRESH_S = 15.0
 REGISTER_DIGITS_SENT = 6
 # Blocks with a set unused bit, before they cannot be an accident of a bad line.
 SUSPECTS_TOLD = 30
+# CELESC's registers: whole kWh and kvarh, their constant is 1 (celesc_serial.md 6).
+UNIT_WH = Fraction(1000)
+_ACTIVE = frozenset({1, 14})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,9 @@ class StreamDecoder(Protocol):
 
     def shown(self) -> dict[str, object]:
         """The newest values, for a person who watches."""
+
+    def stated(self) -> tuple[tuple[StatedColumn, ...], tuple[StatedTotal, ...]]:
+        """What the stream states of its channels, and where running totals stood."""
 
     def facts(self) -> dict[str, object]:
         """What the head of the next session has to tell, so that it can be decoded alone."""
@@ -239,6 +248,10 @@ class SsuDecoder:
     def registers(self) -> dict[int, tuple[int, float]]:
         return {}
 
+    def stated(self) -> tuple[tuple[StatedColumn, ...], tuple[StatedTotal, ...]]:
+        """Nothing: the constant of its pulses stands on the meter's plate only (ssu.md 6)."""
+        return (), ()
+
     def facts(self) -> dict[str, object]:
         return {_REVERSE_FACT: "yes"} if self._knows_reverse else {}
 
@@ -282,6 +295,7 @@ class _Total:
     channel: int
     quantity_code: int
     total: int = 0
+    first: Record | None = None
     last: Record | None = None
     at_end: _AtEnd | None = None
 
@@ -307,6 +321,7 @@ class CelescDecoder:
             raise DeveloperFault("no meter model", where=profile.name, remedy="name one of the catalogue")
         self._meter = profile.meter
         self._interval_s = interval_s
+        self._zone = zone or UTC
         self._trouble = Trouble(zone)
         self._serial = None if serial is None else serial.rjust(10, "0")
         self._stream = CelescStream()
@@ -372,6 +387,7 @@ class CelescDecoder:
             self._trouble.tell(self.issues, f"a register's step is {step.kind.value}", record.at_s, detail)
             known.at_end = None
         known.total += step.energy or 0
+        known.first = known.first or record
         known.last = record
         return slots
 
@@ -398,6 +414,24 @@ class CelescDecoder:
             for one in self._totals.values()
             if one.last is not None
         }
+
+    def stated(self) -> tuple[tuple[StatedColumn, ...], tuple[StatedTotal, ...]]:
+        """Its registers, each a column, and where they stood."""
+        most_w = Fraction(max_energy_kwh(self._meter.phases, self._meter.max_current_a, 1)) * 1000
+        columns, totals = [], []
+        for (scope, index), one in sorted(self._totals.items()):
+            name, unit = f"{scope:02X}{index:02X}", "kWh" if one.quantity_code in _ACTIVE else "kvarh"
+            columns.append(StatedColumn(one.channel, one.quantity_code, name, Holds.TOTAL, unit, 3, UNIT_WH))
+            if one.first is not None and one.last is not None:
+                first, last = (
+                    (self._local(record.at_s), record.value * UNIT_WH) for record in (one.first, one.last)
+                )
+                modulus_wh = one.register.modulus * UNIT_WH
+                totals.append(StatedTotal(one.channel, name, first, last, UNIT_WH, modulus_wh, most_w))
+        return tuple(columns), tuple(totals)
+
+    def _local(self, at_s: float) -> datetime:
+        return datetime.fromtimestamp(at_s, self._zone).replace(tzinfo=None)
 
     def facts(self) -> dict[str, object]:
         return {}

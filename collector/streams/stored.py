@@ -22,6 +22,7 @@ from collector.drivers import WithoutHistory
 from collector.streams.decode import Slot, StreamDecoder, Trouble, new_decoder
 from collector.streams.frames import unpack_frames
 from collector.streams.profiles import CELESC, SSU, stream_profile
+from protocols.acquisition import Statement
 from protocols.captures import Capture
 
 # In `meter_parameters` and `register_reading`, whose commands are those of NBR 14522, under a code of none.
@@ -73,7 +74,17 @@ class StreamSessionDecoder(WithoutHistory):
             else ClockReading(at + timedelta(seconds=drift_s), drift_s, 0.0),
             blocks=decoder.quality.good,
             is_held=decoder.is_stranger,
+            statement=_statement(decoder, interval_s),
         )
+
+
+def _statement(decoder: StreamDecoder, interval_s: int) -> Statement | None:
+    """What the stream states; None where nothing of it was understood."""
+    if not decoder.quality.good:
+        return None
+    columns, totals = decoder.stated()
+    basis = "the receiver's clock, market time; an interval is named by its end"
+    return Statement(columns, interval_s, time_basis=basis, totals=totals)
 
 
 def _quality(decoder: StreamDecoder) -> dict[str, object]:

@@ -25,6 +25,7 @@ from pipelines.cli.output import (
 )
 from storage.database import Database
 from storage.registry import ImportResult, RegistryFault, export_registry, load_registry
+from storage.registry.constants import accept, proposals
 from storage.registry.files import Issue, write_template
 from storage.settings import Settings
 from vee.calendars import Period, market_calendars, parse_month
@@ -56,12 +57,55 @@ def import_(
         except RegistryFault as fault:
             _show_refusal(fault, as_json)
             raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault
+        with db.connect() as conn:
+            proposed = proposals(conn)
     if as_json:
         emit_json(
-            {"is_check": check, "sheets": result.sheets, "warnings": [_row(i) for i in result.warnings]}
+            {
+                "is_check": check,
+                "sheets": result.sheets,
+                "warnings": [_row(i) for i in result.warnings],
+                "proposed_constants": [one.to_json() for one in proposed],
+            }
         )
     else:
         _show_result(result, check)
+        for one in proposed[:_SHOWN_ISSUES]:
+            console.print(f"[yellow]meter {one.serial}[/]: {one.words}", highlight=False, soft_wrap=True)
+        if proposed:
+            console.print("If a meter is right: smf registry accept-constant SERIAL.", highlight=False)
+
+
+@app.command("accept-constant")
+def accept_constant(
+    serial: Annotated[str, typer.Argument(help="Serial of the meter whose own constant is right.")],
+    why: Annotated[str, typer.Option(help="What the constant was compared with.")],
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            "--from",
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"],
+            help="Market time from which it holds; default: since the installation began.",
+        ),
+    ] = None,
+    actor: Annotated[str | None, typer.Option(help="Who answers for it; default: your login.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the constant that a meter states into the registry, with date, reason and audit.
+
+    smf registry check lists what meters state otherwise than the registry. What was held for it (rule V11)
+    still waits for a decision: smf queue.
+    """
+    with faults_to_exit(as_json), Database.open() as db:
+        db.migrate()
+        moment = None if since is None else since.replace(tzinfo=db.settings.market.tzinfo)
+        who = actor or login_name("--actor")
+        done, _ = accept(db, serial, moment, actor=who, why=why, rules=RULES)
+    if as_json:
+        emit_json({**done.to_json(), "since": None if moment is None else moment.isoformat(), "why": why})
+    else:
+        console.print(f"Meter {serial}: {done.stated} kWh a pulse, was {done.registered}.", highlight=False)
+        console.print("What was held for it waits in smf queue.")
 
 
 @app.command("check")

@@ -111,6 +111,8 @@ class DlmsModel:
         public_client: SAP without security, for the invocation counter; counter_object: that counter.
         phase_channels: voltages and currents of the phases, which rules look at.
         pulse_wh: energy of one stored pulse, Wh (varh, VAh): what the installation's constant counts.
+        ratio_objects: ratios of the TC and TP that the meter was told of: numerator and denominator in turn.
+        pulse_constant_object: register of its pulses per Wh (1-0:0.3.0 as a rule); None: not asked for.
         status_flags: names by mask. invalid_flags: those whose rows are not taken.
         null_values: what a null in a column beside the clock means; all_ones: what FFFF and the like mean.
         data_index: which of several values of one object a column is to have, to be the present one.
@@ -154,6 +156,8 @@ class DlmsModel:
     phase_channels: tuple[Channel, ...] = ()
     pulse_wh: Fraction = Fraction(1)
     registers: tuple[str, ...] = ()
+    ratio_objects: tuple[str, ...] = ()
+    pulse_constant_object: str | None = None
     status_objects: tuple[str, ...] = ()
     status_flags: Mapping[int, str] = field(default_factory=dict)
     invalid_flags: frozenset[str] = frozenset()
@@ -283,6 +287,8 @@ def _contradictions(model: DlmsModel) -> Iterator[tuple[str, str]]:
     numbers = [one.channel for one in (*model.channels, *model.phase_channels)]
     if len(numbers) != len(set(numbers)):
         yield "channels", "two with one number"
+    if len(model.ratio_objects) % 2:
+        yield "ratio_objects", "numerator and denominator in turn: an even number of objects"
     if not model.access:
         yield "access", "there is no way to ask for rows"
 
@@ -358,6 +364,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "phase_channels": _channels,
     "pulse_wh": _positive,
     "registers": _obis_list,
+    "ratio_objects": _obis_list,
+    "pulse_constant_object": _obis,
     "status_objects": _obis_list,
     "status_flags": _flags,
     "invalid_flags": lambda value: frozenset(_text(one) for one in typed(list)(value)),

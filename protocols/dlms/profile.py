@@ -52,6 +52,8 @@ BITS = {
 }
 """Of whole numbers, by their type."""
 WH, VAH, VARH = 30, 31, 32
+PER_WH = 48
+"""Unit of a meter's constant: pulses per Wh."""
 # Unit of the energy by that of the power that it is the integral of.
 ENERGY_OF_POWER = {27: WH, 28: VAH, 29: VARH}
 _ENERGY_BY_C = {1: WH, 2: WH, **dict.fromkeys(range(3, 9), VARH), 9: VAH, 10: VAH}
@@ -69,6 +71,7 @@ UNITS = {
     33: "A",
     35: "V",
     44: "Hz",
+    PER_WH: "1/Wh",
     56: "%",
     NO_UNIT: "",
 }

@@ -55,6 +55,7 @@ class DlmsSpec:
         refuses_ranges, refuses_entries: selectors that are answered with "other reason".
         refuses_shift, refuses_set: what shift_time, and a SET of the clock, are answered with.
         statuses: status word by the end of a period, naive.
+        ratios: of its transformers, by object. total_offset: pulses that its totals begin at.
     """
 
     clients: dict[int, Mechanism] = field(default_factory=lambda: {16: Mechanism.NONE})
@@ -72,6 +73,8 @@ class DlmsSpec:
     refuses_shift: AccessResult | None = None
     refuses_set: AccessResult | None = None
     statuses: dict[datetime, int] = field(default_factory=dict)
+    ratios: dict[str, int] = field(default_factory=dict)
+    total_offset: int = 0
     counter: int = 0
 
 
@@ -105,6 +108,8 @@ class DlmsMeter:
         }
         if key in simple:
             return simple[key]()
+        if key[0] == 1 and key[2] == 2 and key[1] in self.spec.ratios:
+            return Data(Tag.UINT16, self.spec.ratios[key[1]])
         if key == (7, LOAD_PROFILE, 2):
             return self._buffer(selector, selection, now)
         return self._register(attribute, now)
@@ -177,7 +182,7 @@ class DlmsMeter:
         counts = self.meter.pulses(stretch).astype(object)
         if self.spec.with_totals:
             before = self.meter.pulses(Stretch(self._stretch(now).first, stretch.first)).sum(axis=0)
-            counts = counts.cumsum(axis=0) + before.astype(object)
+            counts = counts.cumsum(axis=0) + before.astype(object) + self.spec.total_offset
         unit = self.spec.pulse_wh * 1000
         rows: list[Data] = []
         ends = [wall_clock((stretch.first + number + 1) * step_s) for number in range(len(counts))]

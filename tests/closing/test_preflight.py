@@ -114,21 +114,27 @@ def test_what_only_a_hand_can_have_written_is_found(embedded_db: Database, tmp_p
 
 def test_a_constant_that_the_meter_contradicts(embedded_db: Database, tmp_path: Path) -> None:
     load(embedded_db, tmp_path, FLAWLESS)
-    told = {"constants": [{"numerator": 2, "denominator": 200}, None, None]}
+    told = {"columns": [{"channel": 1, "constant": "10", "refused": None}], "ratio": None}
     with embedded_db.connect() as conn:
         conn.execute(
-            "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at) "
-            "SELECT id, 't', 'read', 'nbr14522', '', now() FROM meter WHERE serial = '00000001'"
+            "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at, outcome, "
+            "statement) SELECT id, 't', 'read', 'nbr14522', '', '2026-11-02Z', 'complete', %s FROM meter "
+            "WHERE serial = '00000001'",
+            [json.dumps(told)],
         )
-        conn.execute(
-            "INSERT INTO meter_parameters (session_id, meter_id, command, at, values) "
-            "SELECT id, meter_id, 81, '2026-11-02Z', %s FROM session", [json.dumps(told)],
-        )  # fmt: skip
-    assert not looked_at(embedded_db).findings, "1/100 is 2/200"
-    told["constants"][0] = {"numerator": 2, "denominator": 100}
-    with embedded_db.connect() as conn:
-        conn.execute("UPDATE meter_parameters SET values = %s", [json.dumps(told)])
-    assert "2/100 on 2026-11-02" in found(embedded_db)["constant"].what
+    assert not looked_at(embedded_db).findings, "1/100 kWh is 10 Wh"
+
+    def says(**changes: object) -> dict[str, Finding]:
+        with embedded_db.connect() as conn:
+            conn.execute("UPDATE session SET statement = %s", [json.dumps(told | changes)])
+        return found(embedded_db)
+
+    other = says(columns=[{"channel": 1, "constant": "20", "refused": None}])
+    assert "the meter said 1/50 on 2026-11-0" in other["constant"].what
+    assert "accept-constant 00000001" in other["constant"].remedy
+    assert "the meter said 40" in says(ratio="40")["ratio"].what
+    # Only the plate tells the constant of a serial output.
+    assert says(columns=[]).keys() == {"constant_unstated"}
 
 
 def test_what_it_says_of_ccee_is_what_the_stand_in_does(embedded_db: Database, tmp_path: Path) -> None:

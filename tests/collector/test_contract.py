@@ -80,7 +80,9 @@ def over_a_stream(profile: str, output: StreamOutput) -> Callable[[Database, Pat
             conn.execute(
                 "INSERT INTO agent (code, name, distributor_id) SELECT 4711, 'A', id FROM distributor"
             )
-            add_meter(conn, 1, SERIAL, "tcp://127.0.0.1:1", profile)
+            # A register of CELESC counts whole kWh: V11 holds what is registered otherwise.
+            constant = (1, 1) if profile.startswith("celesc") else (9, 1250)
+            add_meter(conn, 1, SERIAL, "tcp://127.0.0.1:1", profile, constant=constant)
             (target,) = stream_targets(conn, NOW)
             number = open_session(conn, "heard", target, NOW)
             assert number is not None

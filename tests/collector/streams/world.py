@@ -23,7 +23,9 @@ def add(db: Database, url: str, profile: str, serial: str = "77") -> int:
             "INSERT INTO agent (code, name, distributor_id) SELECT 4711, 'A', id FROM distributor "
             "ON CONFLICT DO NOTHING"
         )
-        return add_meter(conn, int(serial), serial, url, profile)
+        # A register of CELESC counts whole kWh: V11 holds what is registered otherwise.
+        constant = (1, 1) if profile.startswith("celesc") else (9, 1250)
+        return add_meter(conn, int(serial), serial, url, profile, constant=constant)
 
 
 def stored(db: Database, channel: int = 1) -> dict[int, int]:
