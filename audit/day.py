@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from audit import scored
 from audit.evidence import Evidence
 from audit.parts import Check, Row, Trace
 from audit.trace import trace
@@ -47,6 +48,7 @@ class DayTrace:
 
     Attributes:
         first: the trace of its first interval: delivery, registry, versions.
+        estimates: rows of `estimate`, each with its `expected_error`.
         sessions: those whose octets gave its readings.
         checks: of whole vectors.
     """
@@ -92,10 +94,17 @@ def trace_day(
         return DayTrace(
             first=first,
             slots=_slots(layers, readings, midnight),
-            estimates=_rows(
+            estimates=scored.with_expected_errors(
+                db,
                 conn,
-                "SELECT * FROM estimate WHERE uc_id = %s AND day = %s AND version = %s ORDER BY first_slot",
-                key,
+                uc_id,
+                _rows(
+                    conn,
+                    "SELECT * FROM estimate WHERE uc_id = %s AND day = %s AND version = %s "
+                    "ORDER BY first_slot",
+                    key,
+                ),
+                layers[0]["interval_s"],
             ),
             verdicts=_rows(
                 conn,

@@ -6,14 +6,14 @@ What belongs here: the score's word on one interval. What does not: scoring (`de
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import numpy as np
 import orjson
 import psycopg
 
-from derivation.scores.expected_errors import NOT_SCORED, expected_errors
+from derivation.scores.expected_errors import NOT_SCORED, ExpectedErrors, expected_errors
 from storage import scores as store
 from storage.database import Database
 from vee.frames import runs
@@ -21,6 +21,7 @@ from vee.quality import Origin
 from vee.scores.classes import scored_method
 
 Row = dict[str, Any]
+_HOUR_S = 3600
 
 
 def expected_error(
@@ -33,14 +34,29 @@ def expected_error(
     """
     if estimate is None:
         return None
+    (found,) = with_expected_errors(db, conn, uc_id, [{**estimate, "first_slot": slot}], interval_s)
+    told: Row = found["expected_error"]
+    return told
+
+
+def with_expected_errors(
+    db: Database, conn: psycopg.Connection[Any], uc_id: int, estimates: list[Row], interval_s: int
+) -> list[Row]:
+    """Rows of `estimate` of one UC, each with its `expected_error`."""
+    if not estimates:
+        return []
     scored = expected_errors(db, [uc_id])
+    return [{**row, "expected_error": _told(scored, conn, uc_id, row, interval_s)} for row in estimates]
+
+
+def _told(
+    scored: ExpectedErrors | None, conn: psycopg.Connection[Any], uc_id: int, estimate: Row, interval_s: int
+) -> Row:
     if scored is None:
         return {"words": NOT_SCORED}
     method = scored_method(estimate["method"], orjson.dumps(estimate["detail"]).decode())
-    slots = _gap_slots(conn, uc_id, estimate["day"], estimate["version"], slot)
-    found = scored.of(
-        uc_id, estimate["strategy"], method, slots, timedelta(hours=1) // timedelta(seconds=interval_s)
-    )
+    slots = _gap_slots(conn, uc_id, estimate["day"], estimate["version"], estimate["first_slot"])
+    found = scored.of(uc_id, estimate["strategy"], method, slots, _HOUR_S // interval_s)
     if found is None:
         return {"words": f"{method} was not met with in score run {scored.run.id}", "run": scored.run.id}
     return asdict(found) | {"words": found.words}

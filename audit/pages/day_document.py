@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from audit.day import DayTrace
 from audit.pages.document import ORIGINS, verdict_words, zone_words
-from audit.pages.estimates import method_words
+from audit.pages.estimates import error_words, method_words
 from audit.pages.sections import checks_table, delivery_blocks, registry_blocks
 from audit.pages.words import Words
 from audit.registry_changes import RegistryChange
@@ -102,6 +102,7 @@ def _estimates(found: DayTrace, words: Words) -> Table:
             Column(words("Método", "Method")),
             Column(words("Estratégia", "Strategy")),
             Column(words("Aprovado por", "Approved by")),
+            Column(words("Erro esperado", "Expected error")),
         ],
         [
             (
@@ -110,6 +111,7 @@ def _estimates(found: DayTrace, words: Words) -> Table:
                 method_words(row["method"], words),
                 row["strategy"],
                 row["approved_by"] or "",
+                error_words(row["expected_error"], words),
             )
             for row in found.estimates
         ],

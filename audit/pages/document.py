@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from audit.pages.calculation import steps
-from audit.pages.estimates import sentences
+from audit.pages.estimates import error_sentence, replaced_sentence, sentences
 from audit.pages.sections import (
     STATES_EN,
     check_words,
@@ -215,13 +215,13 @@ def _happened(layer: LayerValue, below: LayerValue | None) -> tuple[str, str]:
 
 
 def _estimate(found: Trace, words: Words) -> list[Section]:
+    late = [Text(replaced_sentence(row, words), Tone.NOTE) for row in found.replaced]
     if found.estimate is None:
-        return []
+        return [Section(words("Estimativa substituída", "Estimate replaced"), late)] if late else []
     blocks: list[Block] = [Text(sentence) for sentence in sentences(found.estimate, words)]
     if found.expected_error:
-        blocks.append(
-            Text(words("Erro esperado: ", "Expected error: ") + str(found.expected_error["words"]), Tone.NOTE)
-        )
+        blocks.append(Text(error_sentence(found.expected_error, words), Tone.NOTE))
+    blocks += late
     if found.inputs:
         blocks.append(
             Table(
