@@ -6,7 +6,7 @@ times shards, so on all of their partitions.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
@@ -22,6 +22,7 @@ from derivation.parameters import parameters_in_force
 
 GROUP = "closing"
 NAME = "closing_month"
+WHOLE = "month_is_whole"
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -46,13 +47,25 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             "fica definitivo, o resto está perdido e é avisado; o certificado não muda mais, e o que mudar "
             "depois entra na lista de recontabilização."
         ),
+        check_specs=[
+            dg.AssetCheckSpec(
+                WHOLE,
+                asset=NAME,
+                description=(
+                    "Mês aberto: nenhum agente perde o prazo no ritmo atual. Mês congelado: nada se "
+                    "perdeu e nada "
+                    "mudou desde então."
+                ),
+                partitions_def=partitions.monthly,
+            )
+        ],
         metadata={
             FRESHNESS_REASON: "Feito de MS+1du a MS+9du; depois de MS+7du congela o mês, e então nunca mais."
         },
     )
     def closing_month(
         context: dg.AssetExecutionContext, metering: Metering, clock: Clock, ccee: CceeAccess
-    ) -> dg.MaterializeResult[None]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         month, profile = date.fromisoformat(context.partition_key), ccee.profile()
         with metering.open() as db:
             done = close(
@@ -77,9 +90,25 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 **_metadata(done),
                 **_certificate(done, page),
             }
-        return dg.MaterializeResult(metadata=metadata)
+        yield dg.MaterializeResult(metadata=metadata)
+        yield _whole(done)
 
     return closing_month
+
+
+def _whole(closing: Closing) -> dg.AssetCheckResult:
+    """What is lost cannot be mended any more, and what will be can: the one stops a person, the other "
+    "warns."""
+    if closing.frozen is not None:
+        changes = len(closing.recount.changes) if closing.recount else 0
+        is_whole = not closing.frozen.lost and not changes
+        severity = dg.AssetCheckSeverity.ERROR
+    else:
+        is_whole = not any(agent.outlook.misses for agent in closing.report.agents)
+        severity = dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(
+        check_name=WHOLE, passed=is_whole, severity=severity, metadata={"verdict": verdict(closing).text}
+    )
 
 
 def _metadata(closing: Closing) -> Metadata:

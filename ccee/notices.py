@@ -134,10 +134,10 @@ def month_lost(
         conn,
         kind=MONTH_LOST,
         dedup_key=f"lost:{agent_id}:{month}",
-        subject=f"Mês {month:%m/%Y} encerrado: {uc_days} dias de UC{whose} perdidos",
+        subject=f"Mês {month:%m/%Y} encerrado; perdidos: {_uc_days(uc_days)}{whose}",
         body=(
-            f"O prazo de {_day(closing)} passou e {uc_days} dias de UC{whose} não foram aceitos pela CCEE, "
-            "que não os estima: contam como zero.\n" + _listed(lines) + "\n"
+            f"O prazo de {_day(closing)} passou e a CCEE não aceitou {_uc_days(uc_days)}{whose}; "
+            "ela não os estima: contam como zero.\n" + _listed(lines) + "\n"
             "Resta pedir a recontabilização; o certificado do mês "
             f"(smf run closing --month {month:%Y-%m}) lista todos."
         ),
@@ -161,14 +161,18 @@ def month_changed(
         conn,
         kind=MONTH_CHANGED,
         dedup_key=f"recount:{agent_id}:{month}:{version}",
-        subject=f"Mês {month:%m/%Y}: {len(lines)} dias de UC a recontabilizar",
+        subject=f"Mês {month:%m/%Y}: {_uc_days(len(lines))} a recontabilizar",
         body=(
-            f"Depois do fechamento mudaram {len(lines)} dias de UC; o certificado congelado continua o "
+            f"Mudou depois do fechamento: {_uc_days(len(lines))}; o certificado congelado continua o "
             f"mesmo e a versão {version} lista as mudanças.\n" + _listed(lines) + "\n"
             f"Diferença: {_number(difference_kwh)} kWh. Resta pedir a recontabilização à CCEE."
         ),
         agent_id=agent_id,
     )
+
+
+def _uc_days(count: int) -> str:
+    return f"{count} {'dia' if count == 1 else 'dias'} de UC"
 
 
 def _listed(lines: list[str]) -> str:

@@ -93,7 +93,6 @@ def verdict(closing: Closing) -> Text:
     """The answer in one sentence."""
     report, frozen = closing.report, closing.frozen
     if frozen is not None:
-        lost = f"{count(frozen.lost)} perdidos" if frozen.lost else "nenhum perdido"
         changes = closing.recount.changes if closing.recount else []
         more = ""
         if closing.recount and changes:
@@ -101,7 +100,8 @@ def verdict(closing: Closing) -> Text:
             some = "mudou 1" if len(changes) == 1 else f"mudaram {count(len(changes))}"
             more = f" Depois disso {some}: diferença de {difference} kWh, a recontabilizar."
         return Text(
-            f"Mês congelado: {count(frozen.final)} dias de UC definitivos, {lost}.{more}",
+            f"Mês congelado. Dias de UC definitivos: {count(frozen.final)}; perdidos: "
+            f"{count(frozen.lost)}.{more}",
             Tone.BAD if frozen.lost else Tone.WARN if changes else Tone.GOOD,
         )
     if report.is_complete:
@@ -129,7 +129,7 @@ def _facts(closing: Closing) -> Facts:
     facts = [
         Fact("Dias de UC devidos", f"{count(figures.days_due)} (até {until}), de {count(figures.ucs)} UCs"),
         Fact("Entregues", f"{count(figures.days_delivered)} ({percent(figures.completeness)})"),
-        Fact("Mudaram desde a entrega", f"{count(figures.days_to_resend)} dias de UC, {resend}"),
+        Fact("Dias mudados desde a entrega", f"{count(figures.days_to_resend)}, {resend}"),
         Fact("Energia entregue", f"{kwh(figures.sent_kwh)} kWh"),
         Fact(
             "Conta como zero (MUSD)",

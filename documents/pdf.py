@@ -49,6 +49,7 @@ _MARGIN = 14 * mm
 _PAGE = landscape(A4)
 _WIDTH = _PAGE[0] - 2 * _MARGIN
 _OCTETS_A_LINE = 16
+_TEXT = 8.5
 
 
 def to_pdf(document: Document) -> bytes:
@@ -132,7 +133,7 @@ def _style(size: float, font: str, color: Any, *, right: bool = False, keep: boo
 def _paragraph(
     text: str,
     *,
-    size: float = 8.5,
+    size: float = _TEXT,
     font: str = _FONT,
     color: Any = _INK,
     right: bool = False,
@@ -149,7 +150,11 @@ def _facts(facts: Facts) -> list[Any]:
         for fact in facts.facts
     ]
     shape = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0), *_TIGHT]
-    return [LongTable(rows, colWidths=[_WIDTH * 0.24, _WIDTH * 0.76], style=TableStyle(shape), hAlign="LEFT")]
+    labels = max(pdfmetrics.stringWidth(_drawable(fact.label), _FONT, _TEXT) for fact in facts.facts)
+    label_width = min(labels + 18, _WIDTH / 3)
+    return [
+        LongTable(rows, colWidths=[label_width, _WIDTH - label_width], style=TableStyle(shape), hAlign="LEFT")
+    ]
 
 
 _TIGHT = [("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5)]

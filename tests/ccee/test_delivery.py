@@ -384,7 +384,8 @@ def test_a_closed_month_is_not_sent_and_its_days_are_settled(embedded_db, standi
         assert (frozen.final, frozen.lost, frozen.is_new) == (1, 30 * len(UCS) - 1, is_new)
     assert states(db) == [(1, "definitivo"), (1, "perdido")]
     assert (
-        "não foram aceitos" in rows(db, "SELECT body FROM notification WHERE kind = 'ccee_mes_perdido'")[0][0]
+        "a CCEE não aceitou 179 dias de UC"
+        in rows(db, "SELECT body FROM notification WHERE kind = 'ccee_mes_perdido'")[0][0]
     )
     assert deliver(db, standin, now=after).after_deadline == 2
     derive(db, ids[UCS[3]])

@@ -180,10 +180,10 @@ def test_certificate_recount_notices_and_ledger_agree_to_the_kwh(market: Market)
 
     notices = rows(db, "SELECT kind, subject, body FROM notification WHERE kind LIKE 'ccee_%%' ORDER BY id")
     by_kind = {kind: (subject, body) for kind, subject, body in notices}
-    assert by_kind["ccee_mes_perdido"][0] == "Mês 11/2026 encerrado: 30 dias de UC perdidos"
+    assert by_kind["ccee_mes_perdido"][0] == "Mês 11/2026 encerrado; perdidos: 30 dias de UC"
     assert f"UC {market.silent.uc_code}: 30 dias, 01/11 a 30/11." in by_kind["ccee_mes_perdido"][1]
     subject, body = by_kind["ccee_recontabilizacao"]
-    assert subject == "Mês 11/2026: 1 dias de UC a recontabilizar"
+    assert subject == "Mês 11/2026: 1 dia de UC a recontabilizar"
     shown = f"{difference.normalize():f}".replace(".", ",")
     assert f"Diferença: {shown} kWh" in body
 
@@ -232,10 +232,10 @@ def test_days_that_were_never_ready_are_lost_and_told(embedded_db: Database) -> 
     ((agent, subject, body),) = rows(
         db, "SELECT a.code, n.subject, n.body FROM notification n JOIN agent a ON a.id = n.agent_id"
     )
-    assert (agent, subject) == (AGENT, "Mês 10/2026 encerrado: 32 dias de UC perdidos")
+    assert (agent, subject) == (AGENT, "Mês 10/2026 encerrado; perdidos: 32 dias de UC")
     assert "UC 0000000001: 31 dias, 01/10 a 31/10." in body
     assert "UC 0000000099: dia 31/10." in body
-    assert document(done).verdict.text == "Mês congelado: 0 dias de UC definitivos, 32 perdidos."
+    assert document(done).verdict.text == "Mês congelado. Dias de UC definitivos: 0; perdidos: 32."
     assert rows(db, "SELECT count(*) FROM submission") == [(0,)]
 
 
@@ -309,3 +309,67 @@ def test_the_report_is_written_as_page_sheet_and_paper(market: Market) -> None:
     assert written.pdf.read_bytes().startswith(b"%PDF-")
     assert written.xlsx.read_bytes().startswith(b"PK")
     assert written.certificates[0].read_bytes() == done.certificates[0].content
+
+
+def test_each_kind_of_change_is_listed_with_its_energy(market: Market) -> None:
+    db, day = market.db, MONTH
+    market.derive(OPEN, day, day + dt.timedelta(1))
+    market.deliver(OPEN)
+    frozen = market.close(PAST)
+    assert frozen.recount is not None
+    assert frozen.recount.changes == []
+    zeroed = Decimal(frozen.certificates[0].document["totals"]["zeroed_kwh"])
+    assert zeroed > 0
+    with db.connect() as conn:
+        # The register's limit is corrected too late; one UC was another agent's, and one was suspended.
+        conn.execute("UPDATE uc_musd SET musd_kw = 1000 WHERE uc_id = %s", [market.conflict.uc_id])
+        (other,) = conn.execute(
+            "INSERT INTO agent (code, name, distributor_id) SELECT 4712, 'Outro', distributor_id FROM agent "
+            "RETURNING id"
+        ).fetchone()
+        conn.execute("UPDATE uc_agent SET valid = '[2026-11-02,)' WHERE uc_id = %s", [market.late.uc_id])
+        conn.execute("INSERT INTO uc_agent VALUES (%s, %s, '(,2026-11-02)')", [market.late.uc_id, other])
+        conn.execute("UPDATE uc_status SET valid = '[2026-11-02,)' WHERE uc_id = %s", [market.changed.uc_id])
+    # And a lost one is read after all.
+    put_history(db, [market.silent], day, day)
+    market.derive(PAST, day, day + dt.timedelta(1))
+
+    changed = market.close(PAST + dt.timedelta(days=1))
+
+    assert changed.recount is not None
+    found = {(one["uc_code"], one["day"]): one for one in changed.recount.changes}
+    first, second = day.isoformat(), (day + dt.timedelta(1)).isoformat()
+    assert {key: one["what"] for key, one in found.items()} == {
+        (market.silent.uc_code, first): "late",
+        (market.late.uc_code, first): "owner",
+        (market.changed.uc_code, first): "withdrawn",
+        (market.conflict.uc_code, first): "musd",
+        (market.conflict.uc_code, second): "musd",
+    }
+    sent = {
+        (code, f"{on}"): kwh
+        for code, on, kwh in rows(
+            db, "SELECT u.code, d.day, d.sent_kwh FROM closed_day d JOIN uc u ON u.id = d.uc_id"
+        )
+    }
+    withdrawn = found[market.changed.uc_code, first]
+    assert Decimal(withdrawn["difference_kwh"]) == -sent[market.changed.uc_code, first]
+    assert withdrawn["now"]["body_sha256"] is None
+    late = found[market.silent.uc_code, first]
+    assert Decimal(late["difference_kwh"]) == Decimal(late["now"]["sent_kwh"]) > 0
+    assert (late["frozen"]["body_sha256"], len(late["now"]["body_sha256"])) == (None, 64)
+    owner = found[market.late.uc_code, first]
+    assert (owner["agent_code"], owner["now"]["agent_code"], owner["difference_kwh"]) == (
+        AGENT,
+        4712,
+        "0.000",
+    )
+    limits = [found[market.conflict.uc_code, on] for on in (first, second)]
+    assert sum(Decimal(one["difference_kwh"]) for one in limits) == zeroed
+    assert all(one["hours"] == [] for one in limits), "the same energy in every hour"
+    told = rows(
+        db,
+        "SELECT a.code FROM notification n JOIN agent a ON a.id = n.agent_id WHERE kind = %s",
+        "ccee_recontabilizacao",
+    )
+    assert told == [(AGENT,)], "those whose days were frozen; the late one is of the same agent"
