@@ -4,7 +4,8 @@ What belongs here: statements about stored rows that hold whatever the rules of 
 from layer to layer, missing never became zero, registers and intervals agree. What does not: rules that judge
 a meter's values (`vee.validation`), what an auditor is shown (`expectations`).
 
-Each function reads rows on its own and does the sums again; none asks the code that wrote them.
+Each function reads rows on its own and does the sums again; none asks the code that wrote them. What
+registers gained beside intervals is one truth with rule V06 (`known.register_periods`), and stored nowhere.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from derivation.known.register_periods import read_register_periods
 from derivation.window import Window
-from storage.bulk import read_frame
+from storage.bulk import array_literal, read_frame
 from storage.database import Database
 from vee.calendars import ONE_DAY, day_start
 from vee.frames import INT64_MAX, SeriesMatrix, max_abs, split_by_slots, to_matrix
 from vee.losses import MODES, loss_factor
 from vee.quality import Origin, Reason
+from vee.rules.meters import REGISTER_MODULUS
 
 PRIMARY, VALIDATED, ESTIMATED, ADJUSTED, CCEE = 1, 2, 3, 4, 5
 # UC-days whose five layers are in memory at once.
@@ -326,70 +329,45 @@ def ready_days(db: Database, window: Window) -> pl.DataFrame:
 
 # --- registers against intervals ------------------------------------------------------------------------
 
-# Registers count on within the interval that runs, so their difference lies between the intervals wholly
-# between the two readings and those that touch the time between them. 0x23: now, 0x24: at the last reset.
-_REGISTERS = """
-    WITH readings AS (
-        SELECT i.meter_id, i.active_channel AS channel, i.interval_s, g.at,
-               (g.values ->> 'total_pulses')::bigint AS total,
-               lag(g.at) OVER meter AS before_at,
-               lag((g.values ->> 'total_pulses')::bigint) OVER meter AS before_total
-        FROM register_reading g
-        JOIN installation i ON i.meter_id = g.meter_id AND i.valid @> g.at AND i.active_channel = g.channel
-        JOIN point p ON p.id = i.point_id AND p.uc_id % $3::bigint = $4::bigint
-        WHERE g.at BETWEEN market_day_start($1::date - 40) AND market_day_start($2::date + 2)
-          AND g.values ->> 'total_pulses' IS NOT NULL
-        WINDOW meter AS (PARTITION BY i.meter_id ORDER BY g.at)
-    )
-    SELECT m.serial, r.before_at, r.at, (r.total - r.before_total) AS difference,
-           r.interval_s::bigint AS interval_s,
-           s.inner_pulses, s.inner_count, s.edge_pulses, s.edge_count
-    FROM readings r
-    JOIN meter m ON m.id = r.meter_id
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(v.pulses) FILTER (WHERE v.is_inner), 0)::bigint AS inner_pulses,
-               count(v.pulses) FILTER (WHERE v.is_inner) AS inner_count,
-               coalesce(sum(v.pulses) FILTER (WHERE NOT v.is_inner), 0)::bigint AS edge_pulses,
-               count(v.pulses) FILTER (WHERE NOT v.is_inner) AS edge_count
-        FROM (
-            SELECT pulses, interval_start >= r.before_at AND interval_end <= r.at AS is_inner
-            FROM reading_interval
-            WHERE meter_id = r.meter_id AND channel = r.channel
-              AND day BETWEEN (r.before_at - INTERVAL '2 days')::date AND (r.at + INTERVAL '1 day')::date
-              AND interval_end > r.before_at AND interval_start < r.at
-        ) v
-    ) s
-    WHERE r.before_at IS NOT NULL AND r.at > r.before_at
-      AND r.at > market_day_start($1::date) AND r.before_at < market_day_start($2::date + 1)
-    ORDER BY m.serial, r.at
-"""
-
-REGISTER_MODULUS = 10**10  # ten digits (NBR 14522, answer to 23)
-
 
 def registers(db: Database, window: Window) -> Finding:
     """What each meter's register gained between two readings is what its intervals add up to, in pulses.
 
-    Only periods with every interval read are judged: with one missing, the difference says nothing.
+    Registers count on within the interval that runs, so their difference lies between the intervals wholly
+    between the two readings and those that touch the time between them. Only periods with every interval read
+    are judged: with one missing, the difference says nothing.
     """
-    rows = read_frame(db, _REGISTERS, [window.first_day, window.last_day, window.shards, window.shard])
     finding = Finding()
-    for row in rows.iter_rows(named=True):
-        first = -(-row["before_at"].timestamp() // row["interval_s"])
-        last = row["at"].timestamp() // row["interval_s"]
-        if row["inner_count"] < last - first:
-            finding.add("periods_with_missing_intervals", 1)
-            continue
-        finding.judged += 1
-        gained = row["difference"] % REGISTER_MODULUS
-        edges = int(row["before_at"].timestamp() % row["interval_s"] > 0)
-        edges += int(row["at"].timestamp() % row["interval_s"] > 0)
-        is_too_much = row["edge_count"] == edges and gained > row["inner_pulses"] + row["edge_pulses"]
-        finding.add("register_pulses", gained)
-        finding.add("interval_pulses", row["inner_pulses"])
-        if gained < row["inner_pulses"] or is_too_much:
-            finding.broken[f"meter {row['serial']} until {row['at']:%Y-%m-%d %H:%M}"] = (
-                f"register gained {gained} pulses, intervals say {row['inner_pulses']} to "
-                f"{row['inner_pulses'] + row['edge_pulses']}"
-            )
+    zone = db.settings.market.zone
+    with db.connect_arrow() as connection:
+        ucs = read_frame(connection, _SHARD, [window.shards, window.shard])["uc_id"].to_list()
+        for start in range(0, len(ucs), CHUNK_UC_DAYS):
+            chunk = ucs[start : start + CHUNK_UC_DAYS]
+            periods = read_register_periods(
+                connection, window.first_day, window.last_day, chunk, None, zone, ("main", "backup")
+            ).unique(["meter_id", "before_at", "at"])
+            meters = array_literal(periods["meter_id"].unique())
+            serials = read_frame(connection, _SERIALS, [meters])
+            _judge_periods(periods.join(serials, on="meter_id").sort("serial", "at"), finding)
     return finding
+
+
+_SHARD = "SELECT id AS uc_id FROM uc WHERE id % $1::bigint = $2::bigint ORDER BY id"
+_SERIALS = "SELECT id AS meter_id, serial FROM meter WHERE id IN (SELECT unnest($1::text::bigint[]))"
+
+
+def _judge_periods(periods: pl.DataFrame, finding: Finding) -> None:
+    whole = periods.filter(pl.col("inner_missing") == 0).with_columns(
+        gained=pl.col("gained") % REGISTER_MODULUS, most=pl.col("inner") + pl.col("edge")
+    )
+    finding.judged += whole.height
+    if whole.height < periods.height:
+        finding.add("periods_with_missing_intervals", periods.height - whole.height)
+    if whole.height:
+        finding.add("register_pulses", int(whole["gained"].to_numpy().sum()))
+        finding.add("interval_pulses", int(whole["inner"].to_numpy().sum()))
+    is_too_much = (pl.col("edge_missing") == 0) & (pl.col("gained") > pl.col("most"))
+    for row in whole.filter((pl.col("gained") < pl.col("inner")) | is_too_much).iter_rows(named=True):
+        finding.broken[f"meter {row['serial']} until {row['at']:%Y-%m-%d %H:%M}"] = (
+            f"register gained {row['gained']} pulses, intervals say {row['inner']} to {row['most']}"
+        )

@@ -228,6 +228,7 @@ class FactReader:
                 uc_ids,
                 days,
                 registered.uc_days,
+                readings,
                 with_gaps,
                 shape_days,
                 self._zone,

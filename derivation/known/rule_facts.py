@@ -20,16 +20,16 @@ from derivation.known.meter_facts import (
     read_phase_samples,
     read_reactive,
 )
+from derivation.known.register_periods import of_market_slots, read_register_periods
 from storage import suspects
 from storage.bulk import array_literal, read_frame
-from vee.calendars import ONE_DAY, day_start, slots_per_day
+from vee.calendars import ONE_DAY
 from vee.missing import KNOWN_SCHEMA
 from vee.rules.inputs import (
     CONSTANT_SCHEMA,
     COUNT_SCHEMA,
     MONTH_SCHEMA,
     OVERRIDE_SCHEMA,
-    REGISTER_SCHEMA,
 )
 from vee.shapes import FEW_DAYS, LATEST_DAYS, SHAPE_SCHEMA
 
@@ -56,87 +56,6 @@ _OVERRIDES = """
     WHERE valid && daterange($1::date, $2::date, '[]')
       AND (uc_id IS NULL OR uc_id IN (SELECT unnest($3::text::bigint[])))
     ORDER BY id
-"""
-
-# Of each main meter: its register readings from the last one before the window to the first one after it, in
-# pairs, and what the intervals between each pair add up to. A reading within an interval cuts it.
-# Each part is made before the next: the planner takes a chunk's list for few rows, and would join meters with
-# meters.
-# 0x23: registers now, 0x24: at the last reset of demand; both count on from the same total.
-_REGISTERS = """
-    WITH mains AS MATERIALIZED (
-        SELECT p.uc_id, i.meter_id, i.active_channel AS channel, i.valid, i.interval_s AS usual_s
-        FROM unnest($3::text::bigint[]) AS k (uc_id)
-        JOIN point p ON p.uc_id = k.uc_id
-        JOIN installation i ON i.point_id = p.id AND i.role = 'main'
-            AND i.valid && tstzrange(market_day_start($1::date), market_day_start($2::date + 1))
-    ), bounds AS MATERIALIZED (
-        SELECT m.*,
-            (SELECT g.at FROM register_reading g WHERE g.meter_id = m.meter_id AND g.channel = m.channel
-                AND g.at BETWEEN market_day_start($1::date - 40) AND market_day_start($1::date)
-                AND g.values ->> 'total_pulses' IS NOT NULL
-             ORDER BY g.at DESC LIMIT 1) AS low,
-            (SELECT g.at FROM register_reading g WHERE g.meter_id = m.meter_id AND g.channel = m.channel
-                AND g.at BETWEEN market_day_start($2::date + 1) AND market_day_start($2::date + 40)
-                AND g.values ->> 'total_pulses' IS NOT NULL
-             ORDER BY g.at LIMIT 1) AS high
-        FROM mains m
-    ), readings AS MATERIALIZED (
-        SELECT b.uc_id, b.meter_id, b.channel, b.usual_s, g.at, g.total
-        FROM bounds b
-        CROSS JOIN LATERAL (
-            SELECT at, (values ->> 'total_pulses')::bigint AS total FROM register_reading
-            WHERE meter_id = b.meter_id AND channel = b.channel AND b.valid @> at
-              AND at >= coalesce(b.low, market_day_start($1::date))
-              AND at <= coalesce(b.high, market_day_start($2::date + 1))
-              AND values ->> 'total_pulses' IS NOT NULL
-            OFFSET 0
-        ) g
-    ), pairs AS (
-        SELECT uc_id, meter_id, channel, usual_s, at, total - lag(total) OVER meter AS gained,
-               lag(at) OVER meter AS before_at
-        FROM readings WINDOW meter AS (PARTITION BY uc_id, meter_id ORDER BY at)
-    )
-    SELECT p.uc_id, p.meter_id, p.before_at, p.at, p.gained, d.day::date AS day,
-           x.last_whole - x.first_whole AS inner_slots, w.pulses AS inner_pulses, w.known AS inner_known,
-           (x.cuts_first::int + x.cuts_last::int) AS edge_slots,
-           coalesce(CASE WHEN x.cuts_first THEN r.pulses[x.first_whole] END, 0)::bigint
-               + coalesce(CASE WHEN x.cuts_last THEN r.pulses[x.last_whole + 1] END, 0)::bigint
-               AS edge_pulses,
-           (x.cuts_first AND r.pulses[x.first_whole] IS NOT NULL)::int
-               + (x.cuts_last AND r.pulses[x.last_whole + 1] IS NOT NULL)::int AS edge_known
-    FROM (
-        SELECT *, ((before_at AT TIME ZONE 'UTC') - shift)::date AS from_day,
-               ((at AT TIME ZONE 'UTC') - INTERVAL '1 microsecond' - shift)::date AS to_day
-        FROM pairs, (SELECT (market_day_start(DATE '2000-01-01') AT TIME ZONE 'UTC') - TIMESTAMP '2000-01-01')
-            AS z (shift)
-        WHERE before_at IS NOT NULL AND at > before_at
-          AND at > market_day_start($1::date) AND before_at < market_day_start($2::date + 1)
-    ) p
-    CROSS JOIN LATERAL generate_series(p.from_day, p.to_day, INTERVAL '1 day') AS d (day)
-    LEFT JOIN LATERAL (
-        SELECT pulses, interval_s FROM reading_day
-        WHERE meter_id = p.meter_id AND channel = p.channel AND day = d.day::date
-          AND day BETWEEN $1::date - 42 AND $2::date + 42
-        ORDER BY version DESC LIMIT 1
-    ) r ON true
-    CROSS JOIN LATERAL (
-        SELECT coalesce(r.interval_s, p.usual_s) AS length_s,
-               greatest(extract(epoch FROM p.before_at - market_day_start(d.day::date)), 0)::float8 AS from_s,
-               extract(epoch FROM least(p.at, market_day_start(d.day::date + 1))
-                   - market_day_start(d.day::date))::float8 AS to_s
-    ) s
-    CROSS JOIN LATERAL (
-        SELECT ceil(s.from_s / s.length_s)::int AS first_whole,
-               greatest(floor(s.to_s / s.length_s), ceil(s.from_s / s.length_s))::int AS last_whole,
-               ceil(s.from_s / s.length_s) * s.length_s > s.from_s AS cuts_first,
-               floor(s.to_s / s.length_s) * s.length_s < s.to_s
-                   AND floor(s.to_s / s.length_s) >= ceil(s.from_s / s.length_s) AS cuts_last
-    ) x
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(v), 0)::bigint AS pulses, count(v) AS known
-        FROM unnest(r.pulses[x.first_whole + 1:x.last_whole]) AS v
-    ) w
 """
 
 # How much of the month before each day was measured, for UCs with gaps.
@@ -246,6 +165,7 @@ def read_rule_facts(
     uc_ids: Collection[int],
     days: list[date],
     uc_days: pl.DataFrame,
+    readings: pl.DataFrame,
     with_gaps: Collection[int],
     shape_days: Collection[date],
     zone: str,
@@ -254,19 +174,19 @@ def read_rule_facts(
     """Facts of these UCs for the days of a window.
 
     Args:
-        uc_days: `RegistrySnapshot.uc_days`. with_gaps: UCs of which something may be missing.
+        uc_days: `RegistrySnapshot.uc_days`. readings: vectors of these days.
+        with_gaps: UCs of which something may be missing.
         shape_days: earlier days that these days are compared with.
     """
     ucs, first, last = array_literal(uc_ids), min(days), max(days)
     gapped, dates = array_literal(with_gaps), array_literal(days)
+    periods = read_register_periods(connection, first, last, uc_ids, readings, zone)
     samples = read_phase_samples(connection, first, last, ucs)
     tables = {
         "constants": _constants(read_frame(connection, _CONSTANTS, [dates, ucs])),
         "engineering": engineering(samples, days, zone, interval_s),
         "reactive": read_reactive(connection, first, last, ucs),
-        "registers": _registers(
-            read_frame(connection, _REGISTERS, [first, last, ucs]), days, zone, interval_s
-        ),
+        "registers": of_market_slots(periods, days, zone, interval_s),
         "month_counts": _typed(read_frame(connection, _COUNTS, [dates, gapped]), COUNT_SCHEMA),
     }
     if ends := [day for day in days if (day + ONE_DAY).month != day.month]:
@@ -310,36 +230,6 @@ def _latest_shapes(
 
 def _typed(found: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     return found.select(pl.col(name).cast(kind) for name, kind in schema.items())
-
-
-def _registers(found: pl.DataFrame, days: list[date], zone: str, interval_s: int) -> pl.DataFrame:
-    """Periods by the days of the window that they touch, in market slots: REGISTER_SCHEMA."""
-    if found.is_empty():
-        return pl.DataFrame(schema=REGISTER_SCHEMA)
-    period = ["uc_id", "meter_id", "before_at", "at"]
-    whole = found.group_by(*period, maintain_order=True).agg(
-        pl.col("gained").first(),
-        pl.col("inner_pulses").sum().alias("inner"),
-        (pl.col("inner_slots") - pl.col("inner_known")).sum().alias("inner_missing"),
-        pl.col("edge_pulses").sum().alias("edge"),
-        (pl.col("edge_slots") - pl.col("edge_known")).sum().alias("edge_missing"),
-    )
-    starts = pl.DataFrame(
-        [(day, day_start(day, zone), slots_per_day(day, zone, interval_s)) for day in days],
-        schema={"day": pl.Date, "start": pl.Datetime("us", "UTC"), "slots": pl.Int64},
-        orient="row",
-    )
-    length_us = interval_s * 1_000_000
-    begin = (pl.col("before_at") - pl.col("start")).dt.total_microseconds().clip(0) // length_us
-    # The last interval that the period touches.
-    end = ((pl.col("at") - pl.col("start")).dt.total_microseconds() - 1) // length_us
-    rows = found.select(*period, "day").join(starts, on="day").join(whole, on=period)
-    return _typed(
-        rows.with_columns(first_slot=begin, last_slot=pl.min_horizontal(end, pl.col("slots") - 1)).sort(
-            "uc_id", "day", "before_at"
-        ),
-        REGISTER_SCHEMA,
-    )
 
 
 def _constants(found: pl.DataFrame) -> pl.DataFrame:

@@ -83,9 +83,9 @@ class ZeroParams(RuleParams):
         sure_hours: fewer suffice where no similar day was ever below `sure_share` of its mean in these hours.
         loaded_share: an hour is loaded above this share of the similar days' mean hour.
         sure_share: see `sure_hours`.
-        short_hours, short_share: still fewer, where even the least loaded similar day has so much of a usual
-            day's energy in them.
-        min_days: similar days wanted; one more for short ones.
+        short_hours, short_share, short_days: still fewer, where so many similar days are known and even the
+            least loaded of them has so much of a usual day's energy in them.
+        min_days: similar days wanted.
     """
 
     hours: float = bounded(6.0, low=0.25)
@@ -94,6 +94,7 @@ class ZeroParams(RuleParams):
     sure_share: float = bounded(0.5, low=0)
     short_hours: float = bounded(0.25, low=0.05)
     short_share: float = bounded(0.01, low=0)
+    short_days: int = bounded(5, low=1)
     min_days: int = bounded(2, low=1)
 
     def __post_init__(self) -> None:
@@ -149,5 +150,5 @@ def _is_loaded(rows: DayRows, row: int, first: int, last: int, params: ZeroParam
     """Whether even the least loaded similar day has a good part of a day's energy in these slots."""
     hours = np.repeat(rows.latest.lowest[row] / rows.per_hour, rows.per_hour)
     least = float(hours[first : last + 1].sum())
-    enough = rows.latest.days[row] > params.min_days
+    enough = rows.latest.days[row] >= params.short_days
     return bool(enough and least >= params.short_share * rows.latest.day_kwh[row] > 0)

@@ -119,8 +119,8 @@ RULES: tuple[Rule, ...] = (
         "Zeros sem falta de energia registrada, em horas em que a UC consome",
         "`hours` horas de zeros seguidas, mais da metade em horas acima de `loaded_share` × a hora média "
         "dos dias semelhantes; ou `sure_hours`, se nenhum dia semelhante esteve abaixo de `sure_share` dela; "
-        "ou `short_hours`, se até o dia semelhante de menor carga tem ali `short_share` da energia de um "
-        "dia; com menos de três dias semelhantes, contra os últimos sete dias",
+        "ou `short_hours`, se até o de menor carga de `short_days` dias tem ali `short_share` da energia de "
+        "um dia; com menos de três dias semelhantes, contra os últimos sete dias",
         "zero medido é dado (V20), mas oito horas paradas sem falta registrada são defeito até prova em "
         "contrário",
         "terça-feira, zeros das 08:00 às 16:00, terças anteriores com 40 kWh por hora, nenhuma falta: "
