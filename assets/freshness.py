@@ -24,6 +24,8 @@ CHECK = "newest_day"
 # How far back a newest day is looked for.
 LOOKED_BACK = 60
 PARTITION_TAG = "dagster/partition"
+# A run of several days has the last of them here.
+RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 # The newest day of each, at most that of the partitions; read from the newest end, so age costs nothing.
 _NEWEST: Mapping[str, str] = {
@@ -60,7 +62,7 @@ def _check_of(asset: str, partitions: Partitions) -> dg.AssetChecksDefinition:
         wanted = partitions.latest_day(clock.as_of())
         with metering.open() as db:
             day = _newest(db, asset, wanted)
-        partition = context.run.tags.get(PARTITION_TAG, "")
+        partition = context.run.tags.get(PARTITION_TAG) or context.run.tags.get(RANGE_END_TAG, "")
         # A run for another day is not to blame for the newest one.
         is_about_it = not partition or partitions.day_of(partition) == wanted
         yield dg.AssetCheckResult(

@@ -108,6 +108,13 @@ PROTOCOLS: dict[str, ProtocolEntry] = {
             explanation="pipelines.cli.explain.files:FILE",
             decode="pipelines.cli.decode.public:register_text",
         ),
+        # Intervals that other systems wrote down.
+        ProtocolEntry(
+            name="pulse-csv",
+            decoder="collector.files.pulse_lines:DECODER",
+            evidence="audit.pulse_evidence:LOCATOR",
+            explanation="pipelines.cli.explain.files:FILE",
+        ),
     )
 }
 

@@ -11,8 +11,10 @@ import typer
 from rich.markup import escape
 
 from collector.files.importing import Imported, import_source
+from collector.files.pulse_importing import import_pulses
+from collector.files.pulse_lines import PULSE_CSV
 from collector.files.sources import Source, Unreadable, read_sources
-from faults import Fault, OperatorFault
+from faults import Fault, OperatorFault, RetryFault
 from pipelines.cli.output import (
     EXIT_ATTENTION,
     EXIT_BY_ACTOR,
@@ -23,6 +25,7 @@ from pipelines.cli.output import (
     faults_to_exit,
     login_name,
 )
+from protocols.pulse_csv.layout import DELIVERED, layout_text
 from storage import quarantine
 from storage.database import Database
 
@@ -78,6 +81,66 @@ def public(
         raise typer.Exit(EXIT_BY_ACTOR[refused[0].actor])
     if any(result["quarantined"] or result["error"] for result in results):
         raise typer.Exit(EXIT_ATTENTION)
+
+
+@app.command()
+def pulses(
+    files: Annotated[list[Path], typer.Argument(help="CSV files of intervals, or .zip archives of them.")],
+    layout: Annotated[
+        str, typer.Option(help="pulses, kwh, or the path of your own layout (TOML).")
+    ] = DELIVERED,
+    actor: Annotated[str | None, typer.Option(help="Who answers for them; default: your login.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Take intervals out of CSV files: smf import pulses pulsos.csv.
+
+    One line is one interval of one meter, or UC. The layout says which column is what; the delivered ones are
+    pulses (meter_serial;interval_end;pulses) and kwh (uc_code;interval_end;active_energy_kwh). The lines of
+    each meter are a session of purpose import, judged as any reading is: what cannot be used is held or goes
+    to quarantine with its lines. Exit code 1 where something did; that of the first refusal where a meter or
+    a file was refused.
+    """
+    with faults_to_exit(as_json):
+        refused: list[Fault] = []
+        results: list[dict[str, Any]] = []
+        text = layout_text(layout)
+        with Database.open() as db:
+            db.migrate()
+            for source in (source for path in files for source in _sources(path)):
+                for result, fault in _pulses_of(db, source, layout, text, actor or login_name("--actor")):
+                    results.append(result)
+                    refused += [] if fault is None else [fault]
+                    if not as_json:
+                        _show(result)
+    if as_json:
+        emit_json(results)
+    if refused:
+        raise typer.Exit(EXIT_BY_ACTOR[refused[0].actor])
+    if any(result["quarantined"] or result["held"] or result["error"] for result in results):
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _pulses_of(
+    db: Database, source: Source | Unreadable, layout: str, text: str, actor: str
+) -> Iterator[tuple[dict[str, Any], Fault | None]]:
+    """What became of each meter of a file, and of the file where it was refused."""
+    if isinstance(source, Unreadable):
+        yield _refusal(source.name, source.fault), source.fault
+        return
+    try:
+        for done in import_pulses(db, source, layout, text, actor, datetime.now(UTC)):
+            name = f"{source.label}, {done.key}" if done.key else source.label
+            if done.fault is not None or done.session_id is None:
+                fault = done.fault or RetryFault("a collector is finishing this import", where=name)
+                yield _refusal(name, fault) | {"held": 0}, fault
+                continue
+            found = Imported(
+                name, PULSE_CSV, "", done.meter_serial, done.session_id, done.known_session, done.merged
+            )
+            held = [] if done.merged is None else list(done.merged.decoded.held)
+            yield _result(name, found, _conflicts(db, done.session_id)) | {"held": len(held)}, None
+    except OperatorFault as fault:
+        yield _refusal(source.label, fault) | {"held": 0}, fault
 
 
 def _sources(path: Path) -> Iterator[Source | Unreadable]:
@@ -136,6 +199,8 @@ def _show(result: dict[str, Any]) -> None:
         f"{name}: {result['format']}, meter {result['meter_serial']}, session {result['session_id']}, "
         f"{result['state']}; {len(result['days_read'])} days read, {days}"
     )
+    if result.get("held"):
+        console.print(f"  [yellow]held[/] {result['held']} days and channels: smf queue shows them")
     for one in result["quarantined"]:
         console.print(f"  [yellow]quarantine[/] {one['day'] or ''} {escape(one['reason'])}")
     if result["state"] == "partial":

@@ -8,15 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 
-from exchange.export import ExportRequest
-from exchange.public_files import export_public
 from storage.database import Database
 from tests.derivation.world import DAY, curve
-from tests.exchange.registered import CODE, SHEETS, load, query, read
+from tests.exchange.registered import CODE, query
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cadastro.md").read_text(encoding="utf-8")
 _SMF = [sys.executable, "-c", "import sys; from pipelines.cli import main; sys.exit(main())"]
@@ -28,15 +27,16 @@ def commands() -> list[list[str]]:
 
 
 @pytest.fixture
-def folder(embedded_db: Database, db: Database, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder with the page's registry and a file of pulses that another system had."""
     made = tmp_path / "work"
     made.mkdir()
     (table,) = re.findall(r"```csv\n(.*?)```", PAGE, re.S)
     (made / "cadastro.csv").write_text(table, encoding="utf-8")
-    load(db, tmp_path, SHEETS)
-    read(db, {"00000001": curve(1)})
-    export_public(db, ExportRequest(None, DAY, DAY, made / "pulsos.zip", "ana"))
+    midnight = datetime.combine(DAY, time())
+    ends = [midnight + timedelta(minutes=5 * (slot + 1)) for slot in range(288)]
+    rows = [f"00000001;{end.isoformat()};{pulses}" for end, pulses in zip(ends, curve(1), strict=True)]
+    (made / "pulsos.csv").write_text("\n".join(["meter_serial;interval_end;pulses", *rows]), encoding="utf-8")
     return made
 
 

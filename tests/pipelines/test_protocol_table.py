@@ -31,7 +31,7 @@ from tests.collector.world import DAY, NOW, add_meter, collect, quick, sessions,
 SERIAL = "70000001"
 ROOT = Path(__file__).resolve().parents[2]
 # What sessions of databases that exist already have in their column.
-STORED_NAMES = {"nbr14522", "dlms", "ssu", "celesc", "fk7", "public-text"}
+STORED_NAMES = {"nbr14522", "dlms", "ssu", "celesc", "fk7", "public-text", "pulse-csv"}
 
 
 @pytest.fixture
