@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 import polars as pl
 
 from collector.files.decode import file_profile
+from exchange.brought_files import ClosedPeriod, brought_files, closed_periods, octets_of
 from exchange.export import (
     Chunk,
     Connection,
@@ -80,6 +81,49 @@ def vectors_of(frame: pl.DataFrame) -> list[Vector]:
     ]
 
 
+def export_originals(
+    db: Database, request: ExportRequest, progress: Progress = lambda done, total: None
+) -> ExportResult:
+    """Write the imported files that stored readings are from, as they came, and record it.
+
+    Raises:
+        OperatorFault: as `export_public`; no reading of the period came from a file.
+    """
+    writer = _OriginalWriter(request, db.settings.market.tzinfo)
+    return run_export(db, request, ["original"], writer, progress, {})
+
+
+class _OriginalWriter:
+    """The files that brought the readings of a chunk of installations."""
+
+    def __init__(self, request: ExportRequest, zone: timezone) -> None:
+        self._request, self._zone = request, zone
+        self._paths: set[str] = set()
+        self._done: set[int] = set()
+
+    def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[Piece]:
+        at = {installation.meter_id: installation for installation, _ in chunk}
+        days = self._request.first_day, self._request.last_day
+        for one in brought_files(conn, at.keys(), *days):
+            if one.session_id in self._done:
+                continue
+            self._done.add(one.session_id)
+            installation = at[one.meter_id]
+            path = f"{folder_of(installation.uc_code)}/{one.name}"
+            if path in self._paths:
+                path = f"{folder_of(installation.uc_code)}/{one.session_id}/{one.name}"
+            self._paths.add(path)
+            facts = FileFacts(
+                path=path,
+                uc_ids=(installation.uc_id,),
+                meter_ids=(installation.meter_id,),
+                first_start=market_time(one.first_start, self._zone),
+                last_end=market_time(one.last_end, self._zone),
+                intervals=one.intervals,
+            )
+            yield Piece(facts, octets_of(conn, one.session_id))
+
+
 class _PublicWriter:
     """FK7 and text files of a chunk of installations."""
 
@@ -94,6 +138,9 @@ class _PublicWriter:
 
     def __call__(self, conn: Connection, chunk: Chunk, losses: Losses) -> Iterator[Piece]:
         vectors = [(installation, vectors_of(frame)) for installation, frame in chunk]
+        closed = closed_periods(
+            conn, {one.meter_id for one, _ in chunk}, self._request.first_day, self._request.last_day
+        )
         for kind in self._request.formats:
             parts: list[tuple[Installation, Run]] = []
             for registered, days in vectors:
@@ -106,7 +153,9 @@ class _PublicWriter:
             after = timedelta(seconds=self._settings.parameters_after_s)
             headers = read_headers(conn, [self._key(*part) for part in parts], self._zone, after)
             for (installation, run), header in zip(parts, headers, strict=True):
-                yield self._file(installation, run, header, kind)
+                periods = closed.get(installation.meter_id, []) if kind is FileKind.TEXT else []
+                period = next((one for one in periods if one.is_of(run)), None)
+                yield self._file(installation, run, header, kind, period)
 
     def _runs(
         self, installation: Installation, days: Sequence[Vector], kind: FileKind
@@ -134,9 +183,18 @@ class _PublicWriter:
             (installation.pulse_energy_num, installation.pulse_energy_den),
         )
 
-    def _file(self, installation: Installation, run: Run, header: Header, kind: FileKind) -> Piece:
-        path, at = self._free_path(installation, kind, run.last_end)
-        if kind is FileKind.FK7:
+    def _file(
+        self,
+        installation: Installation,
+        run: Run,
+        header: Header,
+        kind: FileKind,
+        period: ClosedPeriod | None,
+    ) -> Piece:
+        path, at = self._free_path(installation, kind, period.meter_time if period else run.last_end)
+        if period is not None:
+            octets = write_text(period.file_of(run))
+        elif kind is FileKind.FK7:
             octets = self._fk7(installation, run, header, at)
         else:
             octets = self._text(installation, run, header, at)

@@ -17,7 +17,7 @@ from rich.table import Table
 from derivation.scores.expected_errors import NOT_SCORED
 from exchange.export import ExportRequest, ExportResult, list_exports
 from exchange.import_profile import export_by_profile, load_import_profile
-from exchange.public_files import export_public
+from exchange.public_files import export_originals, export_public
 from exchange.series_files import SeriesRequest, export_series
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, errors, faults_to_exit, login_name
@@ -45,11 +45,21 @@ def public(
     profile: Annotated[
         str | None, typer.Option(help="CSV by an import profile instead: csv, or a TOML file of yours.")
     ] = None,
+    original: Annotated[
+        bool, typer.Option("--original", help="The imported files themselves, octet by octet as they came.")
+    ] = False,
     actor: Annotated[str | None, typer.Option(help="Who asks; default: your login.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write stored readings as files of the public formats: smf export public maio.zip --from ... --to ..."""
+    """Write stored readings as files of the public formats: smf export public maio.zip --from ... --to ...
+
+    Readings that are exactly the closed period (SALV) of the text file that brought them go out as one again.
+    """
     with faults_to_exit(as_json), Database.open() as db:
+        if original and profile is not None:
+            raise OperatorFault(
+                "two kinds of files", where="--original, --profile", remedy="name one of them"
+            )
         if kind not in _FORMATS:
             raise OperatorFault(f"format {kind!r}", where="--format", remedy="use fk7, text or both")
         request = ExportRequest(
@@ -63,7 +73,9 @@ def public(
         wanted = None if profile is None else load_import_profile(profile)
         db.migrate()
         with _progress(as_json) as step:
-            if wanted is None:
+            if original:
+                result = export_originals(db, request, step)
+            elif wanted is None:
                 result = export_public(db, request, step)
             else:
                 result = export_by_profile(db, request, wanted, step)
