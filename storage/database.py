@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "smf"
 _CONNECT_TIMEOUT_S = 10
+# Our queries are many and short: compiling one (a third of a second) costs more than running it.
+_WITHOUT_JIT = "-c jit=off"
+_OPTIONS = f"-c timezone=UTC {_WITHOUT_JIT}"
 
 
 class Database:
@@ -125,7 +128,7 @@ class Database:
         """A new connection, UTC; in a `with` it commits (on an exception rolls back) and closes."""
         try:
             conn: psycopg.Connection[Any] = psycopg.connect(
-                self.url, autocommit=autocommit, connect_timeout=_CONNECT_TIMEOUT_S, options="-c timezone=UTC"
+                self.url, autocommit=autocommit, connect_timeout=_CONNECT_TIMEOUT_S, options=_OPTIONS
             )
         except psycopg.OperationalError as error:
             raise _connection_fault(error, self.safe_url) from error
@@ -136,14 +139,19 @@ class Database:
         # With polars it weighs as much as 1,000 sessions of a collector, which needs neither.
         from storage.arrow import ArrowConnection
 
-        return ArrowConnection(self.url)
+        query = parse_qsl(self._parts.query)
+        given = " ".join(value for name, value in query if name == "options")
+        others = [(name, value) for name, value in query if name != "options"]
+        options = ("options", f"{given} {_WITHOUT_JIT}".strip())
+        with_options = urlencode([*others, options], quote_via=quote)
+        return ArrowConnection(urlunsplit(self._parts._replace(scheme="postgresql", query=with_options)))
 
     @property
     def pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
         """Shared connections for many short pieces of work from threads; closed with the database."""
         if self._pool is None:
             self._pool = ConnectionPool(
-                self.url, min_size=1, max_size=16, open=True, kwargs={"options": "-c timezone=UTC"}
+                self.url, min_size=1, max_size=16, open=True, kwargs={"options": _OPTIONS}
             )
         return self._pool
 

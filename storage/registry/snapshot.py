@@ -74,15 +74,14 @@ _UC_DAYS = """
 SELECT u.id AS uc_id, d.day, u.code AS uc_code, c.agent_id, a.code AS agent_code, s.status,
     m.musd_kw::text AS musd_kw, m.confirmed_on AS musd_confirmed_on, e.strategy, t.tariff_subgroup,
     t.contracted_demand_kw::text AS contracted_demand_kw, t.supply_voltage_kv::text AS supply_voltage_kv
-FROM uc u
-CROSS JOIN (SELECT generate_series($1::date, $2::date, interval '1 day')::date AS day) d
+FROM (SELECT * FROM uc u WHERE {wanted} OFFSET 0) u
+CROSS JOIN (SELECT $1::date + n AS day FROM generate_series(0, $2::date - $1::date) AS n) d
 LEFT JOIN uc_agent c ON c.uc_id = u.id AND c.valid @> d.day
 LEFT JOIN agent a ON a.id = c.agent_id
 LEFT JOIN uc_status s ON s.uc_id = u.id AND s.valid @> d.day
 LEFT JOIN uc_musd m ON m.uc_id = u.id AND m.valid @> d.day
 LEFT JOIN uc_estimation e ON e.uc_id = u.id AND e.valid @> d.day
 LEFT JOIN uc_contract t ON t.uc_id = u.id AND t.valid @> d.day
-WHERE {wanted}
 ORDER BY u.id, d.day
 """
 # The point at whose level a UC's own layers are: its first one that adds.

@@ -1,11 +1,13 @@
 """From stored raw vectors to rendered CCEE bodies and their ledger rows, against a plain COPY.
 
-    .venv/bin/python -m tests.benchmarks.bench_derive [--points 20000] [--repeat 3]
+    .venv/bin/python -m tests.benchmarks.bench_derive [--points 20000] [--repeat 3] [--registers]
 
 The peer writes the same intervals as (uc, timestamp, value, flag) rows into a hypertable with its primary
 key, from octets encoded beforehand and in the order of the key, which is its best case. Both run on one
 TimescaleDB, one after the other, and the ratio of the medians is what counts (at most 1.0). The derivation
-runs in a process of its own, whose peak memory is printed for two sizes of the fleet.
+runs in a process of its own, whose peak memory is printed for two sizes of the fleet, and whose processor
+time is, too: what the machine does besides hardly changes it. With `--registers` each meter has three
+readings of its registers around the day, which rule V06 compares.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from datetime import time as dt_time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import psycopg
 
@@ -35,7 +40,7 @@ from storage import readings
 from storage.bulk import copy_frame, encode_rows
 from storage.database import Database
 from storage.settings import DatabaseSettings, Settings
-from tests.derivation.world import DAY, NOW, add_points
+from tests.derivation.world import DAY, NOW, Point, add_points
 from tests.timescale import NotAvailableError, TimescaleServer
 
 SLOTS = 288
@@ -55,7 +60,7 @@ def fresh(server: Database, name: str) -> Iterator[Database]:
         conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def fill(db: Database, points: int) -> None:
+def fill(db: Database, points: int, with_registers: bool = False) -> None:
     """Raw vectors of one day."""
     rng = np.random.default_rng(points)
     with db.connect() as conn:
@@ -90,8 +95,30 @@ def fill(db: Database, points: int) -> None:
             source_sessions=pl.lit([1]),
         )
         copy_frame(conn, "reading_day", rows.select(list(readings.SCHEMA)))
+        if with_registers:
+            fill_registers(conn, made, pulses)
     with db.connect(autocommit=True) as conn:
         conn.execute("VACUUM ANALYZE")
+
+
+def fill_registers(conn: psycopg.Connection, points: Sequence[Point], pulses: npt.NDArray[np.int32]) -> None:
+    """Readings at 06:02 of the day, the day before and the day after; they count what the intervals do."""
+    per_day = pulses.sum(axis=1, dtype=np.int64)
+    until = pulses[:, :72].sum(axis=1, dtype=np.int64) + pulses[:, 72] // 2
+    for number, total in ((-1, until), (0, until + per_day), (1, until + 2 * per_day)):
+        at = datetime.combine(DAY + timedelta(number), dt_time(9, 2), UTC)
+        conn.execute(
+            "INSERT INTO session (meter_id, collector, purpose, protocol, url, started_at, outcome) "
+            "SELECT m, 'c', 'routine', 'nbr14522', 'tcp://x', %s, 'complete' FROM unnest(%s::bigint[]) AS m",
+            [at, [point.meter_id for point in points]],
+        )
+        conn.execute(
+            "INSERT INTO register_reading (session_id, meter_id, command, channel, at, values) "
+            "SELECT s.id, s.meter_id, 35, 1, %s, jsonb_build_object('total_pulses', t.total) "
+            "FROM unnest(%s::bigint[], %s::bigint[]) AS t (meter_id, total) "
+            "JOIN session s ON s.meter_id = t.meter_id AND s.started_at = %s",
+            [at, [point.meter_id for point in points], total.tolist(), at],
+        )
 
 
 def peer(db: Database, points: int) -> tuple[float, float]:
@@ -152,12 +179,12 @@ def ours(url: str, points: int, with_profile: bool) -> None:
         watch = cProfile.Profile()
         if with_profile:
             watch.enable()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         summary = derivation.derive(db, DAY, DAY, as_of=NOW, run_id="bench")
         derived, derived_mib = time.perf_counter(), _peak_mib()
         due = survey(db, profile, DAY).filter(pl.col("verdict") == Standing.NEW)
         recorded = ledger.record(db, profile, DAY, due, "bench", NOW)
-        ended = time.perf_counter()
+        ended, used = time.perf_counter(), time.process_time() - cpu
         watch.disable()
         assert summary.outcomes == {"ready": points}, summary.outcomes
         assert len(recorded.submissions) == points, (len(recorded.submissions), recorded.refused)
@@ -170,6 +197,7 @@ def ours(url: str, points: int, with_profile: bool) -> None:
                 "derive_s": derived - began,
                 "bodies_s": ended - derived,
                 "total_s": ended - began,
+                "cpu_s": used,
                 "before_mib": imported,
                 "derived_mib": derived_mib,
                 "peak_mib": _peak_mib(),
@@ -184,9 +212,9 @@ def _peak_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def run(server: Database, points: int, with_profile: bool) -> dict[str, float]:
+def run(server: Database, points: int, with_profile: bool, with_registers: bool) -> dict[str, float]:
     with fresh(server, "bench_derive") as db:
-        fill(db, points)
+        fill(db, points, with_registers)
         child = subprocess.run(
             [
                 sys.executable,
@@ -215,6 +243,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=20_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--profile", action="store_true", help="print where the time goes, call by call")
+    parser.add_argument("--registers", action="store_true", help="meters have registers")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
@@ -229,8 +258,11 @@ def main() -> int:
             return 1
         try:
             server = Database(url, Settings(database=DatabaseSettings(url=url, data_dir=Path(folder))))
-            small = run(server, chosen.points // 4, False)
-            runs = [run(server, chosen.points, chosen.profile and n == 0) for n in range(chosen.repeat)]
+            small = run(server, chosen.points // 4, False, chosen.registers)
+            runs = [
+                run(server, chosen.points, chosen.profile and n == 0, chosen.registers)
+                for n in range(chosen.repeat)
+            ]
         finally:
             timescale.release()
     report(chosen.points, small, runs)
@@ -243,11 +275,13 @@ def report(points: int, small: dict[str, float], runs: list[dict[str, float]]) -
     def line(name: str, seconds: float) -> str:
         return f"  {name:21} {seconds:7.2f} s   {points * SLOTS / seconds / 1e6:.2f} M intervals/s"
 
+    cpu_us = middle["cpu_s"] / points * 1e6
     ratios = [one["total_s"] / one["peer_s"] for one in runs]
     print(f"{points:,} UC-days of {SLOTS} intervals, median of {len(runs)} runs")
     print(line("layers written", middle["derive_s"]))
     print(line("bodies and ledger", middle["bodies_s"]))
     print(line("raw vectors to ledger", middle["total_s"]))
+    print(f"  of our process        {middle['cpu_s']:7.2f} s   of processor, {cpu_us:.0f} us a UC-day")
     print(line("plain COPY", middle["peer_s"]))
     print(
         f"  ratio                 {statistics.median(ratios):7.2f}     "
