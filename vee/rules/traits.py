@@ -53,18 +53,25 @@ def _multipliers(count: int) -> npt.NDArray[np.uint64]:
 
 def windows(counts: I64, length: int) -> tuple[npt.NDArray[np.uint64], Mask]:
     """(n, slots - length + 1) fingerprints of all windows, and which of them vary enough to be unique."""
-    n, slots = counts.shape
-    places = slots - length + 1
-    marks = np.zeros((n, places), np.uint64)
-    values = counts.astype(np.uint64)
-    for place, factor in enumerate(_multipliers(length)):
-        marks += values[:, place : place + places] * factor
-    change = np.zeros((n, slots), np.int64)
-    np.cumsum(np.abs(np.diff(counts, axis=1)), axis=1, out=change[:, 1:])
-    missing = np.zeros((n, slots + 1), np.int64)
-    np.cumsum(counts < 0, axis=1, out=missing[:, 1:])
+    places = counts.shape[1] - length + 1
+    # Windows of 1, 2, 4 ... counts, each of two halves; those of any length of the ones that add up to it.
+    part, size, done = counts.astype(np.uint64), 1, 0
+    marks = np.zeros((len(counts), places), np.uint64)
+    for factor in _multipliers(length.bit_length()):
+        if length & size:
+            marks *= factor
+            marks += part[:, done : done + places]
+            done += size
+        part = part[:, :-size] * factor + part[:, size:]
+        size *= 2
+    change = np.zeros(counts.shape, np.int64)
+    np.cumsum(np.abs(counts[:, 1:] - counts[:, :-1]), axis=1, out=change[:, 1:])
     varies: Mask = change[:, length - 1 :] - change[:, :places] >= LEAST_CHANGE * (length - 1)
-    varies &= missing[:, length:] == missing[:, :places]
+    gaps = counts < 0
+    if gaps.any():
+        missing = np.zeros((len(counts), counts.shape[1] + 1), np.int64)
+        np.cumsum(gaps, axis=1, out=missing[:, 1:])
+        varies &= missing[:, length:] == missing[:, :places]
     return marks, varies
 
 
