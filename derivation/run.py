@@ -43,7 +43,7 @@ from vee.scores.replaced import differences, is_now_measured
 from vee.shapes import compared_days
 
 # Raised by hand when a change of rules changes what is made; part of what each row refers to.
-CODE_VERSION = "vee-2"
+CODE_VERSION = "vee-3"
 # UC-days of a chunk: five layers of them in memory are about 50 MB.
 CHUNK_UCS = 2000
 # Chunks being stored at once.

@@ -11,7 +11,7 @@ from vee.frames import Mask, runs
 from vee.parameters import bounded
 from vee.quality import Reason
 from vee.rules.base import DayRows, Found, NotJudged, RuleParams, rounded
-from vee.rules.traits import RUN_PULSES, equal_neighbours, longest_runs
+from vee.rules.traits import equal_neighbours, run_lengths
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class FrozenParams(RuleParams):
         slots, pulses: so many slots with the same count of at least so many pulses.
         low_slots, low_pulses: the same for smaller counts; still smaller ones are not judged.
         known_slots, known_times: so many slots suffice, if they are so many times the longest run of equal
-            counts (of five pulses or more) of the similar days.
+            counts of the similar days (of 100 pulses or more); for counts of `pulses` or more.
         min_days: similar days wanted for that.
     """
 
@@ -48,17 +48,16 @@ def v08_frozen(rows: DayRows, params: FrozenParams) -> Iterator[Found | NotJudge
     known = rows.reference
     by_history = np.maximum(np.ceil(params.known_times * known.longest_run), params.known_slots)
     by_history = np.where(known.run_days >= params.min_days, by_history, np.inf)
-    same = equal_neighbours(rows, RUN_PULSES)
+    same = equal_neighbours(rows, params.low_pulses)
     shortest = np.minimum(by_history, min(params.slots, params.low_slots))
     mask = rows.none()
-    for row in np.flatnonzero(longest_runs(rows) >= shortest).tolist():
+    for row in np.flatnonzero(run_lengths(same).max(axis=1) >= shortest).tolist():
         for first, last in runs(same[row]):
             pulses = int(rows.counts[row, first])
-            by_size = np.inf
-            if pulses >= params.low_pulses:
-                by_size = params.slots if pulses >= params.pulses else params.low_slots
+            is_large = pulses >= params.pulses
+            needed = min(params.slots, by_history[row]) if is_large else params.low_slots
             # A run of n equal neighbours is n + 1 slots.
-            if last - first + 2 >= min(by_size, by_history[row]):
+            if last - first + 2 >= needed:
                 mask[row, first : last + 2] = True
     if mask.any():
         yield Found(

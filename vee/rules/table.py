@@ -70,7 +70,7 @@ RULES: tuple[Rule, ...] = (
         FrozenParams(),
         "Valor congelado: a mesma contagem por horas",
         "a mesma contagem em `slots` intervalos seguidos, se for de `pulses` pulsos ou mais; em "
-        "`low_slots`, se for de `low_pulses` ou mais; de cinco pulsos ou mais, em `known_slots`, se forem "
+        "`low_slots`, se for de `low_pulses` ou mais; de `pulses` ou mais, já em `known_slots`, se forem "
         "`known_times` × a maior repetição dos dias semelhantes (pelo menos `min_days`)",
         "uma carga real oscila mais que um pulso em cem; poucos pulsos por intervalo repetem-se sozinhos",
         "146 pulsos em cada intervalo das 09:00 às 12:00 (36 intervalos): congelado",

@@ -11,7 +11,7 @@ from vee.rules.base import F64, DayRows
 
 I64 = npt.NDArray[np.int64]
 # Counts below this repeat by themselves.
-RUN_PULSES = 5
+RUN_PULSES = 100
 # A day is kept in so many parts: three hours each.
 BLOCKS = 8
 # A part or window in which the count changes by less than this from slot to slot, in the mean, has no mark:
