@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 
 from pipelines.cli.run import app
 from storage.database import Database
+from tests.browser import free_port
 from tests.dagster_strict import strict_dagster
-from tests.derivation.world import DAY, add_points, curve, put_readings
+from tests.derivation.world import AGENT, DAY, add_points, curve, put_readings
 
 pytestmark = strict_dagster(pytest.mark.slow)
 
@@ -88,7 +89,7 @@ def test_closing_says_what_is_missing_and_who_must_act(run, embedded_db: Databas
 
 
 @pytest.mark.req("TR-2g")
-def test_delivery_without_credentials_needs_attention(
+def test_delivery_without_credentials_fails_and_names_agent_and_variable(
     run, embedded_db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SMF_CCEE_CLIENT_ID", raising=False)
@@ -100,15 +101,18 @@ def test_delivery_without_credentials_needs_attention(
 
     result = run("daily", "--day", str(day))
 
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == 11, result.output
     assert "series_ccee" in result.output
     assert "error ccee_submissions: delivered" in result.output
+    assert f"agent {AGENT}, 1 UC-days" in result.output
+    assert "SMF_CCEE_CLIENT_ID" in result.output
 
 
-def test_interface_shows_the_definitions_and_stops_with_both_processes(embedded_db: Database) -> None:
+def test_interface_shows_the_definitions_and_stops_with_its_processes(embedded_db: Database) -> None:
     environment = os.environ | {
         "SMF_DATABASE_URL": embedded_db.url,
         "SMF_DATA_DIR": str(embedded_db.data_dir),
+        "SMF_DAGSTER_EVIDENCE_URL": f"http://127.0.0.1:{free_port()}",
         "COLUMNS": "200",
     }
     environment.pop("FORCE_COLOR", None)
@@ -144,8 +148,12 @@ def test_interface_shows_the_definitions_and_stops_with_both_processes(embedded_
         assert ui.wait(60) == 0
     (repository,) = reply.json()["data"]["repositoriesOrError"]["nodes"]
     assert {one["name"] for one in repository["jobs"]} >= {"daily_job", "closing_job", "delivery_job"}
-    assert {one["name"] for one in repository["schedules"]} == {"daily_schedule", "closing_schedule"}
+    assert {one["name"] for one in repository["schedules"]} >= {
+        "daily_schedule",
+        "closing_schedule",
+        "freshness_schedule",
+    }
     assert {one["name"] for one in repository["sensors"]} >= {"late_data_sensor", "ready_days_sensor"}
     assert len(repository["assetNodes"]) >= 16
-    assert len(children) == 2
+    assert len(children) == 3, "webserver, daemon, evidence pages"
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
