@@ -19,8 +19,7 @@ from protocols.public_format import FileKind, file_name, read_text, write_text
 from protocols.public_format.text import PARAMETERS, PREVIOUS
 from storage.database import Database
 from tests.collector.world import DAY, NOW
-from tests.exchange.meters import SERIAL, with_meter
-from tests.exchange.test_import import DAYS, read_and_export
+from tests.exchange.meters import DAYS, SERIAL, read_and_export, with_meter
 from tests.pipelines.cli.command import smf
 
 

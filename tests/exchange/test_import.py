@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import zipfile
@@ -43,33 +42,12 @@ from tests.collector.world import (
     MARKET,
     NOW,
     assert_day_is_exact,
-    collect,
-    meter,
     query,
     quick,
-    register,
-    served,
     stored,
     truth,
 )
-from tests.exchange.meters import SERIAL, with_meter
-
-DAYS = (DAY - timedelta(days=1), DAY)
-
-
-def read_and_export(source: Database, folder: Path, days=DAYS) -> tuple[dict[FileKind, Path], object]:
-    """A meter read over TCP and exported; its two files, and the station."""
-    ready, station = quick(source), meter(SERIAL)
-
-    async def work():
-        async with served(station) as servers:
-            register(ready, servers)
-            await collect(ready, days)
-
-    asyncio.run(work())
-    export_public(ready, ExportRequest(None, days[0], days[-1], folder / "out", "ana"))
-    paths = list((folder / "out").rglob("*.*"))
-    return {FileKind.TEXT if "&" in path.name else FileKind.FK7: path for path in paths}, station
+from tests.exchange.meters import DAYS, SERIAL, read_and_export, with_meter
 
 
 def readings(db: Database) -> pl.DataFrame:

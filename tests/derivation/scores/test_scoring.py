@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -34,7 +35,8 @@ Pulses = list[int | None]
 def load(uc_id: int, day: dt.date) -> Pulses:
     """A load that follows the hour, larger on workdays, never the same twice."""
     scale = (3 if day.weekday() < 5 else 2) * (1 + uc_id % 3)
-    return [scale * (40 + 20 * (slot // 12 % 12)) + (slot * 7 + day.toordinal()) % 9 for slot in range(288)]
+    noise = random.Random(uc_id * 1_000_000 + day.toordinal())
+    return [scale * (40 + 20 * (slot // 12 % 12)) + noise.randrange(9) for slot in range(288)]
 
 
 def put_days(db: Database, points: Sequence[Point], first: dt.date, last: dt.date) -> None:
