@@ -9,7 +9,18 @@ from typing import Any
 
 import dagster as dg
 
-from assets.metadata import NEWEST_DAY, OWNERS, Column, Metadata, lineage, md_table, sample, table, tags
+from assets.metadata import (
+    NEWEST_DAY,
+    OWNERS,
+    SAMPLE,
+    Column,
+    Metadata,
+    lineage,
+    md_table,
+    sample,
+    table,
+    tags,
+)
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.delivery import deliver_day, practice_only
@@ -129,11 +140,25 @@ def build_checks(partitions: Partitions) -> dg.AssetChecksDefinition:
 
 
 def _unsent_of(context: dg.AssetCheckExecutionContext) -> list[dict[str, Any]]:
-    """What the delivery just before said of it; its reasons are in no table."""
-    event = context.instance.get_latest_materialization_event(dg.AssetKey(NAME))
-    made = event.asset_materialization if event else None
+    """What the newest delivery of these very days said of it; its reasons are in no table.
+
+    Raises:
+        OperatorFault: no delivery of them is on record, or none that counted: that is no proof of anything.
+    """
+    days = list(context.partition_keys)
+    found = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(NAME), asset_partitions=days), limit=1
+    ).records
+    made = found[0].asset_materialization if found else None
     value = made.metadata.get(UNSENT) if made else None
-    return list(value.data) if isinstance(value, dg.JsonMetadataValue) else []  # type: ignore[arg-type]
+    rows = value.data if isinstance(value, dg.JsonMetadataValue) else None
+    if not isinstance(rows, list):
+        raise OperatorFault(
+            "no delivery on record says what it left unsent",
+            where=f"{NAME}, {', '.join(map(str, days[:SAMPLE]))}",
+            remedy=f"materialise {NAME} for these days; it sends nothing twice",
+        )
+    return rows
 
 
 def _unsent_table(unsent: list[dict[str, Any]]) -> dg.MetadataValue[Any]:
