@@ -23,6 +23,7 @@ from psycopg.rows import dict_row
 from audit import scored
 from audit.evidence import Evidence, locator_of
 from audit.parts import LAYERS, Check, Delivery, LayerValue, PointReading, Reading, Released, Row, Trace
+from audit.registered import registry_facts
 from ccee.body import day_stamps, render
 from ccee.ledger import NAME_THE_CONTRACT, not_in_force
 from ccee.profile import Profile
@@ -33,6 +34,7 @@ from faults import OperatorFault
 from storage.database import Database
 from storage.holds import Hold, hold_of
 from storage.sessions import session_row
+from vee.missing import WORDS, MissingCause
 from vee.quality import Origin, Reason, describe_cause, describe_reason
 
 
@@ -138,7 +140,7 @@ def _trace(
     slot -= 1
     start = at - timedelta(seconds=interval_s)
     layers = _layers(conn, uc["id"], day, chosen, slot)
-    registry = _registry(conn, uc["id"], day, start)
+    registry = registry_facts(conn, uc["id"], day, start)
     delivery = _delivery(conn, profile, uc, day, chosen, slot, submissions)
     estimate = _one(
         conn,
@@ -168,12 +170,7 @@ def _trace(
         estimate=estimate,
         expected_error=scored.expected_error(db, conn, uc["id"], estimate, interval_s, slot),
         replaced=scored.replaced(conn, uc["id"], day, slot),
-        verdicts=_rows(
-            conn,
-            "SELECT rule, first_slot, last_slot, result, detail FROM verdict"
-            " WHERE uc_id = %s AND day = %s AND %s BETWEEN first_slot AND last_slot ORDER BY rule",
-            [uc["id"], day, slot],
-        ),
+        verdicts=_verdicts(conn, uc["id"], day, slot),
         decisions=_rows(conn, _DECISIONS, {"uc": uc["id"], "day": day, "slot": slot}),
         registry=registry,
         reading=reading,
@@ -291,6 +288,19 @@ def _layers(
     ]
 
 
+def _verdicts(conn: psycopg.Connection[Any], uc_id: int, day: date, slot: int) -> list[Row]:
+    found = _rows(
+        conn,
+        "SELECT rule, first_slot, last_slot, result, detail FROM verdict"
+        " WHERE uc_id = %s AND day = %s AND %s BETWEEN first_slot AND last_slot ORDER BY rule",
+        [uc_id, day, slot],
+    )
+    for verdict in found:
+        cause = (verdict["detail"] or {}).get("cause") if verdict["rule"] == "V01" else None
+        verdict["words"] = WORDS[MissingCause(cause)] if cause else ""
+    return found
+
+
 def _outcome(conn: psycopg.Connection[Any], uc_id: int, day: date) -> Row:
     found = _one(
         conn,
@@ -301,39 +311,6 @@ def _outcome(conn: psycopg.Connection[Any], uc_id: int, day: date) -> Row:
     if found is None:
         return {}
     return found | {"cause_text": describe_cause(found["cause"]).text_pt if found["cause"] else ""}
-
-
-_DATED = {
-    "status": "SELECT status, note, valid::text FROM uc_status WHERE uc_id = %(uc)s AND valid @> %(day)s",
-    "contract": "SELECT tariff_subgroup, tariff_modality, contracted_demand_kw, supply_voltage_kv,"
-    " valid::text"
-    " FROM uc_contract WHERE uc_id = %(uc)s AND valid @> %(day)s",
-    "musd": "SELECT musd_kw, confirmed_on, valid::text FROM uc_musd"
-    " WHERE uc_id = %(uc)s AND valid @> %(day)s",
-    "strategy": "SELECT strategy, valid::text FROM uc_estimation WHERE uc_id = %(uc)s AND valid @> %(day)s",
-}
-_LOSSES = (
-    "SELECT l.kind, l.percent, l.compensated_at, l.valid::text FROM point_loss l"
-    " JOIN point p ON p.id = l.point_id WHERE p.uc_id = %(uc)s AND l.valid @> %(at)s::timestamptz"
-    " ORDER BY p.id, l.kind"
-)
-_INSTALLATIONS = (
-    "SELECT i.role, i.active_channel, i.pulse_energy_num, i.pulse_energy_den, i.tp_ratio, i.tc_ratio,"
-    " i.constant_includes_ratios, i.interval_s, i.valid::text, m.id AS meter_id, m.serial,"
-    " mm.code AS model, mm.profile, u.url, u.cell, p.code AS point, p.sign, p.share_num, p.share_den"
-    " FROM installation i JOIN point p ON p.id = i.point_id JOIN meter m ON m.id = i.meter_id"
-    " JOIN meter_model mm ON mm.id = m.model_id LEFT JOIN unit u ON u.id = i.unit_id"
-    " WHERE p.uc_id = %(uc)s AND i.valid @> %(at)s::timestamptz ORDER BY i.role DESC, p.id"
-)
-
-
-def _registry(conn: psycopg.Connection[Any], uc_id: int, day: date, start: datetime) -> Row:
-    """What the registry said on that day; the installation is the one of that very interval."""
-    keys = {"uc": uc_id, "day": day, "at": start}
-    facts: Row = {name: conn.execute(query, keys).fetchone() for name, query in _DATED.items()}
-    facts["losses"] = conn.execute(_LOSSES, keys).fetchall()
-    facts["installations"] = conn.execute(_INSTALLATIONS, keys).fetchall()
-    return facts
 
 
 def _delivery(

@@ -51,6 +51,7 @@ _DAYS = """
            CASE WHEN o.uc_id IS NULL OR (o.state = 'not_expected' AND k.is_due) THEN 'not_derived'
                 ELSE o.cause END AS cause,
            coalesce(o.missing, 0)::int AS missing,
+           (o.detail -> 'missing_by_cause')::text AS missing_by_cause,
            coalesce(o.measured + o.backup + o.estimated + o.edited + o.missing, 0)::int AS intervals,
            coalesce(o.backup + o.estimated + o.edited, 0)::int AS adjusted,
            coalesce(round(o.energy_kwh * 1000), 0)::bigint AS derived_milli,

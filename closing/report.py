@@ -7,12 +7,15 @@ report is set (`document`).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
+import orjson
 import polars as pl
 
 from ccee.profile import Profile
@@ -22,6 +25,7 @@ from closing.forecast import Forecast, forecast
 from storage.bulk import read_frame
 from storage.database import Database
 from vee import calendars
+from vee.missing import TEXTS, MissingCause
 
 _MUSD = """
     SELECT u.code AS uc_code, a.code AS agent_code, m.day, m.hour::int AS hour,
@@ -314,6 +318,14 @@ def _text_of(row: dict[str, Any]) -> str:
     return f"{text}; envio em estado {row['told_state']}" if row["told_state"] else text
 
 
+def _kept_away(rows: Sequence[dict[str, Any]]) -> str:
+    """What keeps intervals of these UC-days away, the commonest cause first, with its intervals."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update(orjson.loads(row["missing_by_cause"] or "{}"))
+    return "; ".join(f"{TEXTS[MissingCause(cause)]} ({count})" for cause, count in counts.most_common())
+
+
 def _runs(
     missing: list[dict[str, Any]], period: calendars.Period, today: date, known: calendars.Calendars
 ) -> list[MissingRun]:
@@ -341,7 +353,7 @@ def _runs(
                 last_day=rows[-1]["day"],
                 days=len(rows),
                 cause=cause,
-                text=text,
+                text=f"{text}: {away}" if (away := _kept_away(rows)) else text,
                 remedy=acting.remedy_pt,
                 who=acting.who_pt,
                 act_by=act_by(acting.milestone, period, today, known),

@@ -144,6 +144,19 @@ def undo(db: Database, decision_id: int, *, by: str, why: str, at: dt.datetime) 
     return Outcome(decision, None, touched)
 
 
+def lapse(
+    db: Database, uc_id: int, day: dt.date, waiting_id: int | None, *, by: str, at: dt.datetime, why: str
+) -> Outcome:
+    """End an approval that nobody gave in time; no value changes.
+
+    Args: waiting_id: the decision that waits for a second person, where there is one.
+    """
+    with db.connect() as conn, conn.transaction():
+        decision = decisions.lapse(conn, uc_id, day, waiting_id, by=by, at=at, why=why)
+        _record(conn, decision, by, "decision.lapse")
+    return Outcome(decision, None, [])
+
+
 def derive_touched(db: Database, outcome: Outcome, at: dt.datetime) -> None:
     """Derive the days of a decision now, rather than when the sensor finds them."""
     by_day: dict[dt.date, list[int]] = {}

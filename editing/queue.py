@@ -9,8 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from storage.database import Database
+from storage.decisions import DecisionKind
 from vee.calendars import Calendars, deadline
 
+# What waits for a second person already is listed as that alone: nobody can decide about it twice.
 # One query a kind; each gives key, UC, agent, day, rule, slots, energy at stake in kWh, what and since when.
 _SUSPECTS = """
     SELECT 'S' || s.id, u.code, a.code, s.day, s.rule, s.first_slot::int, s.last_slot::int, s.energy_kwh,
@@ -18,7 +20,8 @@ _SUSPECTS = """
     FROM suspect s JOIN uc u ON u.id = s.uc_id
     JOIN uc_agent ua ON ua.uc_id = u.id AND ua.valid @> s.day
     JOIN agent a ON a.id = ua.agent_id
-    WHERE s.state = 'open'
+    WHERE s.state = 'open' AND NOT EXISTS (
+        SELECT FROM decision d WHERE d.state = 'waiting' AND s.id = ANY(d.suspect_ids))
 """
 _HOLDS = """
     SELECT 'H' || h.id, u.code, a.code, h.day, CASE h.rule WHEN '' THEN h.reason ELSE h.rule END,
@@ -31,7 +34,8 @@ _HOLDS = """
     JOIN point p ON p.id = i.point_id JOIN uc u ON u.id = p.uc_id
     JOIN uc_agent ua ON ua.uc_id = u.id AND ua.valid @> h.day
     JOIN agent a ON a.id = ua.agent_id
-    WHERE h.state = 'held'
+    WHERE h.state = 'held' AND NOT EXISTS (
+        SELECT FROM decision d WHERE d.state = 'waiting' AND h.id = ANY(d.hold_ids))
 """
 _CONFLICTS = """
     SELECT 'Q' || q.id, u.code, a.code, q.day, 'V03', NULL::int, NULL::int,
@@ -48,15 +52,22 @@ _CONFLICTS = """
     JOIN uc_agent ua ON ua.uc_id = u.id AND ua.valid @> q.day
     JOIN agent a ON a.id = ua.agent_id
     WHERE q.stage = 'merge' AND q.detail ? 'slots'
-      AND NOT EXISTS (SELECT FROM decision d WHERE d.quarantine_id = q.id AND d.state = 'in_force')
+      AND NOT EXISTS (
+          SELECT FROM decision d
+          WHERE d.quarantine_id = q.id AND d.state IN ('in_force', 'waiting'))
 """
 _APPROVALS = """
     SELECT 'A' || u.code || ':' || o.day, u.code, a.code, o.day, 'annex 7.2', NULL::int, NULL::int,
-           NULL::numeric, o.cause, o.detail, o.updated_at
+           NULL::numeric, o.cause,
+           (o.detail - 'slots_by_reason' - 'missing_by_cause')
+               || coalesce(o.detail -> 'missing_by_cause', '{}'),
+           o.updated_at
     FROM uc_day_outcome o JOIN uc u ON u.id = o.uc_id
     JOIN uc_agent ua ON ua.uc_id = u.id AND ua.valid @> o.day
     JOIN agent a ON a.id = ua.agent_id
-    WHERE o.state = 'incomplete' AND o.cause = 'no_history_needs_approval'
+    WHERE o.state = 'incomplete' AND o.cause = 'no_history_needs_approval' AND NOT EXISTS (
+        SELECT FROM decision d
+        WHERE d.uc_id = o.uc_id AND d.day = o.day AND d.kind = 'approve' AND d.state = 'waiting')
 """
 _SECOND = """
     SELECT 'D' || d.id, coalesce(u.code, ''), a.code, d.day, d.kind, d.first_slot::int, d.last_slot::int,
@@ -124,6 +135,8 @@ def waiting(
         one
         for one in found
         if not (one.key[0] == "A" and (one.uc_code, one.day) in held)
+        # An approval serves a delivery; without one left, it ends (`timeouts.lapse_approvals`).
+        if not (_is_approval(one) and one.days_left is not None and one.days_left < 0)
         if (not rule or one.rule == rule)
         and (not uc_code or one.uc_code == uc_code)
         and (agent_code is None or one.agent_code == agent_code)
@@ -131,9 +144,13 @@ def waiting(
     return sorted(chosen, key=_urgency)
 
 
+def _is_approval(one: Waiting) -> bool:
+    return one.key[0] == "A" or (one.key[0] == "D" and one.rule == DecisionKind.APPROVE)
+
+
 def _urgency(one: Waiting) -> tuple[int, Decimal, dt.datetime]:
     left = one.days_left
-    # What is past its deadline can change no delivery any more: it comes last.
+    # What is past its deadline can change no delivery any more, only what is kept: it comes last.
     turn = 1 if left is None or left > PRESSING_DAYS else 0 if left >= 0 else 2
     return turn, -(one.energy_kwh or Decimal(0)), one.since
 

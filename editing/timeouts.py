@@ -1,4 +1,4 @@
-"""Suspects that nobody decided until shortly before the deadline, by the policy of the rule that says so."""
+"""What nobody decided in time: suspects by the policy of their rule, approvals by the month's end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from editing import decisions, proposals
 from editing.decisions import Outcome
+from storage import decisions as stored
 from storage.database import Database
 from storage.decisions import DecisionKind
 from vee.calendars import Calendars, deadline
@@ -44,4 +45,21 @@ def apply_timeouts(
             proposal = proposals.of_suspects(conn, kind, suspect_ids)
         why = f"nobody decided until {rules[rule].timeout_days} days before the last day for {day:%Y-%m}"
         made.append(decisions.ask(db, proposal, by=f"policy {rule}", why=why, at=now, is_policy=True))
+    return made
+
+
+def lapse_approvals(db: Database, calendars: Calendars, now: dt.datetime) -> list[Outcome]:
+    """End approvals whose month can no longer be sent: no word about them changes a delivery any more.
+
+    Args: now: aware.
+    """
+    today = now.astimezone(db.settings.market.tzinfo).date()
+    with db.connect() as conn:
+        waiting = stored.ungiven_approvals(conn)
+    made = []
+    for uc_id, day, decision_id in waiting:
+        last_day = deadline(day.replace(day=1), calendars)
+        if today > last_day:
+            why = f"nobody approved it until {last_day}, the last day for {day:%Y-%m}"
+            made.append(decisions.lapse(db, uc_id, day, decision_id, by="policy closing", at=now, why=why))
     return made

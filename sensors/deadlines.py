@@ -11,7 +11,7 @@ from assets.resources import CceeAccess, Clock, Metering
 from closing.report import closing_report
 from closing.warnings import Warned, near_deadlines, warn
 from derivation.parameters import parameters_in_force
-from editing.timeouts import apply_timeouts
+from editing.timeouts import apply_timeouts, lapse_approvals
 from sensors.switch import HOW_TO_SWITCH_ON, Switch
 from vee.calendars import market_calendars
 
@@ -38,6 +38,7 @@ def build(partitions: Partitions, switch: Switch) -> dg.SensorDefinition:
             # What a rule's policy decides is derived again by the sensor of late data.
             rules = parameters_in_force(db.settings.market, ccee.profile().musd.params).rules
             apply_timeouts(db, rules, known, now)
+            lapse_approvals(db, known, now)
         latest = partitions.latest_day(now)
         told: list[str] = orjson.loads(context.cursor) if context.cursor else []
         near = near_deadlines(latest + timedelta(days=1), known)

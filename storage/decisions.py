@@ -56,6 +56,8 @@ class DecisionState(StrEnum):
     IN_FORCE = "in_force"
     REFUSED = "refused"
     UNDONE = "undone"
+    LAPSED = "lapsed"
+    """Nobody decided while it could still change what is sent."""
 
 
 VALUE_KINDS = (
@@ -185,10 +187,43 @@ def add(conn: Connection, new: NewDecision) -> Decision:
     return one(conn, int(row[0]))
 
 
+# Approvals that wait: days without them, and those that wait for a second person.
+_UNGIVEN = """
+    SELECT o.uc_id, o.day, NULL::bigint AS decision_id
+    FROM uc_day_outcome o
+    WHERE o.state = 'incomplete' AND o.cause = 'no_history_needs_approval' AND NOT EXISTS (
+        SELECT FROM decision d
+        WHERE d.uc_id = o.uc_id AND d.day = o.day AND d.kind = 'approve' AND d.state IN ('lapsed', 'waiting'))
+    UNION ALL
+    SELECT uc_id, day, id FROM decision WHERE kind = 'approve' AND state = 'waiting'
+    ORDER BY 2, 1
+"""
+
+
+def ungiven_approvals(conn: Connection) -> list[tuple[int, dt.date, int | None]]:
+    """Approvals that nobody has given: UC, day, and the decision that waits for a second person, if any."""
+    return conn.execute(_UNGIVEN).fetchall()
+
+
+def lapse(
+    conn: Connection, uc_id: int, day: dt.date, waiting_id: int | None, *, by: str, at: dt.datetime, why: str
+) -> Decision:
+    """End an approval that nobody gave: the decision that waits, or a new row that says so."""
+    if waiting_id is not None:
+        return answer(conn, waiting_id, DecisionState.LAPSED, by=by, at=at, why=why)
+    row = conn.execute(
+        "INSERT INTO decision (kind, state, uc_id, day, reason, asked_by, asked_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        [DecisionKind.APPROVE, DecisionState.LAPSED, uc_id, day, why, by, at],
+    ).fetchone()
+    assert row is not None
+    return one(conn, int(row[0]))
+
+
 def answer(
     conn: Connection, decision_id: int, state: DecisionState, *, by: str, at: dt.datetime, why: str
 ) -> Decision:
-    """The second person's word: in force, or refused."""
+    """The second person's word: in force, or refused; or lapsed, because there was none."""
     conn.execute(
         "UPDATE decision SET state = %s, answered_by = %s, answered_at = %s, answer = %s "
         "WHERE id = %s AND state = 'waiting'",

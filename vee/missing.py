@@ -29,6 +29,18 @@ class MissingCause(StrEnum):
     GAP = "gap"
 
 
+WORDS: dict[MissingCause, str] = {
+    MissingCause.NO_LINK: "the last attempt to reach the meter failed",
+    MissingCause.REFUSED: "the meter, or its password, refused the reading",
+    MissingCause.OVERWRITTEN: "the meter no longer holds that day",
+    MissingCause.CLOCK: "held at collection: the meter's clock is wrong, or the interval is to come",
+    MissingCause.RULE: "refused by a rule, held at collection, or rejected by a decision",
+    MissingCause.NOT_DUE: "the interval has not ended, or nobody has read the meter since",
+    MissingCause.NO_METER: "no meter is installed, or a swap cut the interval",
+    MissingCause.GAP: "the meter answered and does not have the interval",
+}
+"""For `smf` and logs."""
+
 TEXTS: dict[MissingCause, str] = {
     MissingCause.NO_LINK: "a comunicação com o medidor falhou na última tentativa",
     MissingCause.REFUSED: "o medidor ou a sua senha recusou a leitura",
@@ -39,6 +51,7 @@ TEXTS: dict[MissingCause, str] = {
     MissingCause.NO_METER: "nenhum medidor instalado, ou intervalo partido por uma troca",
     MissingCause.GAP: "o medidor respondeu e não tem o intervalo",
 }
+"""For manuals and reports."""
 
 # What collection knows of missing slots; of several rows about one slot, the last counts.
 KNOWN_SCHEMA: dict[str, pl.DataType] = {
@@ -108,6 +121,20 @@ def with_causes(verdicts: pl.DataFrame, series: pl.DataFrame, known: pl.DataFram
     return pl.concat([verdicts.filter(pl.col("rule") != "V01"), counted]).sort(
         "uc_id", "day", "rule", "first_slot"
     )
+
+
+def slots_by_cause(verdicts: pl.DataFrame) -> dict[tuple[int, object], dict[str, int]]:
+    """How many intervals each cause keeps away, by UC and day, out of what `with_causes` says."""
+    counts: dict[tuple[int, object], dict[str, int]] = {}
+    rows = verdicts.filter(pl.col("rule") == "V01").select(
+        "uc_id", "day", "first_slot", "last_slot", "detail"
+    )
+    for uc_id, day, first, last, detail in rows.iter_rows():
+        cause = orjson.loads(detail).get("cause")
+        if cause is not None:
+            of_day = counts.setdefault((uc_id, day), {})
+            of_day[cause] = of_day.get(cause, 0) + last - first + 1
+    return counts
 
 
 def cause_rows() -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ must decide first, `incomplete` when values are missing, else `ready`. Exactly o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 
 import numpy as np
@@ -13,6 +14,7 @@ import orjson
 import polars as pl
 
 from vee.frames import SeriesMatrix, split_by_slots, to_matrix
+from vee.missing import slots_by_cause
 from vee.quality import Cause, Origin, Reason, Result
 
 OUTCOME_SCHEMA: dict[str, pl.DataType] = {
@@ -67,12 +69,13 @@ def outcomes(
     gaps = _first_cause(unresolved)
     skipped = _skipped(unresolved)
     known_causes = _first_cause(collection_causes) if collection_causes is not None else {}
+    away = slots_by_cause(verdicts)
     rows: list[tuple[object, ...]] = []
     for part in split_by_slots(series):
         matrix = to_matrix(part)
         missing_counts, *kinds = [(matrix.origin == origin).sum(axis=1).tolist() for origin in Origin]
         energy = np.where(matrix.known, matrix.numerators, 0).sum(axis=1)
-        details = _details(matrix, skipped)
+        details = _details(matrix, skipped, away)
         keys = zip(matrix.uc_id.tolist(), matrix.day.tolist(), strict=True)
         for row, key in enumerate(keys):
             missing = missing_counts[row]
@@ -169,8 +172,14 @@ def _skipped(unresolved: pl.DataFrame) -> dict[_Key, str]:
     return found
 
 
-def _details(matrix: SeriesMatrix, skipped: dict[_Key, str]) -> list[str]:
-    """Slots by reason code, where the day is not simply measured, and a method that was skipped."""
+def _details(
+    matrix: SeriesMatrix, skipped: Mapping[_Key, str], away: Mapping[tuple[int, object], dict[str, int]]
+) -> list[str]:
+    """Slots by reason code, where the day is not simply measured, by what kept the measured ones away, and a
+    method that was skipped.
+
+    An estimate hides a gap from the reasons; its cause stays, for whoever has the meter to look after.
+    """
     plain = (matrix.reason == Reason.MEASURED_OK).all(axis=1)
     details = ["{}"] * len(matrix)
     for row in np.flatnonzero(~plain).tolist():
@@ -181,5 +190,7 @@ def _details(matrix: SeriesMatrix, skipped: dict[_Key, str]) -> list[str]:
         key = int(matrix.uc_id[row]), matrix.day_of(row)
         if key in skipped:
             detail["skipped"] = skipped[key]
+        if causes := away.get(key):
+            detail["missing_by_cause"] = causes
         details[row] = orjson.dumps(detail).decode()
     return details

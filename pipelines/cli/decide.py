@@ -152,7 +152,7 @@ def undo(decision: DecisionArgument, why: Why = "", person: As = None, as_json: 
 def list_decisions(
     uc: Annotated[str, typer.Option(help="Only this UC.")] = "",
     day: Annotated[str, typer.Option(help="Only this day, YYYY-MM-DD.")] = "",
-    state: Annotated[str, typer.Option(help="waiting, in_force, refused or undone.")] = "",
+    state: Annotated[str, typer.Option(help="waiting, in_force, refused, undone or lapsed.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
     as_json: Json = False,
 ) -> None:

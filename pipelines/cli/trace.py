@@ -249,7 +249,8 @@ def _layers(root: Tree, found: Trace) -> None:
             escape(f"derivation {derivation.derivation_id}, code {derivation.code_version}: {parameters}")
         )
     for verdict in found.verdicts:
-        node.add(escape(f"rule {verdict['rule']}: {verdict['result']} {verdict['detail'] or ''}"))
+        words = f"{verdict['words']}; " if verdict["words"] else ""
+        node.add(escape(f"rule {verdict['rule']}: {verdict['result']} {words}{verdict['detail'] or ''}"))
 
 
 def _decisions(root: Tree, found: Trace) -> None:
