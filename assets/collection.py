@@ -29,7 +29,7 @@ from assets.metadata import (
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from collector.drain import ReadSummary, drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from derivation.window import Window
 from storage.database import Database
 from storage.queue import Priority

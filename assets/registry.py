@@ -17,7 +17,7 @@ from exchange.registry_rules import MeterProfiles, fault_of_url
 from storage.database import Database
 from storage.registry.summary import RegistrySummary, registry_summary
 from vee.calendars import Period, market_calendars
-from vee.estimation import STRATEGIES
+from vee.layers.estimation import STRATEGIES
 
 GROUP = "registry"
 NAME = "registry"

@@ -24,7 +24,7 @@ from collector.decoded import MeterContext
 from derivation.parameters import parameters_kept
 from derivation.run import recompute
 from storage.database import Database
-from storage.holds import hold_of
+from storage.review.holds import hold_of
 from storage.sessions import session_row
 from vee.quality import Origin, Reason
 

@@ -32,7 +32,7 @@ from derivation.parameters import parameters_kept
 from derivation.run import recompute
 from faults import OperatorFault
 from storage.database import Database
-from storage.holds import Hold, hold_of
+from storage.review.holds import Hold, hold_of
 from storage.sessions import session_row
 from vee.missing import WORDS, MissingCause
 from vee.quality import Origin, Reason, describe_cause, describe_reason

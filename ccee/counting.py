@@ -19,7 +19,7 @@ from storage.bulk import read_frame
 from storage.database import Database
 from storage.series import ACTIVE_ENERGY, Layer
 from vee.calendars import Period
-from vee.rounding import MILLI
+from vee.layers.rounding import MILLI
 
 # What became of an hour at CCEE, in the words of its read call; the third is ours.
 CONSISTENT, REJECTED, ABSENT = "CONSISTIDA", "REJEITADA", "AUSENTE"

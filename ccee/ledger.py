@@ -22,16 +22,16 @@ from ccee.body import Body, refusals, render_batch
 from ccee.profile import Profile
 from ccee.replies import Attempt
 from faults import DeveloperFault, OperatorFault
-from storage import quarantine
 from storage.bulk import array_literal, copy_frame, read_frame
 from storage.database import Database
 from storage.locks import SENDER_LOCK, lock_ucs
+from storage.review import quarantine
 from storage.series import ACTIVE_ENERGY, Layer
 from storage.submission_states import REFUSED, State
 from vee.calendars import slots_per_day
 from vee.frames import to_matrix
+from vee.layers.rounding import MILLI
 from vee.quality import Origin
-from vee.rounding import MILLI
 
 # UC-days read and rendered at once: 2,048 bodies' values are about 10 MB.
 CHUNK_UCS = 2048

@@ -20,7 +20,7 @@ from storage.database import Database
 from storage.registry.constants import STATED
 from storage.sessions import fitting_constants
 from vee.calendars import Calendars, Period
-from vee.validation import check_digits
+from vee.layers.validation import check_digits
 
 _NATIONAL_DIGITS = 15
 # From the call-up of a unit to its first day (TR 8.1).

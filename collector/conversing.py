@@ -24,7 +24,7 @@ from collector.gates import usual_timeouts
 from collector.lines.callers import Callers
 from collector.lines.transports import parse_url
 from collector.session import EndedSession, MergedSession
-from collector.worklist import Assignment, Target
+from collector.work.worklist import Assignment, Target
 from faults import DeveloperFault, RetryFault
 from protocols.table import protocol_of
 from storage import sessions

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from collector.decoded import Decoded, Issue
-from collector.planning import Span, day_of
+from collector.work.planning import Span, day_of
 from protocols.acquisition import Coverage, Period, Statement, coverage, divides_day
 
 STAGE = "coverage"

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from protocols.acquisition import Period, Statement
-from storage.holds import HoldReason
+from storage.review.holds import HoldReason
 from storage.sessions import Frame as Frame
 from storage.sessions import Installation
 
@@ -54,11 +54,12 @@ class DayVector:
 
 @dataclass(frozen=True, slots=True)
 class HeldVector:
-    """A vector that must not become readings until a person decides; see `storage.holds`.
+    """A vector that must not become readings until a person decides; see `storage.review.holds`.
 
     Attributes:
         vector: `present` marks the slots that are held.
-        evidence: plain values for a person to decide by. likely_shift_s: as `storage.holds.HeldDay` has it.
+        evidence: plain values for a person to decide by. likely_shift_s: as `storage.review.holds.HeldDay`
+        has it.
     """
 
     vector: DayVector

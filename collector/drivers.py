@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collector.commands.steps import Writing
     from collector.lines.transports import Endpoint, Timeouts
     from collector.session import Recorder, SessionResult, Way
-    from collector.worklist import Assignment, Target
+    from collector.work.worklist import Assignment, Target
 
 
 @dataclass(frozen=True, slots=True)

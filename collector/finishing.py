@@ -14,14 +14,14 @@ from datetime import date, datetime
 import psycopg
 import structlog
 
-from collector import worklist
 from collector.batching import Connection, Worker
 from collector.commands import store as command_store
 from collector.commands.clock.rule import consider_clock
 from collector.commands.policy import Policy
 from collector.merging import merge_sessions
 from collector.session import EndedSession, MergedSession
-from collector.worklist import Assignment
+from collector.work import worklist
+from collector.work.worklist import Assignment
 from faults import DeveloperFault, Fault, RetryFault
 from storage import queue, sessions
 from storage.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Container
 
 from collector.drivers import driver_of
 from collector.lines.transports import Endpoint, Timeouts, parse_url
-from collector.worklist import Assignment, Target
+from collector.work.worklist import Assignment, Target
 from faults import OperatorFault
 from storage.settings import CollectorSettings
 

@@ -28,7 +28,7 @@ from collector.decoded import (
 )
 from collector.nbr14522.memories import ACTIVE_DIRECT
 from protocols.acquisition import Action, Decision, Statement, contradiction
-from storage.holds import HeldDay, HoldReason
+from storage.review.holds import HeldDay, HoldReason
 from storage.sessions import Installation
 from storage.settings import AcquisitionSettings
 

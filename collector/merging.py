@@ -22,10 +22,11 @@ from collector.judging import held_days, judge, most_power_w
 from collector.session import EndedSession, MergedSession
 from faults import DeveloperFault, Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
-from storage import quarantine, sessions
-from storage.holds import hold_readings
+from storage import sessions
 from storage.readings import merge_readings
 from storage.records import append_records
+from storage.review import quarantine
+from storage.review.holds import hold_readings
 from storage.settings import Settings
 
 Connection = psycopg.Connection[Any]

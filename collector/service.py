@@ -29,7 +29,6 @@ from typing import Any
 import psycopg
 import structlog
 
-from collector import worklist
 from collector.batching import Connection, Worker
 from collector.commands import store as command_store
 from collector.commands.policy import load_policy
@@ -38,12 +37,13 @@ from collector.finishing import Finisher
 from collector.gates import Gates, line_fault
 from collector.lines.callers import Callers
 from collector.meter_models import use_meter_models
-from collector.monitoring import raised
-from collector.planning import Windows, due_reads, plan_reads
 from collector.session import EndedSession, MergedSession
 from collector.streams.reader import StreamReaders
-from collector.urgency import raise_waiting
-from collector.worklist import Assignment
+from collector.work import worklist
+from collector.work.monitoring import raised
+from collector.work.planning import Windows, due_reads, plan_reads
+from collector.work.urgency import raise_waiting
+from collector.work.worklist import Assignment
 from faults import OperatorFault, RetryFault
 from faults.market_time import to_local
 from storage import queue, sessions

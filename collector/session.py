@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from collector.decoded import Decoded
 from collector.lines.transports import Endpoint, Receiver, Stream
-from collector.planning import Goal, Span
+from collector.work.planning import Goal, Span
 from faults import Fault
 
 Way = Callable[[Endpoint, Receiver, float], Awaitable[Stream]]

@@ -2,7 +2,7 @@
 
 What belongs here: statements about stored rows that hold whatever the rules of `vee` are: energy is conserved
 from layer to layer, missing never became zero, registers and intervals agree. What does not: rules that judge
-a meter's values (`vee.validation`), what an auditor is shown (`expectations`).
+a meter's values (`vee.layers.validation`), what an auditor is shown (`expectations`).
 
 Each function reads rows on its own and does the sums again; none asks the code that wrote them. What
 registers gained beside intervals is one truth with rule V06 (`known.register_periods`), and stored nowhere.
@@ -25,7 +25,7 @@ from storage.bulk import array_literal, read_frame
 from storage.database import Database
 from vee.calendars import ONE_DAY, day_start
 from vee.frames import INT64_MAX, SeriesMatrix, max_abs, split_by_slots, to_matrix
-from vee.losses import MODES, loss_factor
+from vee.layers.losses import MODES, loss_factor
 from vee.quality import Origin, Reason
 from vee.rules.meters import REGISTER_MODULUS
 

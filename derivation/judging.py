@@ -21,7 +21,7 @@ from vee.quality import Origin
 from vee.rules.base import Stage
 from vee.rules.engine import Judged, RuleSet, judge
 from vee.rules.inputs import DECIDED_SCHEMA, OVERRIDE_SCHEMA, PAIR_SCHEMA, RuleInput
-from vee.shapes import SHAPE_SCHEMA
+from vee.strategies.shapes import SHAPE_SCHEMA
 
 _KEY = ["uc_id", "day"]
 

@@ -16,18 +16,19 @@ import polars as pl
 from derivation import judging
 from derivation.judging import RuleFacts
 from derivation.register_bounds import register_bounds
-from vee import edits, estimation, losses, musd, outcome, phase_losses, points, primary, rounding, validation
+from vee import musd, outcome, phase_losses
 from vee.calendars import ONE_DAY, Calendars
-from vee.filling import EstimationParams, Scope
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA, empty_series
+from vee.layers import edits, estimation, losses, points, primary, rounding, validation
 from vee.missing import with_causes
 from vee.rules.base import RuleParams
 from vee.rules.engine import Judged, RuleSet
 from vee.rules.inputs import REGISTER_SCHEMA
 from vee.rules.meters import BackupParams
 from vee.rules.table import default_rules
-from vee.shapes import SimilarDays
-from vee.strategy_chain_e import METHOD_CYCLE_MEAN, Cycles, cycle_means
+from vee.strategies.chain_e import METHOD_CYCLE_MEAN, Cycles, cycle_means
+from vee.strategies.filling import EstimationParams, Scope
+from vee.strategies.shapes import SimilarDays
 
 _KEY = ["uc_id", "day"]
 # Missing intervals, and dead phases: what estimation acts on.
@@ -74,7 +75,7 @@ class Facts:
         collection_causes: see `outcome.outcomes`.
         recovery_sessions: sessions that recovered mass memory late.
         rules: what the rules that judge look at besides.
-        edits: what people decided about slots (`vee.edits.EDIT_SCHEMA`).
+        edits: what people decided about slots (`vee.layers.edits.EDIT_SCHEMA`).
     """
 
     registry: pl.DataFrame

@@ -1,7 +1,8 @@
 """Register readings around a gap as bounds of what may be estimated in it (V06 and E0 of estimation).
 
 What belongs here: making of two register readings the energy of the intervals of one day between them,
-exactly, or nothing. What does not: reading them (`known`), comparing or scaling (`vee.register_bound`).
+exactly, or nothing. What does not: reading them (`known`), comparing or scaling
+(`vee.strategies.register_bound`).
 
 A period bounds a day where all that is missing in it lies in that day, and where no interval with energy is
 cut by a reading: half an interval has no exact energy.
@@ -16,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from vee.primary import energy_factor
+from vee.layers.primary import energy_factor
 
 _SCHEMA = {
     "uc_id": pl.Int64,

@@ -29,18 +29,19 @@ from derivation.known.facts import FactReader, open_reader
 from derivation.layers import DerivationParameters, DerivationSettings, Facts, Layers, compute
 from faults import DeveloperFault, Fault, RetryFault
 from faults.market_time import parse_zone
-from storage import quarantine, series
+from storage import series
 from storage.database import Database
 from storage.locks import lock_ucs
+from storage.review import quarantine
+from storage.review.suspects import write_suspects
+from storage.review.verdict_periods import update_periods
 from storage.scores import note_replaced
 from storage.series import Layer, Prepared, UcDays, write_uc_days
-from storage.suspects import write_suspects
-from storage.verdict_periods import update_periods
 from vee import calendars
 from vee.periods import join_periods
 from vee.quality import Cause
 from vee.scores.replaced import differences, is_now_measured
-from vee.shapes import compared_days
+from vee.strategies.shapes import compared_days
 
 # Raised by hand when a change of rules changes what is made; part of what each row refers to.
 CODE_VERSION = "vee-3"

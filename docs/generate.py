@@ -31,14 +31,15 @@ from protocols.nbr14522.messages import writes
 from protocols.nbr14522.messages.layout import table_of
 from protocols.ssu import SsuSettings
 from storage import settings
-from vee import estimation, missing, quality, validation
-from vee.filling import EstimationParams
-from vee.primary import PrimaryParams
+from vee import missing, quality
+from vee.layers import estimation, validation
+from vee.layers.primary import PrimaryParams
+from vee.layers.validation import ValidationParams
+from vee.layers.validation_manual import TEXTS
 from vee.rules import table as rule_table
 from vee.scores.classes import LENGTHS, LEVELS, STEADY, STEADY_FROM, VARYING
-from vee.shapes import SimilarDays
-from vee.validation import ValidationParams
-from vee.validation_manual import TEXTS
+from vee.strategies.filling import EstimationParams
+from vee.strategies.shapes import SimilarDays
 from vee.warranty import WarrantyTerms
 
 DOCS = Path(__file__).resolve().parent

@@ -17,9 +17,10 @@ from derivation.run import derive_ucs
 from editing.preview import Preview, preview, uc_days_of
 from editing.proposals import Proposal, parameters_of
 from faults import OperatorFault
-from storage import audit, decisions, hold_decisions, suspects
+from storage import audit
 from storage.database import Database
-from storage.decisions import Decision, DecisionKind, DecisionState, NewDecision
+from storage.review import decisions, hold_decisions, suspects
+from storage.review.decisions import Decision, DecisionKind, DecisionState, NewDecision
 from storage.settings import EditingSettings
 
 Connection = psycopg.Connection[Any]

@@ -20,11 +20,11 @@ from derivation.layers import Facts, Layers
 from derivation.run import recompute
 from editing.proposals import Proposal, parameters_of
 from storage.database import Database
-from storage.decisions import IN_FORCE_SCHEMA, VALUE_KINDS, DecisionKind
-from storage.hold_decisions import moved
-from storage.suspects import DECIDED_SCHEMA
-from vee.edits import values_of
+from storage.review.decisions import IN_FORCE_SCHEMA, VALUE_KINDS, DecisionKind
+from storage.review.hold_decisions import moved
+from storage.review.suspects import DECIDED_SCHEMA
 from vee.frames import split_by_slots, to_matrix
+from vee.layers.edits import values_of
 from vee.quality import Origin, Reason
 
 Connection = psycopg.Connection[Any]

@@ -17,12 +17,12 @@ from derivation.parameters import parameters_in_force
 from derivation.run import recompute
 from faults import OperatorFault
 from storage.database import Database
-from storage.decisions import DecisionKind
-from storage.holds import Hold, HoldState, holds
+from storage.review.decisions import DecisionKind
+from storage.review.holds import Hold, HoldState, holds
 from vee.calendars import slots_per_day
-from vee.edits import values_of
-from vee.estimation import STRATEGIES
 from vee.frames import DEFAULT_INTERVAL_S
+from vee.layers.edits import values_of
+from vee.layers.estimation import STRATEGIES
 
 Connection = psycopg.Connection[Any]
 _MINUTES_OF_DAY = 24 * 60
@@ -30,11 +30,11 @@ _MINUTES_OF_DAY = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What somebody wants to decide, see `storage.decisions.NewDecision` for the fields.
+    """What somebody wants to decide, see `storage.review.decisions.NewDecision` for the fields.
 
     Attributes:
         held: the readings of `hold_ids`. suspects: those of `suspect_ids`, by the names of
-            `storage.suspects.DECIDED_SCHEMA`.
+            `storage.review.suspects.DECIDED_SCHEMA`.
     """
 
     kind: DecisionKind

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from storage.database import Database
-from storage.decisions import DecisionKind
+from storage.review.decisions import DecisionKind
 from vee.calendars import Calendars, deadline
 
 # What waits for a second person already is listed as that alone: nobody can decide about it twice.

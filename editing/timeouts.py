@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from editing import decisions, proposals
 from editing.decisions import Outcome
-from storage import decisions as stored
 from storage.database import Database
-from storage.decisions import DecisionKind
+from storage.review import decisions as stored
+from storage.review.decisions import DecisionKind
 from vee.calendars import Calendars, deadline
 from vee.rules.base import RuleParams, Severity, TimeOut
 

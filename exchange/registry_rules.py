@@ -8,8 +8,8 @@ from collector.lines.transports import parse_url
 from faults import OperatorFault
 from protocols.table import catalogues
 from storage.registry import Rules
-from vee.estimation import STRATEGIES
-from vee.validation import has_valid_check_digits
+from vee.layers.estimation import STRATEGIES
+from vee.layers.validation import has_valid_check_digits
 
 _NATIONAL_DIGITS = 15
 

@@ -25,8 +25,8 @@ CLOSING = "closing_job"
 FRESHNESS = "freshness_job"
 SCORES = "scores_job"
 
-# The routine reads of the night end a bit after four (collector.planning.Windows); what is missing of D-1
-# then is asked for once more by the job itself.
+# The routine reads of the night end a bit after four (collector.work.planning.Windows); what is missing of
+# D-1 then is asked for once more by the job itself.
 DAILY_CRON = "30 4 * * *"
 # After the daily run and its delivery, before people come to work.
 CLOSING_CRON = "0 7 * * *"

@@ -17,7 +17,8 @@ from typing import Any
 import psycopg
 
 from faults import OperatorFault
-from storage import audit, quarantine
+from storage import audit
+from storage.review import quarantine
 
 LOT_COLUMNS = ("code", "model", "size", "delivered_on")
 FAILURE_COLUMNS = ("lot", "serial", "failed_on", "fault")

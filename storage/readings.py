@@ -19,7 +19,7 @@ from faults import DeveloperFault
 from storage.bulk import array_literal, copy_frame, one_of, read_frame
 from storage.database import Database
 from storage.locks import lock_meters
-from storage.quarantine import Quarantined, put
+from storage.review.quarantine import Quarantined, put
 
 # The frame of readings, as every room knows it; `version` is only in what is read.
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {

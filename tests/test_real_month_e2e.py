@@ -28,7 +28,7 @@ from ccee.standin.records import Unit
 from ccee.standin.rules import StandIn
 from ccee.standin.server import serve_in_thread
 from collector.drain import drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from derivation.run import derive
 from protocols.nbr14522.profiles import DEFAULT
 from simulator.fleets.single import end_of, recorded_meter

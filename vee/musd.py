@@ -29,8 +29,8 @@ from vee.frames import (
     to_frame,
     to_matrix,
 )
+from vee.layers.rounding import MILLI
 from vee.quality import Origin, Reason
-from vee.rounding import MILLI
 
 POLICIES = ("send_and_alert", "hold_day", "omit_hours")
 REJECTION_FACTOR = Decimal("1.25")

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from vee.calendars import ONE_DAY, day_start, slots_per_day
-from vee.validation import PHASE_LOSS_SCHEMA
+from vee.layers.validation import PHASE_LOSS_SCHEMA
 
 PHASES = (1, 2, 3)
 VOLTAGES = tuple(f"voltage_{k}_v" for k in PHASES)

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from audit.pages.words import Words
 from audit.parts import PointReading, Trace
-from vee.losses import loss_factor
+from vee.layers.losses import loss_factor
 
 _KINDS = {"transformation": ("transformação", "transformation"), "line": ("linha", "line")}
 

@@ -19,7 +19,7 @@ from collector.commands.preview import Preview
 from collector.commands.steps import CommandWork, Pending, Verdict, Writing
 from collector.drivers import Asking, check_offered, driver_of
 from collector.session import MergedSession
-from collector.worklist import Assignment, Connection, Target, targets, unreachable
+from collector.work.worklist import Assignment, Connection, Target, targets, unreachable
 from faults import Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
 from protocols.nbr14522.messages import Occurrence

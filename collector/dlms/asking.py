@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 
 from collector.dlms.rows import LoadProfile, timed_rows
-from collector.planning import Span
+from collector.work.planning import Span
 from faults import OperatorFault
 from protocols.acquisition import DAY_S, Period, coverage, divides_day
 from protocols.dlms.access import AccessRefused

@@ -29,7 +29,7 @@ from collector.dlms.phases import phase_vectors
 from collector.dlms.rows import LoadProfile, Row, add_row, lengths_s, periods_of, timed_rows
 from collector.dlms.script import CLOCK, DATA, REGISTER
 from collector.dlms.times import Times
-from collector.planning import day_of
+from collector.work.planning import day_of
 from protocols.acquisition import (
     Action,
     Decision,

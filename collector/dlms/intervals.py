@@ -16,7 +16,7 @@ import numpy as np
 from collector.decoded import DayVector
 from collector.dlms.columns import Column
 from collector.dlms.rows import Row
-from collector.planning import day_of
+from collector.work.planning import day_of
 from protocols.acquisition import (
     DAY_S,
     Break,

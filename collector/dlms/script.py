@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from collector.dlms.asking import RowReader
 from collector.dlms.rows import LoadProfile
-from collector.planning import Goal, SequenceName, Span
+from collector.work.planning import Goal, SequenceName, Span
 from faults import OperatorFault
 from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute

@@ -18,7 +18,7 @@ from collector.files.decode import TEXT, format_of, lay_out
 from collector.files.sources import Source, read_file
 from collector.merging import merge_sessions
 from collector.session import EndedSession, MergedSession
-from collector.worklist import Connection
+from collector.work.worklist import Connection
 from faults import OperatorFault, RetryFault
 from protocols.nbr14522.messages import Parameters, decode_response
 from protocols.nbr14522.profiles import DEFAULT, PROFILES

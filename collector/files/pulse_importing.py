@@ -20,7 +20,7 @@ from collector.files.pulse_lines import PULSE_CSV, PulseHead
 from collector.files.sources import Source
 from collector.merging import merge_sessions
 from collector.session import EndedSession, MergedSession
-from collector.worklist import Connection
+from collector.work.worklist import Connection
 from faults import Fault, OperatorFault, RetryFault
 from protocols.pulse_csv.layout import PulseLayout, parse_layout
 from protocols.pulse_csv.lines import Line, LineReader, lines_of

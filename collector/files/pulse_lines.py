@@ -19,7 +19,7 @@ import orjson
 
 from collector.decoded import DayVector, Decoded, Frame, Issue, MeterContext
 from collector.drivers import WithoutHistory
-from collector.planning import day_of
+from collector.work.planning import day_of
 from faults import DeveloperFault
 from protocols.acquisition import DAY_S, Holds, StatedColumn, Statement, lengths, on_grid, whole_pulses
 from protocols.pulse_csv.layout import KWH, PulseLayout, ValueColumn, parse_layout

@@ -15,7 +15,7 @@ from collector.lines import dial_in_store
 from collector.lines.dial_in import NOT_CONNECTED_REMEDY, DialIn, cannot_listen
 from collector.lines.dial_in_kinds import load_kinds
 from collector.lines.transports import Endpoint, Receiver, Stream, open_stream, parse_url
-from collector.worklist import Assignment
+from collector.work.worklist import Assignment
 from faults import FieldCrewFault
 from storage import queue
 from storage.settings import CollectorSettings

@@ -11,7 +11,7 @@ import psycopg
 from collector.lines.transports import parse_url
 from faults import OperatorFault
 from protocols.nbr14522.profiles import DEFAULT, PROFILES
-from storage import quarantine
+from storage.review import quarantine
 
 Connection = psycopg.Connection[Any]
 

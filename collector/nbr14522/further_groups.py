@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from collector.planning import CHANNELS_PER_GROUP, Span, day_spans
+from collector.work.planning import CHANNELS_PER_GROUP, Span, day_spans
 
 Connection = psycopg.Connection[Any]
 Slots = list[bool] | None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from collector.decoded import DayVector, HeldVector, MemorySum, MeterContext
 from collector.nbr14522.words import set_aside
-from collector.planning import day_of
+from collector.work.planning import day_of
 from protocols.nbr14522 import checks
 from protocols.nbr14522.checks import CheckResult, CrossCheck
 from protocols.nbr14522.counts import CountFault, Demand, Memory, count_fault, last_demand
@@ -28,7 +28,7 @@ from protocols.nbr14522.memory import (
 )
 from protocols.nbr14522.messages import Parameters, Registers
 from protocols.nbr14522.profile import LimitedCount, MeterProfile
-from storage.holds import HoldReason
+from storage.review.holds import HoldReason
 
 MEMORY_CODES = COMPOSITE_CODES
 MEMORY_NOW = 0x26

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
-from collector.planning import (
+from collector.work.planning import (
     Goal,
     MemoryFacts,
     MemoryRead,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from collector.decoded import DayVector, HeldVector
 from protocols.nbr14522.memory import SIGN_BIT, WORD_LIMIT
 from protocols.nbr14522.profile import MeterProfile
-from storage.holds import HoldReason
+from storage.review.holds import HoldReason
 
 _ALL_ONES = WORD_LIMIT - 1
 _SAID = {

@@ -29,7 +29,7 @@ from collector.streams.decode import Quality, StreamDecoder, new_decoder
 from collector.streams.frames import head_row, pack_rows
 from collector.streams.line import LineKeeper, LinePace, LineState
 from collector.streams.profiles import STREAM_PROFILES
-from collector.worklist import Target
+from collector.work.worklist import Target
 from faults import Fault, OperatorFault, RetryFault
 from protocols.captures import Chunk
 from storage import sessions

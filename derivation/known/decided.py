@@ -2,7 +2,7 @@
 
 What belongs here: the meaning of a decision's payload for the derivation, the same for a decision in force
 and for one that is only looked at before it is made. What does not: making decisions (`editing`), their table
-(`storage.decisions`), what an edit does to a series (`vee.edits`).
+(`storage.review.decisions`), what an edit does to a series (`vee.layers.edits`).
 
 Payloads: `set`, `scale`, `copy`: `kwh`, exact values as text, one a slot. `estimate`: `strategy`, and
 `aside`, true where the slots are set aside first. `choose`: `take` (`kept` or `refused`), and of the reading
@@ -20,15 +20,15 @@ import orjson
 import polars as pl
 
 from derivation.layers import Facts
-from storage.decisions import DecisionKind
-from vee.edits import EDIT_SCHEMA
+from storage.review.decisions import DecisionKind
+from vee.layers.edits import EDIT_SCHEMA
 
 KEPT, REFUSED = "kept", "refused"
 _WITH_VALUES = (DecisionKind.SET, DecisionKind.SCALE, DecisionKind.COPY)
 
 
 def with_decisions(facts: Facts, decisions: pl.DataFrame) -> Facts:
-    """Facts as people decided: `storage.decisions.IN_FORCE_SCHEMA`, in order."""
+    """Facts as people decided: `storage.review.decisions.IN_FORCE_SCHEMA`, in order."""
     if decisions.is_empty():
         return facts
     rows = [row | {"payload": orjson.loads(row["payload"])} for row in decisions.iter_rows(named=True)]

@@ -19,12 +19,18 @@ from derivation.known.rule_facts import read_rule_facts
 from derivation.layers import Facts
 from storage.bulk import array_literal, read_frame
 from storage.database import Database
-from storage.decisions import in_force
 from storage.registry import SUBMITTED, RegistrySnapshot, snapshot
+from storage.review.decisions import in_force
 from storage.series import Layer
 from vee.frames import SERIES_SCHEMA, empty_series
-from vee.strategy_chain_e import POST_SCHEMA, Cycles, cycles_of
-from vee.validation import CLOCK_TOUCHED, DUPLICATE_CONFLICT, INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
+from vee.layers.validation import (
+    CLOCK_TOUCHED,
+    DUPLICATE_CONFLICT,
+    INCIDENT_SCHEMA,
+    OUTAGE_SCHEMA,
+    REGISTRY_SCHEMA,
+)
+from vee.strategies.chain_e import POST_SCHEMA, Cycles, cycles_of
 
 _KEY = ["uc_id", "day"]
 # Statuses that make a day expected; another day is looked at only where readings came for it.

@@ -21,8 +21,8 @@ from derivation.known.meter_facts import (
     read_reactive,
 )
 from derivation.known.register_periods import of_market_slots, read_register_periods
-from storage import suspects
 from storage.bulk import array_literal, read_frame
+from storage.review import suspects
 from vee.calendars import ONE_DAY
 from vee.missing import KNOWN_SCHEMA
 from vee.rules.inputs import (
@@ -31,7 +31,7 @@ from vee.rules.inputs import (
     MONTH_SCHEMA,
     OVERRIDE_SCHEMA,
 )
-from vee.shapes import FEW_DAYS, LATEST_DAYS, SHAPE_SCHEMA
+from vee.strategies.shapes import FEW_DAYS, LATEST_DAYS, SHAPE_SCHEMA
 
 _CONTRACT = (
     "uc_id",

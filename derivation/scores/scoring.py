@@ -37,14 +37,14 @@ from storage.database import Database
 from storage.settings import ScoreSettings
 from vee import calendars
 from vee.calendars import Calendars
-from vee.estimation import STRATEGIES, EstimationResult
+from vee.layers.estimation import STRATEGIES, EstimationResult
 from vee.quality import Cause
 from vee.scores.classes import uc_classes
 from vee.scores.errors import ERROR_SCHEMA, gap_errors, scores_of
 from vee.scores.gaps import Draw, draw_gaps, gap_shapes, shapes_of_words
 from vee.scores.replaced import errors_of_replaced
-from vee.strategy_ccee import METHOD_MUSD, METHOD_PRIOR_MONTHS
-from vee.strategy_chain_e import METHOD_CYCLE_MEAN, Cycles
+from vee.strategies.ccee import METHOD_MUSD, METHOD_PRIOR_MONTHS
+from vee.strategies.chain_e import METHOD_CYCLE_MEAN, Cycles
 
 # Raised by hand when a change of the score changes what it finds.
 SCORE_VERSION = "score-1"

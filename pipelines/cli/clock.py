@@ -13,7 +13,7 @@ from collector.commands.clock.rule import request_correction
 from collector.commands.clock.storage import ClockStatus, clock_status
 from collector.commands.policy import load_policy
 from collector.service import utc_now
-from collector.worklist import find_meter
+from collector.work.worklist import find_meter
 from pipelines.cli.command import actor, tell_asked
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 from storage.database import Database

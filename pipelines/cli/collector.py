@@ -21,13 +21,13 @@ from rich.table import Table
 
 from collector import drain as draining
 from collector.drain import ReadSummary, drain
-from collector.monitoring import end_monitoring
-from collector.monitoring import monitor as start_monitoring
-from collector.planning import SequenceName
-from collector.points import PointStatus, points_status
 from collector.service import Collector, Stats, utc_now
 from collector.streams.reader import StreamStatus
-from collector.worklist import find_meter
+from collector.work.monitoring import end_monitoring
+from collector.work.monitoring import monitor as start_monitoring
+from collector.work.planning import SequenceName
+from collector.work.points import PointStatus, points_status
+from collector.work.worklist import find_meter
 from faults import Actor, OperatorFault
 from faults.market_time import to_local
 from pipelines.cli.output import EXIT_BY_ACTOR, console, emit_json, faults_to_exit, login_name

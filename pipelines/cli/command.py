@@ -13,7 +13,7 @@ from collector.commands.preview import Preview
 from collector.commands.store import Asked, Person, approve, ask, command_status, preview_for
 from collector.drivers import driver_of
 from collector.service import utc_now
-from collector.worklist import find_meter
+from collector.work.worklist import find_meter
 from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit, login_name
 from protocols.nbr14522.profiles import DEFAULT

@@ -18,9 +18,9 @@ from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, faults_to_exit, login_name
 from pipelines.cli.period import parse_day
 from pipelines.cli.queue import clock
-from storage import decisions as stored
 from storage.database import Database
-from storage.decisions import Decision, DecisionKind, DecisionState
+from storage.review import decisions as stored
+from storage.review.decisions import Decision, DecisionKind, DecisionState
 
 app = typer.Typer(no_args_is_help=True, help="Decide about suspects, held readings, approvals; undo.")
 

@@ -26,8 +26,8 @@ from pipelines.cli.output import (
     login_name,
 )
 from protocols.pulse_csv.layout import DELIVERED, layout_text
-from storage import quarantine
 from storage.database import Database
+from storage.review import quarantine
 
 app = typer.Typer(no_args_is_help=True, help="Files of other systems and technicians into the readings.")
 

@@ -29,7 +29,7 @@ from storage.registry.constants import accept, proposals
 from storage.registry.files import Issue, write_template
 from storage.settings import Settings
 from vee.calendars import Period, market_calendars, parse_month
-from vee.estimation import STRATEGIES
+from vee.layers.estimation import STRATEGIES
 
 app = typer.Typer(help="Load and write back the registry (CSV, XLSX).", no_args_is_help=True)
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from faults import OperatorFault
 from pipelines.cli.output import console, emit_json, faults_to_exit
 from storage.database import Database
-from storage.rule_overrides import Scope, end_override, overrides, set_override
+from storage.review.rule_overrides import Scope, end_override, overrides, set_override
 from vee.parameters import with_value
 from vee.rules.table import BY_ID, RULES
 

@@ -25,7 +25,7 @@ from psycopg import sql
 from assets.resources import Clock
 from ccee.profile import DEFAULT_PROFILE, load_profile
 from collector.drain import Progress, drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from derivation.parameters import parameters_in_force
 from derivation.run import derive
 from faults import DeveloperFault, OperatorFault
@@ -42,7 +42,7 @@ from storage.database import Database
 from storage.registry import load_registry
 from storage.settings import Settings
 from vee.calendars import Period, last_closed_month, market_calendars
-from vee.filling import EstimationParams
+from vee.strategies.filling import EstimationParams
 
 # A demonstration waits seconds where an operation waits minutes: the silent meter is given up soon.
 DEMO_ENVIRONMENT: Mapping[str, str] = {

@@ -15,8 +15,8 @@ from derivation.run import derive
 from editing import decisions, proposals
 from pipelines.cli.trace import _document, tree
 from storage.database import Database
-from storage.decisions import DecisionKind, DecisionState
-from storage.holds import open_holds
+from storage.review.decisions import DecisionKind, DecisionState
+from storage.review.holds import open_holds
 from tests.collector.dlms import world as dlms
 from tests.collector.dlms.world import catalogue, secrets
 from tests.collector.world import (

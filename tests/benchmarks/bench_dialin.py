@@ -25,7 +25,7 @@ import orjson
 import structlog
 
 from collector.service import Collector
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from storage.database import Database
 from storage.settings import CollectorSettings, DatabaseSettings, Settings
 from tests.benchmarks import bench_sessions as base

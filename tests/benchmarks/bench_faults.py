@@ -39,10 +39,10 @@ from storage.settings import AcquisitionSettings
 from tests.benchmarks.faults import DAYS, DEN, I64, KINDS, NUM, SERIAL, SLOTS, Case, inject, reactive_of
 from vee.calendars import MARKET_ZONE, day_start, load_calendars
 from vee.frames import empty_series
+from vee.layers.validation import INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
 from vee.phase_losses import CHANNEL_SCHEMA
 from vee.rules.inputs import REACTIVE_SCHEMA, REGISTER_SCHEMA
-from vee.strategy_chain_e import POST_SCHEMA, Cycles
-from vee.validation import INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
+from vee.strategies.chain_e import POST_SCHEMA, Cycles
 
 RECORDING = Path(__file__).parents[3] / "shared" / "data" / "pulses_5min_2016-09-28_2016-10-28.csv"
 FIRST_DAY = date(2016, 9, 28)

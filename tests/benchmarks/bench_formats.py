@@ -27,7 +27,7 @@ from collector.dlms.secrets import Secrets
 from collector.dlms.session import DlmsLine, read_dlms, steps
 from collector.files.decode import FK7, TEXT, decode_file
 from collector.lines.transports import Timeouts, open_stream, parse_url
-from collector.planning import Span
+from collector.work.planning import Span
 from protocols.celesc import CelescStream, Packet, encode_packet
 from protocols.dlms.client import DlmsClient
 from protocols.dlms.framing import crc16_x25

@@ -35,7 +35,7 @@ import psycopg
 import structlog
 
 from collector.drain import Progress, drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from protocols.nbr14522.crc import sealed
 from protocols.nbr14522.frames import ACK, COMMAND_SIZE, ENQ, RESPONSE_SIZE, serial_octets
 from protocols.nbr14522.messages import LimitUnit, Period, request_for

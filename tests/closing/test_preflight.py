@@ -16,7 +16,7 @@ from tests.derivation.world import curve
 from tests.exchange.registered import AGENT, CODE, SHEETS, Operator, Sheets, derived, load, read
 from tests.pipelines.cli.command import smf
 from vee.calendars import load_calendars
-from vee.estimation import STRATEGIES
+from vee.layers.estimation import STRATEGIES
 
 pytestmark = pytest.mark.req("X-preflight")
 

@@ -23,11 +23,11 @@ import numpy as np
 from collector import evidence, service
 from collector.commands.policy import parse_policy
 from collector.commands.store import Person, approve, ask
-from collector.monitoring import monitor
 from collector.nbr14522 import driver
-from collector.planning import SequenceName
 from collector.service import Collector
 from collector.streams import reader as streams
+from collector.work.monitoring import monitor
+from collector.work.planning import SequenceName
 from protocols.nbr14522.models import add_catalogue, remove_catalogue
 from simulator.fleets.file import plan_fleet
 from simulator.fleets.runner import PlannedFleetServer

@@ -11,7 +11,7 @@ import pytest
 from collector.decoded import MeterContext, readings_frame
 from collector.drain import drain, summaries
 from collector.nbr14522.decode import decode_session
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC, profile_named
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from storage import queue

@@ -20,7 +20,7 @@ from collector.decoded import (
 )
 from collector.judging import judge
 from protocols.acquisition import Holds, StatedColumn, Statement
-from storage.holds import HoldReason
+from storage.review.holds import HoldReason
 from storage.sessions import Installation
 from storage.settings import AcquisitionSettings
 

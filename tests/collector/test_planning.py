@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import planning
-from collector.planning import (
+from collector.work import planning
+from collector.work.planning import (
     InstalledMeter,
     MemoryFacts,
     MemoryRead,

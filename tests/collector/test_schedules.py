@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from collector import worklist
-from collector.monitoring import end_monitoring, monitor, monitored_points, raised
-from collector.planning import PlannedRead, ScheduleKind, due_reads
-from collector.planning import Windows as _Windows
-from collector.points import points_status
-from collector.traffic import forecast_month, unit_traffic
-from collector.urgency import MemoryOutlook, outlooks, priority_with, raise_waiting
+from collector.work import worklist
+from collector.work.monitoring import end_monitoring, monitor, monitored_points, raised
+from collector.work.planning import PlannedRead, ScheduleKind, due_reads
+from collector.work.planning import Windows as _Windows
+from collector.work.points import points_status
+from collector.work.traffic import forecast_month, unit_traffic
+from collector.work.urgency import MemoryOutlook, outlooks, priority_with, raise_waiting
 from faults import OperatorFault
 from faults.market_time import to_local
 from pipelines.cli.collector import app

@@ -20,9 +20,9 @@ import pytest
 
 from collector.drain import drain
 from collector.lines.callers import Callers
-from collector.planning import Windows
 from collector.service import Collector
-from collector.worklist import request_missing, targets
+from collector.work.planning import Windows
+from collector.work.worklist import request_missing, targets
 from simulator.nbr14522.server import TcpMeterServer
 from simulator.wires.faultplan import FaultPlan
 from simulator.wires.virtual_time import run_virtual

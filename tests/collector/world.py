@@ -12,7 +12,7 @@ import numpy as np
 
 from collector.drain import drain
 from collector.service import Collector
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.load.grid import MARKET_ZONE

@@ -14,8 +14,8 @@ import pytest
 from derivation.layers import DerivationParameters
 from derivation.pending import touched_days
 from derivation.run import derive
-from storage import suspects
 from storage.database import Database
+from storage.review import suspects
 from tests.derivation.registers import put_registers
 from tests.derivation.sending import sent_day
 from tests.derivation.world import NOW, Point, add_points, curve, put_readings

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from collector.drain import drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from derivation.layers import DerivationParameters
 from derivation.run import DeriveSummary, derive
 from protocols.dlms import models

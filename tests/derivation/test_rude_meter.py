@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from derivation.run import derive
-from storage import suspects
 from storage.database import Database
+from storage.review import suspects
 from tests.collector.nbr14522.rude import needs_peers, rude_meter
 from tests.collector.world import add_meter, collect, query, quick
 from tests.derivation.sending import sent_day

@@ -6,10 +6,10 @@ import csv
 from dataclasses import fields
 from pathlib import Path
 
-from vee import validation
+from vee.layers import validation
+from vee.layers.validation_manual import TEXTS
 from vee.rules.base import RuleParams
 from vee.rules.table import RULES, SKIP_REASONS
-from vee.validation_manual import TEXTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMON = {item.name for item in fields(RuleParams)}

@@ -24,8 +24,8 @@ from editing.queue import Waiting, waiting
 from faults import OperatorFault
 from faults.market_time import MARKET_ZONE
 from storage.database import Database
-from storage.decisions import DecisionKind, DecisionState
-from storage.holds import HeldDay, HoldReason, hold_readings
+from storage.review.decisions import DecisionKind, DecisionState
+from storage.review.holds import HeldDay, HoldReason, hold_readings
 from tests.derivation.world import (
     AGENT,
     DAY,

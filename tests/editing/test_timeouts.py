@@ -13,7 +13,7 @@ from editing import decisions
 from editing.queue import waiting
 from editing.timeouts import apply_timeouts, lapse_approvals
 from storage.database import Database
-from storage.decisions import DecisionState
+from storage.review.decisions import DecisionState
 from tests.derivation.world import DAY, NOW, add_points, curve, put_readings, with_gap
 from vee.calendars import load_calendars
 from vee.rules.base import Severity, TimeOut

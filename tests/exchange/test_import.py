@@ -35,8 +35,8 @@ from protocols.nbr14522.profile import DEFAULT
 from protocols.public_format import FileKind, TextFile, read_text, write_text
 from storage import sessions
 from storage.database import Database
-from storage.holds import HoldReason, open_holds
 from storage.readings import read_reading_days
+from storage.review.holds import HoldReason, open_holds
 from tests.collector.world import (
     DAY,
     MARKET,

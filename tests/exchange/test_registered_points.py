@@ -14,7 +14,7 @@ from storage.database import Database
 from storage.registry import export_registry
 from tests.derivation.world import DAY, NOW, curve
 from tests.exchange.registered import CODE, SHEETS, Operator, Sheets, derived, load, query, read
-from vee.rounding import MILLI
+from vee.layers.rounding import MILLI
 
 LOSSES = ["point_code", "kind", "percent", "valid_from", "valid_to"]
 INSTALLATIONS = SHEETS["installations"][0]

@@ -10,7 +10,7 @@ from typing import Any
 from collector.decoded import Frame, MeterContext
 from collector.dlms import script as dlms_script
 from collector.dlms.decode import decode_dlms
-from collector.planning import Span
+from collector.work.planning import Span
 from faults import OperatorFault, RetryFault
 from protocols.dlms.access import AccessRefused, Credentials
 from protocols.dlms.client import DlmsClient, Steps

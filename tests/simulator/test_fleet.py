@@ -27,7 +27,7 @@ from simulator.load.grid import MARKET_ZONE, day_number
 from simulator.nbr14522.meter import SimulatedMeter, Stretch
 from simulator.wires.running import obey
 from tests.simulator.wire import Session, TcpCarrier, run
-from vee.validation import has_valid_check_digits
+from vee.layers.validation import has_valid_check_digits
 
 DAY = date(2026, 11, 20)
 BEFORE = datetime(2026, 11, 20, 0, 2, tzinfo=MARKET_ZONE)

@@ -8,9 +8,11 @@ import polars as pl
 import pytest
 
 from faults import OperatorFault
-from storage import audit, hold_decisions
+from storage import audit
 from storage.database import Database
-from storage.holds import (
+from storage.readings import merge_readings
+from storage.review import hold_decisions
+from storage.review.holds import (
     HeldDay,
     HoldReason,
     HoldState,
@@ -19,7 +21,6 @@ from storage.holds import (
     holds,
     open_holds,
 )
-from storage.readings import merge_readings
 from tests.storage.factory import AT, DAY, add_points, add_submission, reading
 
 WHY = {"actor": "ana", "why": "o relógio estava 30 dias atrasado", "at": AT}

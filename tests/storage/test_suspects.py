@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from faults import OperatorFault
-from storage import suspects
 from storage.database import Database
+from storage.review import suspects
 from tests.storage.factory import AT, DAY, add_points
 
 LATER = AT + dt.timedelta(hours=1)

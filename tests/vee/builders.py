@@ -11,8 +11,8 @@ from fractions import Fraction
 import polars as pl
 
 from vee.frames import SERIES_SCHEMA, to_matrix
+from vee.layers.validation import REGISTRY_SCHEMA
 from vee.quality import Origin, Reason
-from vee.validation import REGISTRY_SCHEMA
 
 SLOTS = 288
 Value = Fraction | int | str | None

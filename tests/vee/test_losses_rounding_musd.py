@@ -12,9 +12,9 @@ import pytest
 
 from faults import DeveloperFault, OperatorFault
 from tests.vee.builders import SLOTS, registry, series, values_of, with_hour
-from vee.losses import adjust, loss_factor
+from vee.layers.losses import adjust, loss_factor
+from vee.layers.rounding import round_half_up, to_ccee
 from vee.musd import MusdParams, check
-from vee.rounding import round_half_up, to_ccee
 
 DAY = date(2026, 6, 3)
 LOSS_SCHEMA = {

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from tests.vee.builders import SLOTS, series
-from vee.estimation import UNRESOLVED_SCHEMA
 from vee.frames import QUARANTINE_SCHEMA, VERDICT_SCHEMA
+from vee.layers.estimation import UNRESOLVED_SCHEMA
+from vee.layers.rounding import to_ccee
 from vee.outcome import outcomes
 from vee.quality import Cause, Reason
-from vee.rounding import to_ccee
 
 DAY = date(2026, 6, 3)
 VERDICT = ("V15", 0, 287, "blocked")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from faults import OperatorFault
-from vee.filling import EstimationParams
+from vee.layers.primary import PrimaryParams
 from vee.parameters import bounded, from_table, read, with_value
-from vee.primary import PrimaryParams
 from vee.quality import Origin
+from vee.strategies.filling import EstimationParams
 
 
 class Size(StrEnum):

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from tests.vee.builders import reasons_of, values_of
-from vee.primary import PrimaryParams, energy_factor, from_pulses
+from vee.layers.primary import PrimaryParams, energy_factor, from_pulses
 from vee.quality import Origin, Reason
 
 DAY = date(2026, 11, 20)

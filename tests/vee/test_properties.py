@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from tests.vee.builders import LONG_AFTER, SLOTS, backup_series, registry, series
 from vee.calendars import load_calendars
-from vee.estimation import EstimationInput, EstimationResult, estimate
-from vee.filling import EstimationParams
 from vee.frames import SeriesMatrix, to_frame, to_matrix
-from vee.losses import adjust, loss_factor
+from vee.layers.estimation import EstimationInput, EstimationResult, estimate
+from vee.layers.losses import adjust, loss_factor
+from vee.layers.rounding import to_ccee
+from vee.layers.validation import ValidationInput, validate
 from vee.quality import Origin
-from vee.rounding import to_ccee
-from vee.validation import ValidationInput, validate
+from vee.strategies.filling import EstimationParams
 
 CALENDARS = load_calendars()
 AS_OF = date(2026, 6, 8)

@@ -33,17 +33,24 @@ import pytest
 from derivation import judging
 from derivation.judging import merged
 from tests.vee.builders import LONG_AFTER, SLOTS, backup_series, reasons_of, series, values_of
-from vee import validation
 from vee.calendars import day_start, load_calendars
-from vee.estimation import EstimationInput, estimate, history_needs
-from vee.filling import EstimationParams
 from vee.frames import to_matrix
-from vee.losses import adjust
+from vee.layers import validation
+from vee.layers.estimation import EstimationInput, estimate, history_needs
+from vee.layers.losses import adjust
+from vee.layers.rounding import to_ccee
+from vee.layers.validation import (
+    INCIDENT_SCHEMA,
+    OUTAGE_SCHEMA,
+    PHASE_LOSS_SCHEMA,
+    REGISTRY_SCHEMA,
+    ValidationInput,
+    validate,
+)
 from vee.musd import check
 from vee.outcome import outcomes
 from vee.parameters import with_value
 from vee.quality import Reason
-from vee.rounding import to_ccee
 from vee.rules.base import Stage
 from vee.rules.engine import RuleSet, judge, values_hash
 from vee.rules.inputs import (
@@ -57,14 +64,7 @@ from vee.rules.inputs import (
     RuleInput,
 )
 from vee.rules.table import RULES, default_rules
-from vee.validation import (
-    INCIDENT_SCHEMA,
-    OUTAGE_SCHEMA,
-    PHASE_LOSS_SCHEMA,
-    REGISTRY_SCHEMA,
-    ValidationInput,
-    validate,
-)
+from vee.strategies.filling import EstimationParams
 
 ROOT = Path(__file__).parent / "scenarios"
 CALENDARS = load_calendars()

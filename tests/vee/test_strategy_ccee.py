@@ -13,11 +13,11 @@ import pytest
 from faults import OperatorFault
 from tests.vee.builders import SLOTS, backup_series, reasons_of, registry, series, values_of
 from vee.calendars import load_calendars
-from vee.estimation import EstimationInput, EstimationResult, estimate, history_needs, strategy_for
-from vee.filling import EstimationParams, Scope
+from vee.layers.estimation import EstimationInput, EstimationResult, estimate, history_needs, strategy_for
+from vee.layers.validation import PHASE_LOSS_SCHEMA
 from vee.quality import Cause, Origin, Reason
-from vee.strategy_ccee import CceePdc18R1
-from vee.validation import PHASE_LOSS_SCHEMA
+from vee.strategies.ccee import CceePdc18R1
+from vee.strategies.filling import EstimationParams, Scope
 
 CALENDARS = load_calendars()
 AS_OF = date(2026, 6, 8)

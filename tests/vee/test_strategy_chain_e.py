@@ -11,9 +11,9 @@ import pytest
 
 from tests.vee.builders import SLOTS, reasons_of, series, values_of
 from vee.calendars import load_calendars
-from vee.estimation import EstimationInput, EstimationResult, estimate, history_needs
-from vee.filling import EstimationParams
+from vee.layers.estimation import EstimationInput, EstimationResult, estimate, history_needs
 from vee.quality import Cause, Origin, Reason
+from vee.strategies.filling import EstimationParams
 
 CALENDARS = load_calendars()
 AS_OF = date(2026, 6, 8)

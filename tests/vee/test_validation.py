@@ -10,9 +10,7 @@ import polars as pl
 import pytest
 
 from tests.vee.builders import LONG_AFTER, SLOTS, reasons_of, registry, series, values_of
-from vee.phase_losses import detect_phase_loss
-from vee.quality import Origin, Reason
-from vee.validation import (
+from vee.layers.validation import (
     INCIDENT_SCHEMA,
     OUTAGE_SCHEMA,
     PHASE_LOSS_SCHEMA,
@@ -25,6 +23,8 @@ from vee.validation import (
     rule_rows,
     validate,
 )
+from vee.phase_losses import detect_phase_loss
+from vee.quality import Origin, Reason
 
 DAY = date(2026, 6, 3)
 MIDNIGHT = datetime(2026, 6, 3, 3, tzinfo=UTC)

@@ -5,7 +5,8 @@ Charter: one module a family of rules, each rule one pure vectorised function of
 runs them. A rule never changes a value: it names slots, with evidence and the energy at stake. Floats are
 welcome here, since nothing that is judged is delivered from here.
 
-What does not belong here: refusing records and filling in outages (`vee.validation`), estimation, deciding.
+What does not belong here: refusing records and filling in outages (`vee.layers.validation`), estimation,
+deciding.
 
 A new rule is one function, one entry in `table.RULES` and two scenario folders (one speaking, one silent).
 """

@@ -37,7 +37,7 @@ from vee.quality import Origin, Reason, Result
 from vee.rules.base import F64, DayRows, Found, NotJudged, Rows, Rule, RuleParams, Severity, Stage
 from vee.rules.inputs import Plants, RuleInput
 from vee.rules.table import RULES, default_rules
-from vee.shapes import SHAPE_SCHEMA, ShapeStore, SimilarDays, shape_frame, shapes_of, similar_days
+from vee.strategies.shapes import SHAPE_SCHEMA, ShapeStore, SimilarDays, shape_frame, shapes_of, similar_days
 
 SUSPECT_SCHEMA: dict[str, pl.DataType] = {
     "uc_id": pl.Int64(),

@@ -12,7 +12,7 @@ import polars as pl
 
 from vee.calendars import ONE_DAY, day_start
 from vee.rules.base import F64, Plant
-from vee.shapes import SHAPE_SCHEMA
+from vee.strategies.shapes import SHAPE_SCHEMA
 
 REGISTER_SCHEMA: dict[str, pl.DataType] = {
     "uc_id": pl.Int64(),

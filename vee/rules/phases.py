@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vee.frames import Mask
+from vee.layers.validation import PHASE_LOSS_FACTORS
 from vee.parameters import bounded
 from vee.rules.base import DayRows, Found, NotJudged, RuleParams
-from vee.validation import PHASE_LOSS_FACTORS
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def uc_classes(shapes: pl.DataFrame) -> pl.DataFrame:
     """`uc_id, uc_class` of the UCs that have a whole day.
 
     Args:
-        shapes: `uc_id, hours_wh` of days, as `vee.shapes` makes them.
+        shapes: `uc_id, hours_wh` of days, as `vee.strategies.shapes` makes them.
     """
     hours = pl.col("hours_wh")
     days = shapes.filter(hours.list.drop_nulls().list.len() == hours.list.len()).select(

@@ -19,7 +19,7 @@ from collector.commands.steps import CommandWork, Verdict
 from collector.commands.store import Asked, Person, ask
 from collector.drivers import driver_of
 from collector.session import MergedSession
-from collector.worklist import Connection, Target, targets, unreachable
+from collector.work.worklist import Connection, Target, targets, unreachable
 from faults import OperatorFault
 from storage.settings import Settings
 

@@ -19,9 +19,9 @@ from collector.commands.names import CLOCK
 from collector.commands.policy import ClockPolicy
 from collector.commands.steps import CommandWork, Verdict
 from collector.session import MergedSession
-from collector.worklist import Connection
+from collector.work.worklist import Connection
 from faults.market_time import to_local
-from storage import quarantine
+from storage.review import quarantine
 
 CLOCK_RULE = "clock rule"
 """Who asks when the collector corrects a clock by itself."""

@@ -22,8 +22,8 @@ from collector.dlms.decode import decode_dlms, text_of
 from collector.dlms.secrets import secrets_for
 from collector.dlms.session import DlmsLine, read_dlms, steps
 from collector.lines.transports import Timeouts, open_stream, parse_url
-from collector.planning import Span
 from collector.session import SessionResult
+from collector.work.planning import Span
 from faults import OperatorFault
 from faults.market_time import to_local
 from pipelines.cli.output import (

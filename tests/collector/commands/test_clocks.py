@@ -10,7 +10,7 @@ import pytest
 from collector.commands.clock.storage import clock_status
 from collector.commands.policy import load_policy
 from collector.drain import drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from protocols.nbr14522.profile import GENERIC, ClockChange
 from protocols.nbr14522.profiles import DEFAULT
 from protocols.nbr14522.sending.layouts import Coding, LayoutField, WriteLayout

@@ -19,7 +19,7 @@ from collector.commands.steps import Tools
 from collector.commands.store import Person, approve, ask
 from collector.dlms import driver as dlms_driver
 from collector.drain import drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from protocols.dlms.apdu import numbered
 from simulator.dlms.meter import DlmsMeter
 from simulator.dlms.server import DlmsServer

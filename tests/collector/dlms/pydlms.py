@@ -23,7 +23,7 @@ from collector.dlms.script import identity, load_profile, registers
 from collector.dlms.secrets import Secrets
 from collector.dlms.session import DlmsLine, read_dlms, steps
 from collector.lines.transports import Timeouts, open_stream, parse_url
-from collector.planning import Span
+from collector.work.planning import Span
 from protocols.dlms import models
 from protocols.dlms.transcript import Recorded, exchanges
 from tests.collector.world import MARKET

@@ -10,7 +10,7 @@ import pytest
 
 from collector.dlms.asking import RowReader, usual_step_s
 from collector.dlms.rows import LoadProfile
-from collector.planning import Span
+from collector.work.planning import Span
 from faults import OperatorFault, RetryFault
 from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute

@@ -18,7 +18,7 @@ from collector.dlms.decode import decode_dlms
 from collector.dlms.secrets import Secrets
 from collector.dlms.session import DlmsLine, read_dlms, steps
 from collector.lines.transports import Timeouts, open_stream, parse_url
-from collector.planning import Span
+from collector.work.planning import Span
 from pipelines.cli.decode.app import app as decode_app
 from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute

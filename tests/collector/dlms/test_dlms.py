@@ -23,7 +23,7 @@ import pytest
 from collector.dlms import counters as dlms_counters
 from collector.dlms.secrets import secrets_for
 from collector.dlms.session import _counter
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from faults import FieldCrewFault, OperatorFault
 from protocols.dlms import models
 from protocols.dlms.apdu import AccessResult, Mechanism

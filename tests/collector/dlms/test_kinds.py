@@ -11,7 +11,7 @@ import pytest
 from collector.coverage import covered, is_short
 from collector.decoded import ClockDoubt, Decoded, MeterContext
 from collector.dlms.decode import decode_dlms
-from collector.planning import Span
+from collector.work.planning import Span
 from protocols.acquisition import Action
 from protocols.dlms.apdu import obis_octets
 from protocols.dlms.axdr import NULL, Data, Tag, array, octets, structure

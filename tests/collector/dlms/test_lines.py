@@ -13,7 +13,7 @@ from collector.dlms import script as dlms_script
 from collector.dlms.secrets import Secrets
 from collector.dlms.session import DlmsLine, read_dlms, steps
 from collector.lines.transports import SpeedStream, Timeouts, open_stream, parse_url
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from faults import OperatorFault, RetryFault
 from protocols.dlms import models
 from protocols.dlms.framing import HdlcAddress

@@ -11,7 +11,7 @@ import pytest
 from collector.dlms import driver as dlms_driver
 from collector.dlms.script import discovery
 from collector.drain import drain
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from protocols.dlms import apdu, models
 from protocols.dlms.apdu import Attribute
 from protocols.dlms.axdr import octets

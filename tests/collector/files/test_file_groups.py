@@ -14,7 +14,7 @@ from audit.nbr14522_evidence import locate_word
 from collector.decoded import Decoded, Frame, MeterContext
 from collector.files.decode import FK7, decode_file
 from collector.nbr14522.decode import decode_session
-from collector.planning import SequenceName
+from collector.work.planning import SequenceName
 from protocols.nbr14522.frames import RESPONSE_CONTENT_SIZE
 from protocols.nbr14522.profile import DEFAULT, FileGroups
 from protocols.public_format import write_fk7

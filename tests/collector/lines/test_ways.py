@@ -12,7 +12,7 @@ import pytest
 
 from collector.lines.dial_in_kinds import load_kinds, recognise
 from collector.lines.transports import parse_url
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from faults import OperatorFault
 from protocols.nbr14522.models import add_catalogue, remove_catalogue
 from protocols.nbr14522.profiles import DEFAULT, P2_GENERIC, P8_GENERIC

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from collector import planning
 from collector.nbr14522.decode import decode_session
 from collector.nbr14522.further_groups import expected_groups, gaps_of_further_groups
-from collector.planning import MemoryFacts, Span
-from collector.worklist import request_missing
+from collector.work import planning
+from collector.work.planning import MemoryFacts, Span
+from collector.work.worklist import request_missing
 from pipelines.cli.collector import app
 from protocols.nbr14522.messages import LimitUnit
 from protocols.nbr14522.profiles import DEFAULT

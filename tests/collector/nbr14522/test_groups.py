@@ -8,7 +8,7 @@ import pytest
 
 from collector.decoded import Decoded, MeterContext
 from collector.nbr14522.decode import decode_session
-from collector.planning import SequenceName
+from collector.work.planning import SequenceName
 from protocols.nbr14522.checks import CheckName, CheckResult
 from protocols.nbr14522.profile import DEFAULT
 from simulator.load.grid import MARKET_ZONE

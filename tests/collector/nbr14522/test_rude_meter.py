@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from collector.drain import drain
-from collector.worklist import request_missing
-from storage import hold_decisions
-from storage.holds import HoldReason, open_holds
+from collector.work.worklist import request_missing
+from storage.review import hold_decisions
+from storage.review.holds import HoldReason, open_holds
 from tests.collector.nbr14522.rude import needs_peers, rude_meter
 from tests.collector.world import add_meter, collect, query, quick, sessions, stored
 

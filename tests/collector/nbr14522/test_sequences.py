@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from collector.nbr14522.sequences import Answered, fixed, script_for
-from collector.planning import Goal, SequenceName, day_spans
+from collector.work.planning import Goal, SequenceName, day_spans
 from faults import OperatorFault
 from protocols.nbr14522.messages import (
     CurrentRegistersRequest,

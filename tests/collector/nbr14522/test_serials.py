@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from protocols.nbr14522.profile import DEFAULT, GENERIC, P8_GENERIC
 from tests.collector.lines.ways import add_line, answers, listening, patience_for, unit_at
 from tests.collector.world import DAY, NOW, assert_day_is_exact, collect, meter, query, quick, served

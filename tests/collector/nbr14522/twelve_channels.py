@@ -10,7 +10,7 @@ from collector.decoded import Frame
 from collector.lines.transports import Timeouts, parse_url
 from collector.nbr14522.sequences import script_for
 from collector.nbr14522.session import Line, read_meter
-from collector.planning import Goal, SequenceName
+from collector.work.planning import Goal, SequenceName
 from protocols.nbr14522.frames import ANY_METER
 from protocols.nbr14522.profile import DEFAULT
 from simulator.load.channels import channel_load

@@ -15,13 +15,13 @@ from collector.drain import status
 from collector.gates import line_fault
 from collector.lines.transports import Endpoint, Receiver, Stream, parse_url
 from collector.merging import merge_sessions
-from collector.planning import InstalledMeter
 from collector.service import Collector
 from collector.session import EndedSession
 from collector.streams.line import LineKeeper
 from collector.streams.profiles import STREAM_PROFILES
 from collector.streams.reader import StreamPace, StreamReaders, open_session, stream_targets
-from collector.worklist import installed_meters, targets
+from collector.work.planning import InstalledMeter
+from collector.work.worklist import installed_meters, targets
 from faults import RetryFault
 from protocols.captures import Chunk
 from protocols.celesc.catalogue import meter_named

@@ -10,7 +10,7 @@ from collector.drain import drain
 from collector.lines.transports import Timeouts, parse_url
 from collector.nbr14522.sequences import fixed
 from collector.nbr14522.session import Line, read_meter
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from protocols.nbr14522.messages import LimitUnit, request_for
 from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
 from simulator.nbr14522.server import TcpMeterServer

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from collector.commands.store import approve, preview_for
-from collector.worklist import request_missing
+from collector.work.worklist import request_missing
 from faults import OperatorFault
 from protocols.dlms import models
 from storage import audit

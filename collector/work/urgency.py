@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from collector.planning import CHANNELS_PER_GROUP
-from collector.worklist import Connection
+from collector.work.planning import CHANNELS_PER_GROUP
+from collector.work.worklist import Connection
 from storage.queue import Priority
 
 # Days left, and by how much a read then comes before others of its kind. The first two steps put a routine

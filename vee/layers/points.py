@@ -20,7 +20,6 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 
-from vee import primary
 from vee.frames import (
     QUARANTINE_SCHEMA,
     SeriesMatrix,
@@ -31,8 +30,9 @@ from vee.frames import (
     to_frame,
     to_matrix,
 )
-from vee.losses import Percentages, Runs, loss_factor
-from vee.primary import PrimaryParams, PrimaryResult
+from vee.layers import primary
+from vee.layers.losses import Percentages, Runs, loss_factor
+from vee.layers.primary import PrimaryParams, PrimaryResult
 from vee.quality import Origin, Reason
 
 _KEY = ["uc_id", "day"]

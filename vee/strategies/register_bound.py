@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from vee.calendars import ONE_DAY
-from vee.filling import Fill, Filling
 from vee.frames import as_fraction
+from vee.layers.rounding import MILLI, round_half_up
 from vee.quality import Origin, Reason
-from vee.rounding import MILLI, round_half_up
+from vee.strategies.filling import Fill, Filling
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,6 @@ import polars as pl
 
 from faults import OperatorFault
 from vee.calendars import ONE_DAY, Calendars
-from vee.filling import (
-    EstimationParams,
-    Fill,
-    Filling,
-    Refusal,
-    Scope,
-    Strategy,
-    slot_runs,
-    to_json,
-)
 from vee.frames import (
     QUARANTINE_SCHEMA,
     VERDICT_SCHEMA,
@@ -40,11 +30,21 @@ from vee.frames import (
     to_frame,
     to_matrix,
 )
+from vee.layers.validation import PHASE_LOSS_FACTORS, PHASE_LOSS_SCHEMA
 from vee.quality import NOT_ESTIMABLE, Cause, Origin, Reason, Result
-from vee.register_bound import RegisterPeriod, bound_row, periods_by_uc
-from vee.strategy_ccee import CceePdc18R1
-from vee.strategy_chain_e import ChainE
-from vee.validation import PHASE_LOSS_FACTORS, PHASE_LOSS_SCHEMA
+from vee.strategies.ccee import CceePdc18R1
+from vee.strategies.chain_e import ChainE
+from vee.strategies.filling import (
+    EstimationParams,
+    Fill,
+    Filling,
+    Refusal,
+    Scope,
+    Strategy,
+    slot_runs,
+    to_json,
+)
+from vee.strategies.register_bound import RegisterPeriod, bound_row, periods_by_uc
 
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in (CceePdc18R1(), ChainE())}
 

@@ -13,9 +13,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from vee.filling import EstimationParams, Fill, Filling, Refusal, Scope, usable_hours
 from vee.frames import Mask, runs
 from vee.quality import Cause, Reason
+from vee.strategies.filling import EstimationParams, Fill, Filling, Refusal, Scope, usable_hours
 
 METHOD_PRIOR_MONTHS = "no_history_prior_months"
 METHOD_MUSD = "no_history_musd"

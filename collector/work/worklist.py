@@ -15,7 +15,7 @@ import psycopg
 from collector.commands.steps import CommandWork
 from collector.decoded import Decoded
 from collector.nbr14522.further_groups import gaps_of_further_groups, present_of_further_groups
-from collector.planning import (
+from collector.work.planning import (
     Goal,
     InstalledMeter,
     MeterDay,

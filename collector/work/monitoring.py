@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from collector.planning import InstalledMeter, ScheduleKind
-from collector.worklist import Connection
+from collector.work.planning import InstalledMeter, ScheduleKind
+from collector.work.worklist import Connection
 from faults import OperatorFault
 
 # Longer needs a schedule of its own in the registry, where the monthly plan of the unit is seen beside it.

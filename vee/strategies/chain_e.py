@@ -14,9 +14,9 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 
-from vee.filling import SUNDAY, EstimationParams, Fill, Filling, Refusal, Scope
 from vee.frames import Mask, SeriesMatrix, runs, split_by_slots, to_matrix
 from vee.quality import Cause, Origin, Reason
+from vee.strategies.filling import SUNDAY, EstimationParams, Fill, Filling, Refusal, Scope
 
 METHOD_CYCLE_MEAN = "E5"
 DAY_S = 86_400

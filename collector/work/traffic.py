@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from fractions import Fraction
 
-from collector.worklist import Connection
+from collector.work.worklist import Connection
 from faults.market_time import to_local
 from storage.settings import Settings
 

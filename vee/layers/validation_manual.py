@@ -1,4 +1,5 @@
-"""What the manual says of the rules of `vee.validation`: how, why, and one worked case, in Portuguese."""
+"""What the manual says of the rules of `vee.layers.validation`: how, why, and one worked case, in
+Portuguese."""
 
 from __future__ import annotations
 

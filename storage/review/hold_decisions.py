@@ -17,9 +17,9 @@ import psycopg
 
 from faults import OperatorFault
 from storage import audit
-from storage.holds import Hold, HoldState, Slots, holds, packed, touch_incomplete
 from storage.locks import lock_meters
 from storage.readings import SCHEMA, MergeResult, StoredDay, latest_days, merge_readings, take_back
+from storage.review.holds import Hold, HoldState, Slots, holds, packed, touch_incomplete
 
 Connection = psycopg.Connection[Any]
 

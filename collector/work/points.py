@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from collector.monitoring import monitored_points
-from collector.traffic import MonthTraffic, unit_traffic
-from collector.urgency import outlooks
-from collector.worklist import Connection
+from collector.work.monitoring import monitored_points
+from collector.work.traffic import MonthTraffic, unit_traffic
+from collector.work.urgency import outlooks
+from collector.work.worklist import Connection
 from faults.market_time import to_local
 from storage.settings import Settings
 
