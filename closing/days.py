@@ -54,6 +54,8 @@ _DAYS = """
            (o.detail -> 'missing_by_cause')::text AS missing_by_cause,
            coalesce(o.measured + o.backup + o.estimated + o.edited + o.missing, 0)::int AS intervals,
            coalesce(o.backup + o.estimated + o.edited, 0)::int AS adjusted,
+           coalesce(o.measured, 0)::int AS measured, coalesce(o.backup, 0)::int AS backup,
+           coalesce(o.estimated, 0)::int AS estimated, coalesce(o.edited, 0)::int AS edited,
            coalesce(round(o.energy_kwh * 1000), 0)::bigint AS derived_milli,
            t.id AS told_id, t.state AS told_state, t.series_version AS told_series_version,
            s.version AS series_version, m.musd_kw::text AS musd_kw

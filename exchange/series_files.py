@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -90,25 +90,15 @@ def export_series(
     Raises:
         OperatorFault: the name's ending, a target that is there, an unknown UC, no series, too many rows.
     """
-    ucs = _ucs(db, request.uc_codes)
-    scored = expected_errors(db, list(ucs))
-    days = (request.last_day - request.first_day).days + 1
-    size = max(1, _CHUNK_UC_DAYS // days)
-    ids = sorted(ucs, key=lambda uc_id: ucs[uc_id])
     rows = estimated = 0
-    told: set[int] = set()
+    uc_codes: set[str] = set()
     with _writer(request.target) as table:
-        for at in range(0, len(ids), size):
-            part = ids[at : at + size]
-            series = read_layer(db, request.layer, request.first_day, request.last_day, uc_ids=part)
-            if series.height:
-                filled = _estimates(db, request, part, series, scored)
-                frame = _rows(series, ucs, filled, _DECIMALS.get(request.layer, _OTHER_DECIMALS))
-                table.write(frame)
-                rows += frame.height
-                estimated += frame["method"].count()
-                told.update(series["uc_id"].unique().to_list())
-            progress(min(at + size, len(ids)), len(ids))
+        series = SeriesRows.of(db, request.layer, request.first_day, request.last_day, request.uc_codes)
+        for frame in series.frames(progress):
+            table.write(frame)
+            rows += frame.height
+            estimated += frame["method"].count()
+            uc_codes.update(frame["uc"].unique().to_list())
         if not rows:
             raise OperatorFault(
                 f"no series from {request.first_day} to {request.last_day}",
@@ -116,7 +106,7 @@ def export_series(
                 remedy="derive the days first (smf run daily), or name other days or UCs",
             )
         table.finish()
-        made = SeriesFile(rows, len(told), estimated, table.sha256(), scored.run.id if scored else None)
+        made = SeriesFile(rows, len(uc_codes), estimated, table.sha256(), series.score_run)
         with db.connect() as conn:
             audit.append(
                 conn,
@@ -138,6 +128,50 @@ def export_series(
     return made
 
 
+@dataclass(frozen=True)
+class SeriesRows:
+    """A layer, one row an interval, of some UCs after the other: what a file and a screen show.
+
+    Attributes:
+        ucs: code by id.
+    """
+
+    db: Database
+    layer: Layer
+    first_day: date
+    last_day: date
+    ucs: dict[int, str]
+    scored: ExpectedErrors | None
+
+    @classmethod
+    def of(
+        cls, db: Database, layer: Layer, first_day: date, last_day: date, uc_codes: Sequence[str] | None
+    ) -> Self:
+        """Of UCs by their codes, old ones too; None: all.
+
+        Raises:
+            OperatorFault: no UC has one of the codes.
+        """
+        ucs = _ucs(db, uc_codes)
+        return cls(db, layer, first_day, last_day, ucs, expected_errors(db, list(ucs)))
+
+    @property
+    def score_run(self) -> int | None:
+        return self.scored.run.id if self.scored else None
+
+    def frames(self, progress: Progress = lambda done, total: None) -> Iterator[pl.DataFrame]:
+        """COLUMNS, in order of UC and time; of each UC-day its latest version."""
+        size = max(1, _CHUNK_UC_DAYS // ((self.last_day - self.first_day).days + 1))
+        ids = sorted(self.ucs, key=lambda uc_id: self.ucs[uc_id])
+        for at in range(0, len(ids), size):
+            part = ids[at : at + size]
+            series = read_layer(self.db, self.layer, self.first_day, self.last_day, uc_ids=part)
+            if series.height:
+                filled = _estimates(self, part, series)
+                yield _rows(series, self.ucs, filled, _DECIMALS.get(self.layer, _OTHER_DECIMALS))
+            progress(min(at + size, len(ids)), len(ids))
+
+
 def _ucs(db: Database, codes: Sequence[str] | None) -> dict[int, str]:
     with db.connect() as conn:
         found = dict(conn.execute(_UCS, {"codes": None if codes is None else list(codes)}).fetchall())
@@ -150,17 +184,12 @@ def _ucs(db: Database, codes: Sequence[str] | None) -> dict[int, str]:
     return found
 
 
-def _estimates(
-    db: Database,
-    request: SeriesRequest,
-    uc_ids: Sequence[int],
-    series: pl.DataFrame,
-    scored: ExpectedErrors | None,
-) -> pl.DataFrame:
+def _estimates(wanted: SeriesRows, uc_ids: Sequence[int], series: pl.DataFrame) -> pl.DataFrame:
     """_ERROR_SCHEMA: estimated slots with their method and expected error."""
-    if request.layer < Layer.ESTIMATED:
+    if wanted.layer < Layer.ESTIMATED:
         return pl.DataFrame(schema=_ERROR_SCHEMA)
-    found = store.estimates(db, uc_ids, request.first_day, request.last_day)
+    scored = wanted.scored
+    found = store.estimates(wanted.db, uc_ids, wanted.first_day, wanted.last_day)
     lengths: dict[tuple[int, date], list[tuple[int, int]]] = {}
     for uc_id, day, origin in series.select("uc_id", "day", "origin").iter_rows():
         filled = np.isin(np.frombuffer(origin, np.uint8), [Origin.ESTIMATED, Origin.BACKUP])

@@ -26,7 +26,7 @@ from assets.resources import Clock
 from assets.run_tags import BY_HAND, CAUSE_TAG, POINTS_TAG, day_tags, month_tags
 from pipelines.definitions import build_defs
 from pipelines.instance import open_instance
-from pipelines.jobs import CLOSING, DAILY, HISTORY
+from pipelines.jobs import CLOSING, DAILY, DELIVERY, HISTORY
 from storage.database import Database
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -121,14 +121,39 @@ def run_daily(
     last_day: date | None = None,
 ) -> RunOutcome:
     """Run the daily job for one shard, of one day or of all days to `last_day` in one run."""
+    return _run_days(db, DAILY, day, last_day or day, shard, follow, defs)
+
+
+def run_delivery(
+    db: Database,
+    day: date,
+    shard: int,
+    follow: Follow,
+    defs: dg.Definitions | None = None,
+    *,
+    last_day: date | None = None,
+) -> RunOutcome:
+    """Send what is ready of one day, or of all days to `last_day`, and make the reports; collects nothing."""
+    return _run_days(db, DELIVERY, day, last_day or day, shard, follow, defs)
+
+
+def _run_days(
+    db: Database,
+    job_name: str,
+    day: date,
+    last_day: date,
+    shard: int,
+    follow: Follow,
+    defs: dg.Definitions | None,
+) -> RunOutcome:
     partitions = Partitions.of(db.settings)
-    if last_day is None or last_day == day:
-        return _run(db, DAILY, partitions.key(day, shard), day_tags(day), follow, defs)
+    if last_day == day:
+        return _run(db, job_name, partitions.key(day, shard), day_tags(day), follow, defs)
     tags = day_tags(day, last_day) | {
         RANGE_START: partitions.key(day, shard),
         RANGE_END: partitions.key(last_day, shard),
     }
-    return _run(db, DAILY, None, tags, follow, defs)
+    return _run(db, job_name, None, tags, follow, defs)
 
 
 def run_closing(db: Database, month: date, follow: Follow, defs: dg.Definitions | None = None) -> RunOutcome:

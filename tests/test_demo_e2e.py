@@ -21,6 +21,7 @@ from playwright.sync_api import expect
 
 from audit.trace import trace
 from ccee.profile import load_profile
+from documents import Language
 from pipelines.demo.job import DemoOptions, run_demo
 from pipelines.demo.summary import DemoResult
 from simulator.fleets.demo import DemoPoint, Scenario, demo_fleet
@@ -125,7 +126,7 @@ class TestDemo:
     def test_all_but_the_silent_and_the_suspended_are_delivered(self, demo: Demo) -> None:
         assert demo.first.points_read == 13
         assert demo.first.delivered == demo.first.sent_now == demo.first.receipts == 12
-        missing = {item.uc_code: (item.cause, item.who_acts) for item in demo.first.not_delivered}
+        missing = {uc.uc_code: (uc.cause, uc.words(Language.ENGLISH)[1]) for uc in demo.first.not_delivered}
         assert missing == {
             demo.uc(Scenario.SILENT): ("link_failed", "operator, then field crew"),
             demo.uc(Scenario.SUSPENDED): ("suspended", "nobody"),

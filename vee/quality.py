@@ -110,11 +110,13 @@ class ReasonInfo:
 
 @dataclass(frozen=True)
 class CauseInfo:
-    """One line of the cause table: text and remedy in Portuguese."""
+    """One line of the cause table: text and remedy in Portuguese and in English."""
 
     cause: Cause
     text_pt: str
     remedy_pt: str
+    text_en: str
+    remedy_en: str
 
 
 _MISSING, _MEASURED, _ESTIMATED = Origin.MISSING, Origin.MEASURED, Origin.ESTIMATED
@@ -180,80 +182,120 @@ CAUSES: tuple[CauseInfo, ...] = (
         Cause.NO_READING,
         "Nenhuma leitura do dia",
         "Verificar o ponto na coleta; pedir a recuperação da memória de massa",
+        "No reading of the day",
+        "Look at the point in collection; ask for its mass memory",
     ),
     CauseInfo(
         Cause.LINK_FAILED,
         "A comunicação com o medidor falhou em todas as tentativas",
         "Verificar modem, sinal e endereço; abrir chamado se persistir",
+        "Communication with the meter failed at every attempt",
+        "Check modem, signal and address; open a call if it lasts",
     ),
     CauseInfo(
         Cause.MEMORY_GAP,
         "Faltam intervalos na memória do medidor e não puderam ser estimados",
         "Pedir a releitura do dia; verificar o histórico da UC",
+        "Intervals are missing in the meter's memory and could not be estimated",
+        "Ask for the day to be read again; look at the UC's history",
     ),
     CauseInfo(
         Cause.NO_HISTORY_NEEDS_APPROVAL,
         "Sem histórico para estimar: o método alternativo depende de aprovação",
         "Carregar os 12 meses anteriores à migração ou aprovar a estimativa",
+        "No history to estimate from: the other method needs an approval",
+        "Load the 12 months before the migration, or approve the estimate",
     ),
     CauseInfo(
         Cause.NO_MUSD_FOR_ESTIMATE,
         "Estimativa por MUSD aprovada, mas o MUSD da UC não está cadastrado",
         "Cadastrar o MUSD vigente na data",
+        "Estimate by MUSD approved, but the registry has no MUSD of the UC",
+        "Register the MUSD in force on that day",
     ),
     CauseInfo(
         Cause.NO_STRATEGY,
         "A estratégia de estimativa da UC não existe ou não vale nesta data",
         "Corrigir a estratégia no cadastro da UC",
+        "The UC's strategy of estimation does not exist or is not in force on this day",
+        "Correct the strategy in the UC's registry row",
     ),
     CauseInfo(
         Cause.HELD_CONFLICT,
         "Leituras diferentes para o mesmo intervalo",
         "Comparar as leituras na quarentena e decidir qual vale",
+        "Different readings of the same interval",
+        "Compare the readings in quarantine and decide which one counts",
     ),
     CauseInfo(
         Cause.SUSPECT,
         "Uma regra desconfia do que foi medido: o dia está retido",
         "Ver a evidência na fila de suspeitos e aceitar, rejeitar ou corrigir",
+        "A rule doubts what was measured: the day is held",
+        "Look at the evidence in the queue of suspects; accept, reject or correct",
     ),
     CauseInfo(
         Cause.MUSD_EXCEEDED,
         "Há hora acima de 125% do MUSD e a política retém o dia",
         "Corrigir o dado ou o MUSD no cadastro da CCEE até MS+3du",
+        "An hour is above 125 % of the MUSD and the policy holds the day",
+        "Correct the value, or the MUSD in CCEE's registry, by MS+3du",
     ),
     CauseInfo(
         Cause.NO_AGENT,
         "UC sem cadastro ou sem agente de conexão",
         "Completar o cadastro da UC antes do envio",
+        "The UC is not registered or has no connecting agent",
+        "Complete the UC's registry rows before sending",
     ),
     CauseInfo(
         Cause.WRONG_CHANNEL,
         "O canal cadastrado não traz energia ativa direta",
         "Corrigir o canal na instalação ou a programação do medidor",
+        "The registered channel is not direct active energy",
+        "Correct the channel of the installation, or the meter's programme",
     ),
     CauseInfo(
         Cause.NO_INSTALLATION,
         "Nenhum medidor principal instalado em parte do dia",
         "Corrigir as datas de instalação no cadastro",
+        "No main meter installed in part of the day",
+        "Correct the dates of installation in the registry",
     ),
     CauseInfo(
         Cause.REGISTER_MISMATCH,
         "A diferença dos registradores é menor que a energia conhecida do período",
         "Conferir os registradores e a constante do medidor",
+        "The registers' difference is less than the known energy of the period",
+        "Check the registers and the meter's constant",
     ),
     CauseInfo(
         Cause.ARITHMETIC,
         "O valor exato não cabe em 64 bits",
         "Conferir constante, TP, TC e percentuais de perdas da UC",
+        "The exact value does not fit 64 bits",
+        "Check the UC's constant, VT, CT and loss percentages",
     ),
-    CauseInfo(Cause.DAY_NOT_OVER, "O dia ainda não terminou", "Aguardar o fim do dia"),
     CauseInfo(
-        Cause.SUSPENDED, "UC suspensa: não se envia", "Nenhuma; reativar no cadastro quando for o caso"
+        Cause.DAY_NOT_OVER,
+        "O dia ainda não terminou",
+        "Aguardar o fim do dia",
+        "The day is not over yet",
+        "Wait for the end of the day",
+    ),
+    CauseInfo(
+        Cause.SUSPENDED,
+        "UC suspensa: não se envia",
+        "Nenhuma; reativar no cadastro quando for o caso",
+        "UC suspended: nothing is sent",
+        "Nothing; reactivate in the registry when due",
     ),
     CauseInfo(
         Cause.OUTSIDE_ACTIVE_PERIOD,
         "Dia fora do período ativo da UC: não se envia",
         "Nenhuma; conferir as datas no cadastro quando for o caso",
+        "Day outside the UC's active period: nothing is sent",
+        "Nothing; check the dates in the registry when due",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
@@ -13,11 +14,13 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from documents import Language
 from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, errors, faults_to_exit
 
 if TYPE_CHECKING:
-    from pipelines.demo.summary import DemoResult, NotDelivered
+    from closing.standing import UcStanding
+    from pipelines.demo.summary import DemoResult
 
 app = typer.Typer(help="The whole main job on simulated meters.", add_completion=False)
 
@@ -34,6 +37,10 @@ def demo(
     fresh: Annotated[
         bool, typer.Option("--fresh/--keep", help="Begin anew, or go on with the demonstration there is.")
     ] = False,
+    keep_meters: Annotated[
+        bool,
+        typer.Option("--keep-meters", help="Leave meters and stand-in answering until Ctrl-C."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Collect a day from simulated meters over NBR 14522, derive it, deliver it to a stand-in for CCEE.
@@ -47,16 +54,31 @@ def demo(
         options = DemoOptions(points, wanted, seed, fresh)
         try:
             with _Follower(is_quiet=as_json) as follower:
-                result = run_demo(options, follower.phase, follower.step)
+
+                def keep(made: DemoResult) -> None:
+                    follower.stop()
+                    _print(made, as_json)
+                    errors.print(
+                        "meters and stand-in go on answering; see them with `make ui`; Ctrl-C ends them"
+                    )
+                    signal.pause()
+
+                result = run_demo(
+                    options, follower.phase, follower.step, keep if keep_meters else lambda made: None
+                )
         except KeyboardInterrupt:
             errors.print("stopped; everything that was started is ended. Run it again to go on.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+    _print(result, as_json)
+    if result.checks_failed:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _print(result: DemoResult, as_json: bool) -> None:
     if as_json:
         emit_json(asdict(result))
     else:
         console.print(shown(result), highlight=False)
-    if result.checks_failed:
-        raise typer.Exit(EXIT_ATTENTION)
 
 
 def _date(text: str) -> date:
@@ -82,6 +104,9 @@ class _Follower:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._end()
         self._progress.stop()
 
@@ -128,7 +153,9 @@ def _done(result: DemoResult) -> Table:
         f"{intervals['backup']} from the backup meter, {result.rejected} rejected, "
         f"{intervals['missing']} missing",
     )
-    table.add_row("energy", f"{result.energy_kwh:,.3f} kWh as CCEE gets it")
+    table.add_row(
+        "energy", f"{result.energy_kwh:,.3f} kWh derived, {result.delivered_kwh:,.3f} kWh delivered"
+    )
     table.add_row(
         "delivered", f"[bold green]{result.delivered}[/] UC-days, {result.receipts} with a receipt number"
     )
@@ -145,15 +172,15 @@ def _missing(result: DemoResult) -> Table:
     table.add_column("UC", no_wrap=True)
     for name in ("name", "cause", "who acts", "what to do"):
         table.add_column(name, overflow="fold")
-    by_cause: dict[str, list[NotDelivered]] = {}
-    for item in result.not_delivered:
-        by_cause.setdefault(item.cause or item.state, []).append(item)
-    for items in by_cause.values():
-        for item in items[:MOST_SHOWN]:
-            cause = f"{item.cause_text} ({item.cause})" if item.cause else item.state
-            table.add_row(item.uc_code, item.uc_name, cause, item.who_acts, item.remedy)
-        if len(items) > MOST_SHOWN:
-            table.add_row(_others(items), "", f"the same ({items[0].cause or items[0].state})", "", "")
+    by_cause: dict[str, list[UcStanding]] = {}
+    for uc in result.not_delivered:
+        by_cause.setdefault(uc.cause, []).append(uc)
+    for ucs in by_cause.values():
+        for uc in ucs[:MOST_SHOWN]:
+            cause, who, remedy = uc.words(Language.ENGLISH)
+            table.add_row(uc.uc_code, uc.uc_name, f"{cause} ({uc.cause})", who, remedy)
+        if len(ucs) > MOST_SHOWN:
+            table.add_row(_others(ucs), "", f"the same ({ucs[0].cause})", "", "")
     return table
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from pipelines.cli.output import console, errors, faults_to_exit, set_up_logging
+from pipelines.cli.output import console, errors, faults_to_exit, set_up_logging, tell_defect
 from storage.settings import Settings
 
 # Word on the command line -> (module with a Typer `app`, one line of help).
@@ -29,6 +31,7 @@ GROUPS: dict[str, tuple[str, str]] = {
         "pipelines.cli.export",
         "Readings and series for other systems: FK7, text, CSV, XLSX, Parquet",
     ),
+    "find": ("pipelines.cli.find", "UCs by code, name, serial, old code, unit"),
     "lots": ("pipelines.cli.lots", "Lots of meters: warranty, failure rates, systemic faults"),
     "model": ("pipelines.cli.model", "The meter models that are known, of every protocol"),
     "queue": ("pipelines.cli.queue", "What waits for a person's decision, worst first"),
@@ -37,7 +40,9 @@ GROUPS: dict[str, tuple[str, str]] = {
     "rules": ("pipelines.cli.rules", "The rules that judge, and what differs for some UCs"),
     "run": ("pipelines.cli.run", "The scheduled jobs, by hand"),
     "scores": ("pipelines.cli.scores", "The expected error of estimates, and scoring them anew"),
+    "series": ("pipelines.cli.series", "A UC's series, any layer: plot, table, CSV, XLSX, Parquet"),
     "simulate": ("pipelines.cli.simulate.app", "Meters that answer on sockets and ptys"),
+    "status": ("pipelines.cli.status", "How a day stands: delivered, missing, why, who acts, by when"),
     "trace": ("pipelines.cli.trace", "From a delivered value back to the frame's bytes"),
 }
 
@@ -77,8 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"smf {version}", highlight=False)
         return 0
     if words[0] not in GROUPS:
-        errors.print(f"[bold red]error[/] unknown command {words[0]!r}")
-        errors.print(_overview())
+        near = difflib.get_close_matches(words[0], GROUPS, 3, 0.5)
+        meant = f"; did you mean {' or '.join(f'smf {word}' for word in near)}?" if near else ""
+        errors.print(f"[bold red]error[/] unknown command {escape(words[0])!r}{meant}", highlight=False)
+        if not near:
+            errors.print(_overview())
         return EXIT_USAGE
     set_up_logging()
     if not _HELP.intersection(words):  # whoever asks for help may have no settings yet, or wrong ones
@@ -88,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         except typer.Exit as stop:
             return stop.exit_code
     app: typer.Typer = importlib.import_module(GROUPS[words[0]][0]).app
-    # Local variables are day vectors of thousands of numbers, and could hold a secret.
-    app.pretty_exceptions_show_locals = False
-    app(args=words[1:], prog_name=f"smf {words[0]}")
+    # A trace of our own: Typer's box cuts lines, and its exit code would say "needs attention".
+    app.pretty_exceptions_enable = False
+    try:
+        app(args=words[1:], prog_name=f"smf {words[0]}")
+    except Exception as error:
+        return tell_defect(error, "--json" in words)
     return 0

@@ -10,6 +10,7 @@ import getpass
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from faults import Actor, Fault, OperatorFault
+from faults import Actor, DeveloperFault, Fault, OperatorFault
 
 EXIT_ATTENTION = 1
 EXIT_BY_ACTOR = {Actor.RETRY: 10, Actor.OPERATOR: 11, Actor.FIELD_CREW: 12, Actor.DEVELOPER: 13}
@@ -115,14 +116,38 @@ def _schema_named() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # By name: a command that needs no database does not load its client.
-        if type(error).__module__ != "psycopg.errors" or type(error).__name__ not in _OTHER_SCHEMA:
+        # By name: a command that needs no database does not load its clients (psycopg and ADBC).
+        if str(getattr(error, "sqlstate", "")) not in _OTHER_SCHEMA:
             raise
         raise OperatorFault(
-            f"the database has another schema than this version of smf: {str(error).splitlines()[0]}",
+            f"the database has another schema than this version of smf: {_first_line(error)}",
             where="database",
             remedy="smf db migrate, then run the command again",
         ) from error
 
 
-_OTHER_SCHEMA = {"UndefinedTable", "UndefinedColumn", "UndefinedFunction", "UndefinedObject"}
+# SQLSTATE of a table, a column, a function and a type that the server does not have.
+_OTHER_SCHEMA = {"42P01", "42703", "42883", "42704"}
+
+
+def _first_line(error: Exception) -> str:
+    """What the server said, without the query that ADBC adds."""
+    line = str(error).splitlines()[0]
+    return line.rpartition("ERROR:  ")[2]
+
+
+def tell_defect(error: Exception, as_json: bool) -> int:
+    """Say that a command broke, with what a developer needs; returns the exit code."""
+    fault = DeveloperFault(
+        f"smf broke: {type(error).__name__}: {error}",
+        remedy="report it with the lines above; what was stored before is stored, run the command again",
+    )
+    if as_json:
+        emit_json({"error": fault_document(fault)})
+    else:
+        errors.print(
+            "".join(traceback.format_exception(error)), markup=False, highlight=False, soft_wrap=True
+        )
+        errors.print(f"[bold red]error[/] {escape(fault.message)}", highlight=False)
+        errors.print(f"[bold]what to do[/] {escape(fault.remedy)}", highlight=False)
+    return EXIT_BY_ACTOR[Actor.DEVELOPER]

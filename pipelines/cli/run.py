@@ -19,9 +19,12 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from documents import Language
 from faults import Actor, OperatorFault
+from pipelines.cli.language import LangOption
 from pipelines.cli.output import EXIT_ATTENTION, EXIT_BY_ACTOR, console, emit_json, errors, faults_to_exit
 from pipelines.cli.period import AsOfOption, FromOption, MonthOption, ToOption, chosen_days, parse_moment
+from pipelines.cli.status import show_standing, standing_of
 from storage.database import Database
 from storage.settings import Settings
 from vee.calendars import parse_month
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The scheduled jobs, by hand, and Dagster's interface.", no_args_is_help=True)
 
 DEFAULT_PORT = 3000
+# A run over many days ends with how the last ones stand; `smf status` shows any.
+_DAYS_SHOWN = 3
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Shard = Annotated[int, typer.Option(min=0, help="Part of the fleet, see [dagster] shards.")]
 
@@ -48,23 +53,52 @@ def daily(
     month: MonthOption = "",
     as_of: AsOfOption = "",
     shard: Shard = 0,
+    lang: LangOption = Language.ENGLISH,
     as_json: Json = False,
 ) -> None:
     """Collect what is missing of one day or several, derive, deliver, and make the reports."""
+    _run_days("run_daily", day, (first, last, month), as_of, shard, lang, as_json)
+
+
+@app.command()
+def delivery(
+    day: Annotated[str, typer.Option(help="Day, YYYY-MM-DD; default the last that is over.")] = "",
+    first: FromOption = "",
+    last: ToOption = "",
+    month: MonthOption = "",
+    as_of: AsOfOption = "",
+    shard: Shard = 0,
+    lang: LangOption = Language.ENGLISH,
+    as_json: Json = False,
+) -> None:
+    """Send what is ready and CCEE does not have, of one day or several; collects and derives nothing."""
+    _run_days("run_delivery", day, (first, last, month), as_of, shard, lang, as_json)
+
+
+def _run_days(
+    job: str, day: str, span: tuple[str, str, str], as_of: str, shard: int, lang: Language, as_json: bool
+) -> None:
+    """Run a job of `pipelines.runs` over days, and end with how the last ones stand."""
     with faults_to_exit(as_json), _database() as db:
         from pipelines import runs
 
         moment = parse_moment(as_of, db.settings)
         partitions, latest = _calendar(db, moment)
-        days = chosen_days([day] if day else [], first, last, month) or [latest]
-        if month:  # of a month that runs, the days that are over
+        days = chosen_days([day] if day else [], *span) or [latest]
+        if span[2]:  # of a month that runs, the days that are over
             days = [wanted for wanted in days if partitions.first_day <= wanted <= latest] or days
         for wanted in days:
             _checked(partitions, wanted, latest, shard)
         name = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
         with _progress(name, quiet=as_json) as follow:
-            outcome = runs.run_daily(db, days[0], shard, follow, runs.as_at(moment), last_day=days[-1])
-    _finish(outcome, as_json)
+            run = getattr(runs, job)
+            outcome = run(db, days[0], shard, follow, runs.as_at(moment), last_day=days[-1])
+        if not as_json:
+            _show(outcome)
+            console.print()
+            for wanted in days[-_DAYS_SHOWN:]:
+                show_standing(standing_of(db, wanted, moment or datetime.now(UTC)), lang)
+    _finish(outcome, as_json, is_shown=True)
 
 
 @app.command()
@@ -181,8 +215,19 @@ def _progress(what: str, *, quiet: bool) -> Iterator[Callable[[StepState], None]
     if quiet:
         yield lambda step: None
         return
+    if not errors.is_terminal:  # a line when a step ends: a log is read from above, and nothing moves in it
+        errors.print(f"starting {what}", highlight=False)
+
+        def tell(step: StepState) -> None:
+            if step.state != "started":
+                errors.print(
+                    f"{datetime.now().astimezone():%H:%M:%S} {step.step} {step.state}", highlight=False
+                )
+
+        yield tell
+        return
     columns = (SpinnerColumn(finished_text="•"), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=errors, transient=not errors.is_terminal) as progress:
+    with Progress(*columns, console=errors) as progress:
         tasks = {"": progress.add_task(f"starting {what}", total=1)}
 
         def follow(step: StepState) -> None:
@@ -196,10 +241,10 @@ def _progress(what: str, *, quiet: bool) -> Iterator[Callable[[StepState], None]
         yield follow
 
 
-def _finish(outcome: RunOutcome, as_json: bool) -> None:
+def _finish(outcome: RunOutcome, as_json: bool, *, is_shown: bool = False) -> None:
     if as_json:
         emit_json(asdict(outcome))
-    else:
+    elif not is_shown:
         _show(outcome)
     if not outcome.is_success:
         # The class of the fault says who must act; anything else is a bug of ours.

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from ccee.profile import load_profile
+from ccee.profile import DEFAULT_PROFILE, load_profile
 from derivation.parameters import parameters_in_force
 from derivation.scores.expected_errors import LENGTH_WORDS, NOT_SCORED, class_words
 from derivation.scores.scoring import score_estimates
@@ -77,8 +77,7 @@ def score_anew(
     with faults_to_exit(as_json), Database.open() as db:
         db.migrate()
         settings = db.settings
-        path = settings.ccee.profile_path
-        contract = (load_profile(path) if path else load_profile()).musd.params
+        contract = load_profile(settings.ccee.profile_path or DEFAULT_PROFILE).musd.params
         now = datetime.now(UTC)
         with Progress(console=errors, transient=True, disable=as_json or as_csv) as bar:
             task = bar.add_task("days", total=None)

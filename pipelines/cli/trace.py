@@ -13,10 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from documents import Document, Facts, Language, Text, to_html, to_pdf
-from documents import Table as DocumentTable
-from faults import OperatorFault
+from documents import Language
 from faults.market_time import fixed_offset
+from pipelines.cli.document import show_document, tell_written, write_file
 from pipelines.cli.explain import explanation_of
 from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
 
@@ -55,12 +54,12 @@ def trace(
     with faults_to_exit(as_json):
         from audit.pages import day_page, interval_page
         from audit.parts import Trace, parse_interval_end
-        from ccee.profile import load_profile
+        from ccee.profile import DEFAULT_PROFILE, load_profile
         from storage.database import Database
         from storage.settings import Settings
 
         settings = Settings.load()
-        profile = load_profile(settings.ccee.profile_path) if settings.ccee.profile_path else load_profile()
+        profile = load_profile(settings.ccee.profile_path or DEFAULT_PROFILE)
         zone = fixed_offset(settings.market.zone)
         day = _day(when)
         with Database.open(settings) as db:
@@ -70,21 +69,18 @@ def trace(
             else:
                 page = day_page(db, profile, uc, day, lang, zone, version=version or None)
         found = page.found
-        for file, write in ((html_file, to_html), (pdf_file, to_pdf)):
+        for file in (html_file, pdf_file):
             if file is not None:
-                content = write(page.document)
-                _write(file, content.encode() if isinstance(content, str) else content)
+                write_file(page.document, file)
     if as_json:
         emit_json(_document(found) if isinstance(found, Trace) else _plain(asdict(found)))
     elif html_file or pdf_file:
         console.print(escape(page.document.verdict.text), highlight=False)
-        for file in (html_file, pdf_file):
-            if file is not None:
-                console.print(f"written {file}", highlight=False, soft_wrap=True)
+        tell_written(html_file, pdf_file)
     elif isinstance(found, Trace):
         console.print(tree(found), highlight=False)
     else:
-        show(page.document)
+        show_document(page.document)
     if not page.is_identical:
         raise typer.Exit(EXIT_ATTENTION)
 
@@ -95,49 +91,6 @@ def _day(text: str) -> date | None:
         return date.fromisoformat(text) if len(text) == len("2026-11-20") else None
     except ValueError:
         return None
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise OperatorFault(
-            f"cannot write: {error.strerror}",
-            where=str(file),
-            remedy="name another file, in a folder that exists",
-        ) from error
-
-
-def show(document: Document) -> None:
-    """A document in the terminal: every word of it, keys whole."""
-    console.print(f"[bold]{escape(document.title)}[/]  {escape(document.subtitle)}", highlight=False)
-    console.print(f"[bold]{escape(document.verdict.text)}[/]", highlight=False)
-    for title, blocks in (("", [document.facts]), *((one.title, one.blocks) for one in document.sections)):
-        if title:
-            console.print(f"\n[bold]{escape(title)}[/]", highlight=False)
-        for block in blocks:
-            if isinstance(block, Text) and block.text:
-                console.print(escape(block.text), highlight=False)
-            elif isinstance(block, Facts):
-                for fact in block.facts:
-                    console.print(escape(f"{fact.label}: {fact.value}"), highlight=False, soft_wrap=True)
-            elif isinstance(block, DocumentTable):
-                _show_table(block, document.language)
-
-
-def _show_table(block: DocumentTable, language: Language) -> None:
-    if not block.rows:
-        console.print(escape(block.empty), highlight=False)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in block.columns:
-        table.add_column(
-            column.title, justify="right" if column.is_number else "left", overflow="fold", no_wrap=False
-        )
-    for row in block.rows:
-        written = (column.written(value, language) for column, value in zip(block.columns, row, strict=True))
-        table.add_row(*(escape(text) for text in written))
-    console.print(table, highlight=False)
 
 
 def _document(found: Trace) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from psycopg import sql
 
 from assets.resources import Clock
 from ccee.profile import DEFAULT_PROFILE, load_profile
+from closing.standing import day_standing
 from collector.drain import Progress, drain
 from collector.work.worklist import request_missing
 from derivation.parameters import parameters_in_force
@@ -85,11 +86,17 @@ class _Phases:
         self.seconds[name] = round(time.monotonic() - began, 2)
 
 
-def run_demo(options: DemoOptions, follow: Follow, on_step: Follow) -> DemoResult:
+def run_demo(
+    options: DemoOptions,
+    follow: Follow,
+    on_step: Follow,
+    keep_meters: Callable[[DemoResult], None] = lambda result: None,
+) -> DemoResult:
     """Run the demonstration in the data folder of the settings, or continue the one that is there.
 
     Args:
         follow: told each phase when it begins. on_step: told how the reads and Dagster's steps go on.
+        keep_meters: gets the result while meters and stand-in still answer; they end when it returns.
     Raises:
         OperatorFault: the database holds somebody's real data, or the day is not over.
         DeveloperFault: a step of the daily run failed.
@@ -138,7 +145,11 @@ def run_demo(options: DemoOptions, follow: Follow, on_step: Follow) -> DemoResul
                 where=f"run {outcome.run_id}" + (f", step {first.step}" if first else ""),
                 remedy="open the run in Dagster's interface: make ui",
             )
-        return summary(db, points, day, outcome, registry_path, phases.seconds)
+        profile = load_profile(db.settings.ccee.profile_path or DEFAULT_PROFILE)
+        standing = day_standing(db, day, profile, datetime.now(zone))
+        result = summary(db, points, standing, outcome, registry_path, phases.seconds)
+        keep_meters(result)
+        return result
 
 
 class RunningClock(Clock):
@@ -182,7 +193,11 @@ def _read_history(db: Database, clock: RunningClock, day: date, on_step: Follow)
 
 
 def _settled(settings: Settings, options: DemoOptions, home: Path) -> DemoOptions:
-    """The options with a day; a demonstration of another fleet or day is cleared away first."""
+    """The options with a day; with `is_fresh` what was there is cleared away first.
+
+    Raises:
+        OperatorFault: a demonstration of another fleet or day is there; nobody said that it may go.
+    """
     zone = settings.market.tzinfo
     latest = (datetime.now(zone) - timedelta(days=1)).date()
     known = orjson.loads(_state_path(home).read_bytes()) if _state_path(home).is_file() else None
@@ -204,8 +219,16 @@ def _settled(settings: Settings, options: DemoOptions, home: Path) -> DemoOption
             where="--day",
             remedy=f"give a day from {first_day} on, or set [dagster] first_day",
         )
-    if known and (options.is_fresh or known != _state(options)):
+    if known and options.is_fresh:
         _clear(settings, home)
+    elif known and known != _state(options):
+        there = "{points} points, day {day}, seed {seed}".format_map(known)
+        raise OperatorFault(
+            f"another demonstration is there: {there}",
+            where=str(home),
+            remedy="give the same --points, --day and --seed to go on with it; --fresh deletes it first, "
+            "with all that was read and sent in it",
+        )
     return options
 
 

@@ -12,41 +12,16 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from assets import delivery
+from closing.standing import DayStanding, UcStanding
 from derivation.expectations import docs_folder
 from pipelines.runs import RunOutcome
 from simulator.fleets.demo import DemoPoint, Scenario
 from storage.database import Database
-from vee.quality import Cause, describe_cause
 
 # Beyond this the clock of a meter is somebody's business (vee_rules.md, V09: 1 to 60 minutes).
 CLOCK_ALARM_S = 60
 
-WHO_ACTS: Mapping[Cause, str] = {
-    Cause.NO_READING: "operator",
-    Cause.LINK_FAILED: "operator, then field crew",
-    Cause.MEMORY_GAP: "analyst",
-    Cause.SUSPECT: "analyst",
-    Cause.NO_HISTORY_NEEDS_APPROVAL: "analyst",
-    Cause.SUSPENDED: "nobody",
-    Cause.OUTSIDE_ACTIVE_PERIOD: "nobody",
-    Cause.DAY_NOT_OVER: "nobody",
-}
-
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class NotDelivered:
-    """A UC-day that CCEE did not get, and why."""
-
-    uc_code: str
-    uc_name: str
-    state: str
-    cause: str
-    cause_text: str
-    remedy: str
-    who_acts: str
-    missing: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +57,7 @@ class DemoResult:
     """What a demonstration came to. Counts are of the day, and of the whole fleet.
 
     Attributes:
+        energy_kwh: derived, of suspended UCs too. delivered_kwh: in the bodies that CCEE has.
         delivered: UC-days that CCEE has; this very run sent `sent_now`, and left `unchanged` alone.
         rejected: intervals that validation refused or held.
         seconds: wall time by phase.
@@ -96,11 +72,12 @@ class DemoResult:
     intervals: Mapping[str, int]
     rejected: int
     energy_kwh: Decimal
+    delivered_kwh: Decimal
     delivered: int
     sent_now: int
     unchanged: int
     receipts: int
-    not_delivered: Sequence[NotDelivered]
+    not_delivered: Sequence[UcStanding]
     musd_hours: Sequence[MusdHour]
     clock_alarms: Sequence[ClockAlarm]
     examples: Sequence[Example]
@@ -139,15 +116,6 @@ _DELIVERED = """
     LEFT JOIN submission_attempt a ON a.submission_id = s.id AND a.outcome IN ('accepted', 'processing')
     WHERE s.day = %(day)s AND s.state IN ('aceito', 'em_processamento', 'rejeitado_musd', 'definitivo')
 """
-_NOT_DELIVERED = """
-    SELECT uc.code, uc.name, o.state, o.cause, o.missing
-    FROM uc_day_outcome o JOIN uc ON uc.id = o.uc_id
-    WHERE o.day = %(day)s AND NOT EXISTS (
-        SELECT FROM submission_state s
-        WHERE s.uc_id = o.uc_id AND s.day = o.day
-          AND s.state IN ('aceito', 'em_processamento', 'rejeitado_musd', 'definitivo'))
-    ORDER BY o.state, uc.code
-"""
 _MUSD = """
     SELECT uc.code, m.hour, m.energy_kwh, trim_scale(m.limit_kwh)
     FROM musd_hour m JOIN uc ON uc.id = m.uc_id
@@ -177,12 +145,13 @@ _ESTIMATED = """
 def summary(
     db: Database,
     points: Sequence[DemoPoint],
-    day: date,
+    standing: DayStanding,
     outcome: RunOutcome,
     registry_path: Path,
     seconds: Mapping[str, float],
 ) -> DemoResult:
     """What the database now says about the day, and what this run did for it."""
+    day = standing.day
     keys = {"day": day, "limit": CLOCK_ALARM_S}
     sent = next((asset.metadata for asset in outcome.assets if asset.asset == delivery.NAME), {})
     with db.connect() as conn:
@@ -201,13 +170,14 @@ def summary(
             failed_sessions=sessions["failed"],
             octets=sessions["octets"],
             energy_kwh=intervals.pop("energy_kwh"),
+            delivered_kwh=standing.energy_kwh,
             intervals=intervals,
             rejected=ask(_REJECTED)[0]["rejected"],
             delivered=delivered["delivered"],
             sent_now=int(sent.get("sent", 0)),
             unchanged=int(sent.get("unchanged", 0)),
             receipts=delivered["receipts"],
-            not_delivered=[_not_delivered(row) for row in ask(_NOT_DELIVERED)],
+            not_delivered=[*standing.waiting, *standing.not_expected],
             musd_hours=[MusdHour(*row.values()) for row in ask(_MUSD)],
             clock_alarms=[
                 ClockAlarm(row["serial"], row["code"], float(row["drift_s"])) for row in ask(_CLOCKS)
@@ -223,21 +193,6 @@ def summary(
             run_id=outcome.run_id,
             seconds=seconds,
         )
-
-
-def _not_delivered(row: Row) -> NotDelivered:
-    cause = Cause(row["cause"]) if row["cause"] else None
-    info = describe_cause(cause) if cause else None
-    return NotDelivered(
-        uc_code=row["code"],
-        uc_name=row["name"],
-        state=row["state"],
-        cause=row["cause"],
-        cause_text=info.text_pt if info else "",
-        remedy=info.remedy_pt if info else "",
-        who_acts=WHO_ACTS.get(cause, "analyst") if cause else "",
-        missing=row["missing"],
-    )
 
 
 def _examples(
