@@ -6,8 +6,7 @@ runs here, in its own event loop, on the same queue, until these requests are do
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -21,7 +20,7 @@ from assets.metadata import (
     Column,
     Metadata,
     lineage,
-    sample,
+    md_table,
     share,
     table,
     tags,
@@ -31,6 +30,7 @@ from assets.resources import CceeAccess, Clock, Metering
 from collector.drain import ReadSummary, drain
 from collector.work.worklist import request_missing
 from derivation.window import Window
+from faults import Actor
 from storage.database import Database
 from storage.queue import Priority
 
@@ -104,9 +104,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             reads = asyncio.run(
                 drain(db, requests, clock.now, deadline_s=db.settings.dagster.collect_deadline_s)
             )
+            whose = whose_meters(db, [read.meter_id for read in reads if read.state != "done"])
             yield dg.MaterializeResult(
                 asset_key=SESSIONS,
-                metadata={**lineage(_SESSION_COLUMNS), **read_metadata(reads), **session_metadata(db, days)},
+                metadata={
+                    **lineage(_SESSION_COLUMNS),
+                    **read_metadata(reads, whose),
+                    **session_metadata(db, days),
+                },
             )
             yield dg.MaterializeResult(
                 asset_key=READINGS, metadata={**lineage(_READING_COLUMNS), **reading_metadata(db, windows)}
@@ -115,6 +120,18 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     return collection
 
 
+# As people on these pages say it; the same actors as `faults.Actor`.
+_ACTORS: dict[str, str] = {
+    Actor.RETRY: "ninguém: tenta-se de novo",
+    Actor.OPERATOR: "operação",
+    Actor.FIELD_CREW: "equipe de campo",
+    Actor.DEVELOPER: "desenvolvimento",
+}
+_WHOSE = """
+    SELECT DISTINCT ON (i.meter_id) i.meter_id, u.code, u.name
+    FROM installation i JOIN point p ON p.id = i.point_id JOIN uc u ON u.id = p.uc_id
+    WHERE i.meter_id = ANY (%s) ORDER BY i.meter_id, lower(i.valid) DESC
+"""
 _TRAFFIC = """
     SELECT count(*), count(DISTINCT meter_id), coalesce(sum(bytes_sent + bytes_received), 0)::bigint,
            coalesce(sum(retries), 0)::bigint, max(abs(drift_s))::float8
@@ -134,17 +151,49 @@ _VECTORS = """
 """
 
 
-def read_metadata(reads: Sequence[ReadSummary]) -> Metadata:
-    """What became of the reads that this run asked for."""
+def read_metadata(reads: Sequence[ReadSummary], whose: Mapping[int, tuple[str, str]]) -> Metadata:
+    """What became of the reads that this run asked for.
+
+    Args:
+        whose: code and name of the UC of each meter that was not read.
+    """
     failed = [read for read in reads if read.state != "done"]
-    by_cause = Counter(f"{read.stage or read.state}: {read.message}" for read in failed)
     return {
         "reads_asked": len(reads),
         "reads_done": len(reads) - len(failed),
         "reads_failed": len(failed),
-        "failed_by_cause": dict(by_cause.most_common(SAMPLE)),
-        "failed_sample": sample(f"{read.serial}: {read.message} ({read.remedy})" for read in failed),
+        "failed_by_cause": _by_cause(failed),
+        "failed": _failed_table(failed[:SAMPLE], whose),
     }
+
+
+def whose_meters(db: Database, meter_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """Code and name of the UC of each meter, by its newest installation."""
+    with db.connect() as conn:
+        rows = conn.execute(_WHOSE, [list(meter_ids)]).fetchall()
+    return {meter_id: (code, name) for meter_id, code, name in rows}
+
+
+def _by_cause(failed: Sequence[ReadSummary]) -> dg.MetadataValue[Any]:
+    """By the kind of cause: where it stopped and who must act; messages name addresses and numbers."""
+    kinds: dict[tuple[str, str], list[ReadSummary]] = {}
+    for read in failed:
+        kinds.setdefault((read.stage or read.state, read.actor or ""), []).append(read)
+    rows = [
+        [stage, _ACTORS.get(actor, actor), len(reads), reads[0].message, reads[0].remedy]
+        for (stage, actor), reads in sorted(kinds.items(), key=lambda item: -len(item[1]))
+    ]
+    return md_table(["etapa", "quem age", "leituras", "por exemplo", "o que fazer"], rows)
+
+
+def _failed_table(
+    failed: Sequence[ReadSummary], whose: Mapping[int, tuple[str, str]]
+) -> dg.MetadataValue[Any]:
+    rows = [
+        [*whose.get(read.meter_id, ("", "")), read.serial, read.message or read.state, read.remedy]
+        for read in failed
+    ]
+    return md_table(["UC", "nome", "medidor", "o que houve", "o que fazer"], rows)
 
 
 def session_metadata(db: Database, days: Sequence[date]) -> Metadata:

@@ -5,6 +5,7 @@ and how often (`ccee`).
 """
 
 from collections.abc import Iterator
+from datetime import datetime, time, timedelta
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ from assets.metadata import (
     lineage,
     md_table,
     sample,
+    share,
     table,
     tags,
 )
@@ -25,6 +27,9 @@ from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
 from ccee.delivery import deliver_day, practice_only
 from ccee.sending import DeliverySummary
+from closing.standing import DayStanding, day_standing
+from closing.standing_document import waiting_table
+from documents import Language
 from faults import OperatorFault
 from vee.calendars import market_calendars
 
@@ -93,7 +98,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 as_of=clock.as_of(),
                 run_id=context.run.run_id,
             )
-        yield dg.MaterializeResult(metadata=_metadata(summary))
+            # Of many days none is shown: each has its own standing.
+            standing = day_standing(db, days[0], ccee.profile(), clock.as_of()) if len(days) == 1 else None
+        yield dg.MaterializeResult(metadata={**_metadata(summary), **_standing_metadata(standing)})
         yield _delivered(summary)
 
     return ccee_submissions
@@ -177,6 +184,28 @@ def _delivered(summary: DeliverySummary) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR if is_untold else dg.AssetCheckSeverity.WARN,
         metadata={"summary": summary.sentence(), "problems": sample(summary.problems)},
     )
+
+
+def _standing_metadata(standing: DayStanding | None) -> Metadata:
+    """What CCEE lacks of the day, for people; and how long after the day's end it had the last of it."""
+    if standing is None:
+        return {}
+    table = waiting_table(standing.waiting, "", Language.PORTUGUESE)
+    metadata: Metadata = {
+        "uc_days_due": standing.due,
+        "uc_days_delivered": standing.delivered,
+        "delivered_share": share(standing.delivered, standing.due),
+        "not_delivered": md_table([column.title for column in table.columns], table.rows[:SAMPLE]),
+        "prazo": f"{standing.deadline.label}: {standing.deadline.day:%d/%m/%Y}",
+        "situacao": dg.MetadataValue.md(f"`smf status --day {standing.day}` mostra todas as UCs."),
+    }
+    if standing.last_delivery is not None:
+        zone = standing.last_delivery.tzinfo
+        day_end = datetime.combine(standing.day + timedelta(days=1), time.min, zone)
+        metadata["minutes_until_delivered"] = round(
+            (standing.last_delivery - day_end).total_seconds() / 60, 1
+        )
+    return metadata
 
 
 def _metadata(summary: DeliverySummary) -> Metadata:

@@ -13,6 +13,8 @@ from typing import Any
 
 import dagster as dg
 
+from storage.database import Database
+
 # What a materialisation may say under a name.
 Metadata = dict[str, Any]
 SAMPLE = 20
@@ -77,6 +79,16 @@ def md_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.Metad
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
     return dg.MetadataValue.md("\n".join(lines))
+
+
+_UCS = "SELECT id, code, name FROM uc WHERE id = ANY (%s)"
+
+
+def uc_names(db: Database, uc_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+    """Code and name of UCs, for tables that people read."""
+    with db.connect() as conn:
+        rows = conn.execute(_UCS, [sorted(set(uc_ids))]).fetchall()
+    return {uc_id: (code, name) for uc_id, code, name in rows}
 
 
 def _cell(value: Any) -> str:

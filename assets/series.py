@@ -7,8 +7,8 @@ One step, since a chunk's five layers are written in one transaction and a later
 rows in memory; five outputs, since each layer has its own readers, checks and freshness.
 """
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
@@ -17,21 +17,25 @@ from assets.links import DAYS, image
 from assets.metadata import (
     NEWEST_DAY,
     OWNERS,
+    SAMPLE,
     Column,
     Metadata,
     kwh,
     lineage,
-    sample,
+    md_table,
     share,
     table,
     tags,
+    uc_names,
 )
 from assets.partitions import Partitions
 from assets.resources import CceeAccess, Clock, Metering
+from closing.acting import acting_on
 from derivation.day_picture import day_curve, store_picture
 from derivation.parameters import parameters_in_force
 from derivation.run import CODE_VERSION, DeriveSummary, derive
 from derivation.window import Window
+from documents import Language
 from storage.database import Database
 
 GROUP = "series"
@@ -140,7 +144,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             ]
             # Of many days none is drawn: each has its own page.
             drawn = _picture(db, windows[0]) if len(windows) == 1 and len(windows[0].days) == 1 else None
-        yield from results(summaries, as_of, drawn)
+            names = uc_names(db, [uc_id for part in summaries for uc_id, _, _ in part.not_ready])
+        yield from results(summaries, as_of, drawn, names)
 
     return series_layers
 
@@ -154,9 +159,16 @@ def _picture(db: Database, window: Window) -> dg.MetadataValue[Any] | None:
 
 
 def results(
-    summaries: Iterable[DeriveSummary], as_of: datetime, drawn: dg.MetadataValue[Any] | None
+    summaries: Iterable[DeriveSummary],
+    as_of: datetime,
+    drawn: dg.MetadataValue[Any] | None,
+    names: Mapping[int, tuple[str, str]],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """One materialisation a layer, with what a person wants to know first."""
+    """One materialisation a layer, with what a person wants to know first.
+
+    Args:
+        names: code and name of the UCs that are not ready.
+    """
     total = DeriveSummary.total(summaries)
     for name, layer in zip(LAYERS, total.layers, strict=True):
         metadata: Metadata = {
@@ -182,11 +194,28 @@ def results(
             if drawn is not None:
                 metadata["dia"] = drawn
             metadata["outcomes"] = dict(total.outcomes)
-            metadata["causes"] = dict(total.causes)
-            metadata["not_ready_sample"] = sample(total.not_ready)
+            metadata["causes"] = _causes(total.causes)
+            metadata["not_ready"] = _not_ready(total.not_ready, names)
             metadata["quarantined"] = total.quarantined
             metadata["hours_above_musd_limit"] = total.musd_hours
             metadata["trace"] = dg.MetadataValue.md(
                 "`smf trace UC INSTANTE` explica um valor até os bytes do medidor."
             )
         yield dg.MaterializeResult(asset_key=name, metadata=metadata)
+
+
+def _causes(counts: Mapping[str, int]) -> dg.MetadataValue[Any]:
+    rows = []
+    for cause, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        text, who, remedy = acting_on(cause).words(Language.PORTUGUESE)
+        rows.append([text, count, who, remedy])
+    return md_table(["causa", "UC-dias", "quem age", "o que fazer"], rows)
+
+
+def _not_ready(
+    uc_days: Iterable[tuple[int, date, str]], names: Mapping[int, tuple[str, str]]
+) -> dg.MetadataValue[Any]:
+    rows = []
+    for uc_id, day, cause in list(uc_days)[:SAMPLE]:
+        rows.append([*names[uc_id], f"{day:%d/%m/%Y}", *acting_on(cause).words(Language.PORTUGUESE)])
+    return md_table(["UC", "nome", "dia", "por quê", "quem age", "o que fazer"], rows)

@@ -72,7 +72,8 @@ class DeriveSummary:
 
     Args:
         layers: in order, primary to CCEE.
-        outcomes, causes: by state, and by cause where not ready. not_ready: `UC code day` of those.
+        outcomes, causes: by state, and by cause where not ready. not_ready: the
+            first of those: id of the UC, day, cause.
         verdicts: by rule. suspects: those that wait, by rule. skipped: by rule and reason.
         methods: estimated runs of slots by method. estimated: intervals.
         musd_hours: hours that CCEE will count as zero.
@@ -82,7 +83,7 @@ class DeriveSummary:
     layers: list[LayerSummary] = field(default_factory=lambda: [LayerSummary() for _ in Layer])
     outcomes: dict[str, int] = field(default_factory=dict)
     causes: dict[str, int] = field(default_factory=dict)
-    not_ready: list[str] = field(default_factory=list)
+    not_ready: list[tuple[int, date, str]] = field(default_factory=list)
     verdicts: dict[str, int] = field(default_factory=dict)
     suspects: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
@@ -477,10 +478,7 @@ def count_outcomes(outcomes: pl.DataFrame, summary: DeriveSummary) -> None:
     unready = outcomes.filter(pl.col("state").is_in(["incomplete", "held"]))
     for cause, count in unready["cause"].value_counts().iter_rows():
         summary.causes[cause] = summary.causes.get(cause, 0) + count
-    summary.not_ready += [
-        f"UC id {uc_id} {day}: {cause}"
-        for uc_id, day, cause in unready.head(100).select("uc_id", "day", "cause").iter_rows()
-    ]
+    summary.not_ready += unready.head(100).select("uc_id", "day", "cause").rows()
 
 
 def energy_kwh(frame: pl.DataFrame) -> Fraction:
