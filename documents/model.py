@@ -49,10 +49,6 @@ class Column:
     def is_number(self) -> bool:
         return self.kind in (Kind.NUMBER, Kind.SHARE)
 
-    @property
-    def is_key(self) -> bool:
-        return self.kind is Kind.CODE
-
     def written(self, value: Cell, language: Language) -> str:
         """A value of this column as text; nothing where there is none."""
         if value is None:

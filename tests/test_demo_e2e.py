@@ -28,6 +28,8 @@ from simulator.fleets.demo import DemoPoint, Scenario, demo_fleet
 from simulator.load.grid import day_number
 from storage.database import Database
 from tests.browser import chromium, free_port, interface
+from tests.pipelines.cli import walk
+from tests.pipelines.cli.command import smf
 from vee.quality import Reason
 
 DAY = date(2026, 11, 20)
@@ -339,3 +341,25 @@ class TestDemo:
 
             page.goto(f"{pages.evidence}/auditoria/{DAY}/index.html")
             expect(page.get_by_role("heading", level=1)).to_contain_text("Auditoria do dia")
+
+    def test_no_table_loses_a_character_of_a_key(self, demo: Demo) -> None:
+        """Every command that prints a table, on 80 columns and into a pipe, against its own JSON."""
+        keys = {point.uc_code for point in demo.points}
+        keys |= {meter.serial for point in demo.points for meter in point.meters}
+        walked = walk.tables(demo.uc(Scenario.LOSSES), DAY)
+        known = {path for path in walk.commands() if path.split()[0] not in walk.NO_TABLE_GROUPS}
+        assert known == set(walked) | set(walk.NO_TABLE), "a new command says what it prints"
+        url = demo.db.url
+        for path, words in walked.items():
+            command = [*path.split(), *words]
+            document = smf(*command, "--json", url=url, cwd=demo.folder)
+            assert document.returncode in (0, 1), document.stdout + document.stderr
+            held = {key for key in keys if key in document.stdout}
+            if path == "status":  # of every UC in its files; on the screen of those that are not delivered
+                held = {uc.uc_code for uc in demo.first.not_delivered}
+            for columns in ("80", ""):
+                shown = smf(*command, url=url, cwd=demo.folder, COLUMNS=columns)
+                assert shown.returncode == document.returncode, shown.stderr
+                assert "\u2026" not in shown.stdout, f"{path} at {columns or 'no'} columns"
+                lost = {key for key in held if key not in shown.stdout}
+                assert not lost, f"{path} at {columns or 'no'} columns:\n{shown.stdout}"

@@ -92,9 +92,7 @@ def ask(
         OperatorFault: no reason given, no role that allows it, too many today, or it cannot be sent.
     """
     if not reason.strip():
-        raise OperatorFault(
-            "a command needs a reason", where=f"command {command}", remedy="say why: --reason"
-        )
+        raise OperatorFault("a command needs a reason", where=f"command {command}", remedy="say why: --why")
     shown = preview_for(conn, settings, meter_id, command, values, now)
     local = to_local(now, settings.market.tzinfo)
     if dedup_key is not None and (open_id := _open_request(conn, dedup_key)) is not None:

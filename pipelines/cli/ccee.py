@@ -51,6 +51,8 @@ app = typer.Typer(
     help="The stand-in server, exact bodies, deliveries and their receipts.", no_args_is_help=True
 )
 
+# Of the stand-in where nobody gives another: it guards nothing.
+STANDIN_SECRET = "standin"
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 DayOption = Annotated[str, typer.Option("--day", help="Civil day, YYYY-MM-DD.", metavar="DAY")]
 UcArgument = Annotated[str, typer.Argument(help="Consumer unit code.", metavar="UC")]
@@ -78,7 +80,7 @@ def standin(
     secret: Annotated[
         str,
         typer.Option(envvar="SMF_CCEE_CLIENT_SECRET", help="Client secret that it takes from each agent."),
-    ] = "standin",
+    ] = STANDIN_SECRET,
     as_of: Annotated[
         str,
         typer.Option(
@@ -103,10 +105,12 @@ def standin(
         agents = {unit.agent: secret for unit in register}
         calendars = market_calendars(settings.market)
         operator = StandIn(profile, calendars, agents, register, lambda: utc_now() + ahead, state)
-        asyncio.run(_serve_until_interrupted(operator, register, port, as_json))
+        asyncio.run(_serve_until_interrupted(operator, register, port, secret, as_json))
 
 
-async def _serve_until_interrupted(operator: StandIn, register: list[Unit], port: int, as_json: bool) -> None:
+async def _serve_until_interrupted(
+    operator: StandIn, register: list[Unit], port: int, secret: str, as_json: bool
+) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -118,8 +122,11 @@ async def _serve_until_interrupted(operator: StandIn, register: list[Unit], port
         else:
             console.print(f"CCEE stand-in at {serving.base_url}, {len(register)} units", highlight=False)
             console.print(f"  SMF_CCEE_BASE_URL={serving.base_url}", highlight=False)
+            # A secret of somebody's own is not printed; the stand-in's own is no secret.
+            shown = STANDIN_SECRET if secret == STANDIN_SECRET else "(the secret that you gave)"
             for agent in sorted(operator.agents):
                 console.print(f"  SMF_AGENT_{agent}_CLIENT_ID=CONCESSIONARIA_{agent}", highlight=False)
+                console.print(f"  SMF_AGENT_{agent}_CLIENT_SECRET={shown}", highlight=False)
             console.print(f"Described at {serving.base_url}/openapi.json. Ctrl-C ends it.", highlight=False)
         sys.stdout.flush()
         await stop.wait()
@@ -258,12 +265,11 @@ def ledger_command(day: DayOption, as_json: JsonOption = False) -> None:
             return
         table = Table(title=f"Submissions of {day}", title_justify="left", box=None)
         for heading in ("UC", "Version", "Cause", "State", "Tries", "HTTP", "Receipt", "SHA-256", "Error"):
-            # A code cut short could be another unit's.
-            table.add_column(heading, no_wrap=heading == "UC", overflow="fold")
+            table.add_column(heading)
         for row in rows:
             cells = (
                 row["uc"], row["version"], row["cause"], row["state"], row["attempts"], row["http_status"],
-                row["receipt"], row["sha256"][:12], row["error"],
+                row["receipt"], row["sha256"], row["error"],
             )  # fmt: skip
             table.add_row(*("" if cell is None else str(cell) for cell in cells))
         console.print(table)

@@ -15,7 +15,7 @@ from collector.commands.policy import load_policy
 from collector.service import utc_now
 from collector.work.worklist import find_meter
 from pipelines.cli.command import actor, tell_asked
-from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit
+from pipelines.cli.output import EXIT_ATTENTION, AsOption, console, emit_json, faults_to_exit
 from storage.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Meters' clocks: drift, forecast, correction.")
@@ -48,9 +48,9 @@ def status(
 def correct(
     meter: Annotated[str, typer.Argument(help="UC or meter.")],
     reason: Annotated[
-        str, typer.Option(help="Why; it stands in the audit record.")
+        str, typer.Option("--why", help="Why; it stands in the audit record.")
     ] = "asked for at the shell",
-    person: Annotated[str | None, typer.Option("--as", help="Who acts; default: the login.")] = None,
+    person: AsOption = None,
     as_json: Json = False,
 ) -> None:
     """Ask for a correction that keeps intervals whole; also below 1 minute, never above 60."""

@@ -269,7 +269,7 @@ def _show_fiscal_page(db: Database, summary: ReadSummary) -> None:
 def monitor(
     point: Annotated[str, typer.Argument(help="Point code.")],
     hours: Annotated[float, typer.Option(help="For so long; 0 ends the monitoring now.")] = 24.0,
-    reason: Annotated[str, typer.Option(help="Why, for those who see the traffic.")] = "",
+    reason: Annotated[str, typer.Option("--why", help="Why, for those who see the traffic.")] = "",
     as_json: Json = False,
 ) -> None:
     """Read a point every 15 minutes for a limited time; then its schedule holds again."""

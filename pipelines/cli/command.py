@@ -15,7 +15,7 @@ from collector.drivers import driver_of
 from collector.service import utc_now
 from collector.work.worklist import find_meter
 from faults import OperatorFault
-from pipelines.cli.output import EXIT_ATTENTION, console, emit_json, faults_to_exit, login_name
+from pipelines.cli.output import EXIT_ATTENTION, AsOption, console, emit_json, faults_to_exit, login_name
 from protocols.nbr14522.profiles import DEFAULT
 from storage.database import Database
 from storage.settings import Settings
@@ -31,7 +31,6 @@ Values = Annotated[
         help='Fields: interval_min=15 day=now constants=\'[{"numerator":36,"denominator":1000}]\''
     ),
 ]
-As = Annotated[str | None, typer.Option("--as", help="Who acts; default: the login of this shell.")]
 
 
 @app.command("list")
@@ -84,8 +83,8 @@ def request(
     meter: Meter,
     command: Code,
     values: Values = None,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the audit record.")] = "",
-    person: As = None,
+    reason: Annotated[str, typer.Option("--why", help="Why; it stands in the audit record.")] = "",
+    person: AsOption = None,
     as_json: Json = False,
 ) -> None:
     """Ask for a command; where the policy says so, it waits for a second person before it is sent."""
@@ -109,7 +108,7 @@ def request(
 @app.command("approve")
 def approve_request(
     request_id: Annotated[int, typer.Argument(help="Number of the request.")],
-    person: As = None,
+    person: AsOption = None,
     reject: Annotated[bool, typer.Option("--reject", help="Cancel it instead.")] = False,
     note: Annotated[str, typer.Option(help="For the record.")] = "",
     as_json: Json = False,

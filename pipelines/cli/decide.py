@@ -15,7 +15,7 @@ from editing.decisions import Outcome
 from editing.preview import Preview, preview
 from editing.proposals import Proposal
 from faults import OperatorFault
-from pipelines.cli.output import console, emit_json, faults_to_exit, login_name
+from pipelines.cli.output import AsOption, console, emit_json, faults_to_exit, login_name
 from pipelines.cli.period import parse_day
 from pipelines.cli.queue import clock
 from storage.database import Database
@@ -27,7 +27,6 @@ app = typer.Typer(no_args_is_help=True, help="Decide about suspects, held readin
 Keys = Annotated[list[str], typer.Argument(help="Keys of smf queue: S12, H5 ...", metavar="KEY")]
 DecisionArgument = Annotated[str, typer.Argument(help="The decision: D7.", metavar="DECISION")]
 Why = Annotated[str, typer.Option("--why", help="The reason; it stands in the audit record.")]
-As = Annotated[str | None, typer.Option("--as", help="Who decides; default: the login of this shell.")]
 OnlyShow = Annotated[bool, typer.Option("--preview", help="Show what it would change, and decide nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
@@ -36,7 +35,7 @@ SHOWN_CHANGES = 12
 
 @app.command()
 def accept(
-    keys: Keys, why: Why = "", person: As = None, only_show: OnlyShow = False, as_json: Json = False
+    keys: Keys, why: Why = "", person: AsOption = None, only_show: OnlyShow = False, as_json: Json = False
 ) -> None:
     """Suspects are right: their values pass as measured."""
     with faults_to_exit(as_json), Database.open() as db:
@@ -47,7 +46,7 @@ def accept(
 
 @app.command()
 def reject(
-    keys: Keys, why: Why = "", person: As = None, only_show: OnlyShow = False, as_json: Json = False
+    keys: Keys, why: Why = "", person: AsOption = None, only_show: OnlyShow = False, as_json: Json = False
 ) -> None:
     """Suspects (S) are wrong, or held readings (H) are never to be used: missing, and estimated."""
     with faults_to_exit(as_json), Database.open() as db:
@@ -64,7 +63,7 @@ def choose(
     key: Annotated[str, typer.Argument(help="Key of smf queue: Q17.", metavar="KEY")],
     take: Annotated[str, typer.Option(help="kept: the reading that is stored; refused: the other one.")],
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +76,7 @@ def choose(
 
 @app.command()
 def release(
-    keys: Keys, why: Why = "", person: As = None, only_show: OnlyShow = False, as_json: Json = False
+    keys: Keys, why: Why = "", person: AsOption = None, only_show: OnlyShow = False, as_json: Json = False
 ) -> None:
     """Held readings are right as they are."""
     with faults_to_exit(as_json), Database.open() as db:
@@ -91,7 +90,7 @@ def shift(
     keys: Keys,
     seconds: Annotated[int, typer.Option(help="Added to the times; positive where the meter was slow.")],
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:
@@ -108,7 +107,7 @@ def approve(
     day: Annotated[str, typer.Argument(help="Civil day, YYYY-MM-DD.", metavar="DAY")],
     method: Annotated[str, typer.Option(help="The estimate's method, as smf trace and the queue name it.")],
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:
@@ -131,19 +130,19 @@ def _tell_expected_error(db: Database, uc_id: int | None, method: str) -> None:
 
 
 @app.command()
-def agree(decision: DecisionArgument, why: Why = "", person: As = None, as_json: Json = False) -> None:
+def agree(decision: DecisionArgument, why: Why = "", person: AsOption = None, as_json: Json = False) -> None:
     """As the second person: the decision is put into force."""
     _answer(decisions.agree, decision, why, person, as_json)
 
 
 @app.command()
-def refuse(decision: DecisionArgument, why: Why = "", person: As = None, as_json: Json = False) -> None:
+def refuse(decision: DecisionArgument, why: Why = "", person: AsOption = None, as_json: Json = False) -> None:
     """As the second person: nothing is changed."""
     _answer(decisions.refuse, decision, why, person, as_json)
 
 
 @app.command()
-def undo(decision: DecisionArgument, why: Why = "", person: As = None, as_json: Json = False) -> None:
+def undo(decision: DecisionArgument, why: Why = "", person: AsOption = None, as_json: Json = False) -> None:
     """Take a decision back: what it settled waits again."""
     _answer(decisions.undo, decision, why, person, as_json)
 

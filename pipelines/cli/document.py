@@ -16,8 +16,6 @@ from documents.wording import Language
 from faults import OperatorFault
 from pipelines.cli.output import console
 
-# Of a key: at most this many characters stay on one line.
-_ONE_LINE = 20
 _WRITERS: dict[str, Callable[[Document], str | bytes]] = {".html": to_html, ".pdf": to_pdf, ".xlsx": to_xlsx}
 
 
@@ -39,19 +37,13 @@ def show_document(document: Document, most_rows: int | None = None) -> None:
 
 
 def show_table(block: DocumentTable, language: Language, most_rows: int | None = None) -> None:
-    """A table; codes are never broken, words are folded."""
+    """A table, the first rows of it."""
     if not block.rows:
         console.print(escape(block.empty), highlight=False)
         return
     table = Table(box=None, pad_edge=False)
-    for position, column in enumerate(block.columns):
-        table.add_column(
-            column.title,
-            justify="right" if column.is_number else "left",
-            overflow="fold",
-            # A key is easier to copy from one line; a hash is longer than some screens are wide.
-            no_wrap=column.is_number or (column.is_key and _longest(block, position) <= _ONE_LINE),
-        )
+    for column in block.columns:
+        table.add_column(column.title, justify="right" if column.is_number else "left")
     for row in block.rows[:most_rows]:
         written = (column.written(value, language) for column, value in zip(block.columns, row, strict=True))
         table.add_row(*(escape(text) for text in written))
@@ -64,10 +56,6 @@ def show_table(block: DocumentTable, language: Language, most_rows: int | None =
             else f"and {more} more: --csv, --xlsx",
             highlight=False,
         )
-
-
-def _longest(block: DocumentTable, position: int) -> int:
-    return max(len(str(row[position])) for row in block.rows)
 
 
 def write_csv(block: DocumentTable) -> None:

@@ -14,8 +14,8 @@ from editing import proposals
 from editing.proposals import Span
 from faults import OperatorFault
 from faults.market_time import MARKET_ZONE
-from pipelines.cli.decide import As, Json, OnlyShow, Why, make
-from pipelines.cli.output import faults_to_exit
+from pipelines.cli.decide import Json, OnlyShow, Why, make
+from pipelines.cli.output import AsOption, faults_to_exit
 from pipelines.cli.period import parse_day
 from storage.database import Database
 
@@ -55,7 +55,7 @@ def set_values(
     each: Annotated[str, typer.Option(help="Energy of each interval, kWh.")] = "",
     total: Annotated[str, typer.Option(help="Energy of all of them, shared out evenly, kWh.")] = "",
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:
@@ -71,11 +71,11 @@ def set_values(
 def scale(
     uc: Uc,
     day: Day,
-    factor: Annotated[str, typer.Option(help="Factor on the present values: 0.5, 1/2.")],
+    factor: Annotated[str, typer.Option("--as", help="Factor on the present values: 0.5, 1/2.")],
     begin: Begin = "",
     end: End = "",
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +94,7 @@ def copy_day(
     begin: Begin = "",
     end: End = "",
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:
@@ -111,7 +111,7 @@ def reject(
     begin: Begin = "",
     end: End = "",
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:
@@ -129,7 +129,7 @@ def estimate(
     end: End = "",
     aside: Annotated[bool, typer.Option("--aside", help="Set what the intervals hold aside first.")] = False,
     why: Why = "",
-    person: As = None,
+    person: AsOption = None,
     only_show: OnlyShow = False,
     as_json: Json = False,
 ) -> None:

@@ -20,7 +20,7 @@ from exchange.import_profile import export_by_profile, load_import_profile
 from exchange.public_files import export_originals, export_public
 from exchange.series_files import SeriesRequest, export_series
 from faults import OperatorFault
-from pipelines.cli.output import console, emit_json, errors, faults_to_exit, login_name
+from pipelines.cli.output import AsOption, console, emit_json, errors, faults_to_exit, login_name
 from protocols.public_format import FileKind
 from storage.database import Database
 from storage.series import Layer
@@ -48,7 +48,7 @@ def public(
     original: Annotated[
         bool, typer.Option("--original", help="The imported files themselves, octet by octet as they came.")
     ] = False,
-    actor: Annotated[str | None, typer.Option(help="Who asks; default: your login.")] = None,
+    actor: AsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write stored readings as files of the public formats: smf export public maio.zip --from ... --to ...
@@ -67,7 +67,7 @@ def public(
             first_day=first_day.date(),
             last_day=_not_before(last_day.date(), first_day.date()),
             target=target,
-            requested_by=actor or login_name("--actor"),
+            requested_by=actor or login_name("--as"),
             formats=_FORMATS[kind],
         )
         wanted = None if profile is None else load_import_profile(profile)
@@ -89,7 +89,7 @@ def series(
     last_day: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")],
     uc: Annotated[list[str] | None, typer.Option(help="Code of a UC; repeat it; without it all UCs.")] = None,
     layer: Annotated[str, typer.Option(help="primary, validated, estimated, adjusted or ccee.")] = "ccee",
-    actor: Annotated[str | None, typer.Option(help="Who asks; default: your login.")] = None,
+    actor: AsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write derived series, each estimate with its method and expected error, into one table."""
@@ -103,7 +103,7 @@ def series(
             last_day=_not_before(last_day.date(), first_day.date()),
             layer=Layer[layer.upper()],
             target=target,
-            requested_by=actor or login_name("--actor"),
+            requested_by=actor or login_name("--as"),
         )
         db.migrate()
         with _progress(as_json) as step:

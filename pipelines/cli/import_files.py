@@ -44,7 +44,9 @@ def public(
         typer.Argument(help="FK7 and text files as they were collected, or .zip archives of them."),
     ],
     meter: Annotated[str | None, typer.Option(help="Serial that all the files must be of.")] = None,
-    actor: Annotated[str | None, typer.Option(help="Who answers for them; default: your login.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--as", help="Who answers for them; default: your login.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Take the readings out of files: smf import public '12345&AB.CDE' ...
@@ -66,7 +68,7 @@ def public(
                 else:
                     try:
                         done = import_source(
-                            db, source, actor or login_name("--actor"), datetime.now(UTC), meter
+                            db, source, actor or login_name("--as"), datetime.now(UTC), meter
                         )
                     except Fault as fault:
                         refused.append(fault)
@@ -89,7 +91,9 @@ def pulses(
     layout: Annotated[
         str, typer.Option(help="pulses, kwh, or the path of your own layout (TOML).")
     ] = DELIVERED,
-    actor: Annotated[str | None, typer.Option(help="Who answers for them; default: your login.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--as", help="Who answers for them; default: your login.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Take intervals out of CSV files: smf import pulses pulsos.csv.
@@ -107,7 +111,7 @@ def pulses(
         with Database.open() as db:
             db.migrate()
             for source in (source for path in files for source in _sources(path)):
-                for result, fault in _pulses_of(db, source, layout, text, actor or login_name("--actor")):
+                for result, fault in _pulses_of(db, source, layout, text, actor or login_name("--as")):
                     results.append(result)
                     refused += [] if fault is None else [fault]
                     if not as_json:

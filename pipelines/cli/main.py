@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+from collections.abc import Sequence
 
 import typer
 from rich.markup import escape
@@ -48,6 +49,7 @@ GROUPS: dict[str, tuple[str, str]] = {
 
 
 EXIT_USAGE = 2
+CSV = "--csv"
 _HELP = frozenset({"--help", "-h", "help"})
 _VERSION = frozenset({"--version", "-V"})
 
@@ -69,12 +71,23 @@ def _use_own_meter_models() -> None:
         importlib.import_module("collector.meter_models").use_meter_models(folder)
 
 
+def _declares(app: typer.Typer, words: Sequence[str], option: str) -> bool:
+    """Whether the command that the words name has the option itself, with all rows instead of those shown."""
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return any(option in parameter.opts for parameter in command.params)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the `smf` script: the first word names the group; the rest is the group's."""
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in _HELP:
         console.print(_overview())
-        console.print("\nEach takes --help and --json. `smf --version` says which one this is.")
+        console.print(
+            "\nEach takes --help and --json, and --csv where it prints tables. `smf --version` says which "
+            "one this is."
+        )
         return 0
     if words[0] in _VERSION:
         # Loaded only then, as everything that `--help` does without.
@@ -96,10 +109,22 @@ def main(argv: list[str] | None = None) -> int:
         except typer.Exit as stop:
             return stop.exit_code
     app: typer.Typer = importlib.import_module(GROUPS[words[0]][0]).app
+    if CSV in words and not _declares(app, words[1:], CSV):
+        words = [word for word in words if word != CSV]
+        console.as_csv = True
+    # Help is about the command; nobody completes `smf WORD` by the options of one word.
+    app._add_completion = False
     # A trace of our own: Typer's box cuts lines, and its exit code would say "needs attention".
     app.pretty_exceptions_enable = False
     try:
         app(args=words[1:], prog_name=f"smf {words[0]}")
     except Exception as error:
         return tell_defect(error, "--json" in words)
+    finally:
+        is_without = console.as_csv and not console.tables
+        console.as_csv, console.tables = False, 0
+        if is_without:
+            errors.print(
+                f"[bold red]error[/] {CSV}: `smf {' '.join(words)}` printed no table", highlight=False
+            )
     return 0

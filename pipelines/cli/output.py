@@ -14,16 +14,17 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import orjson
 import structlog
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from faults import Actor, DeveloperFault, Fault, OperatorFault
+from pipelines.cli.whole_tables import WholeConsole
 
+AsOption = Annotated[str | None, typer.Option("--as", help="Who acts; default: the login of this shell.")]
 EXIT_ATTENTION = 1
 EXIT_BY_ACTOR = {Actor.RETRY: 10, Actor.OPERATOR: 11, Actor.FIELD_CREW: 12, Actor.DEVELOPER: 13}
 
@@ -31,9 +32,9 @@ EXIT_BY_ACTOR = {Actor.RETRY: 10, Actor.OPERATOR: 11, Actor.FIELD_CREW: 12, Acto
 _PIPE_WIDTH = 2000
 
 
-def _console(stream: TextIO, *, is_error: bool) -> Console:
+def _console(stream: TextIO, *, is_error: bool) -> WholeConsole:
     is_free = not stream.isatty() and "COLUMNS" not in os.environ
-    return Console(stderr=is_error, width=_PIPE_WIDTH if is_free else None)
+    return WholeConsole(stderr=is_error, width=_PIPE_WIDTH if is_free else None)
 
 
 console = _console(sys.stdout, is_error=False)
@@ -97,7 +98,7 @@ def login_name(option: str | None = None) -> str:
 def faults_to_exit(as_json: bool = False) -> Iterator[None]:
     """Turn an expected failure into one message with its remedy, and into its exit code."""
     try:
-        with _schema_named():
+        with _schema_named(), _files_named():
             yield
     except Fault as fault:
         if as_json:
@@ -108,6 +109,21 @@ def faults_to_exit(as_json: bool = False) -> Iterator[None]:
             if fault.remedy:
                 errors.print(f"[bold]what to do[/] {escape(fault.remedy)}", highlight=False)
         raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault
+
+
+@contextmanager
+def _files_named() -> Iterator[None]:
+    """A file that cannot be read or written is a person's path, not a defect of the product."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise OperatorFault(
+            error.strerror or str(error),
+            where=str(error.filename),
+            remedy="name a file in a folder that exists, with permissions for this user",
+        ) from error
 
 
 @contextmanager

@@ -42,7 +42,9 @@ _SHOWN_ISSUES = 50
 def import_(
     file: Annotated[Path, typer.Argument(help="Workbook (.xlsx), folder of CSV files, or one CSV file.")],
     check: Annotated[bool, typer.Option("--check", help="Check and compare only; load nothing.")] = False,
-    actor: Annotated[str | None, typer.Option(help="Who answers for it; default: your login.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--as", help="Who answers for it; default: your login.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Load a registry file: whole, or not at all with every error by sheet, row and column.
@@ -53,7 +55,7 @@ def import_(
     with faults_to_exit(as_json), Database.open() as db:
         db.migrate()
         try:
-            result = load_registry(db, file, actor=actor or login_name("--actor"), rules=RULES, dry_run=check)
+            result = load_registry(db, file, actor=actor or login_name("--as"), rules=RULES, dry_run=check)
         except RegistryFault as fault:
             _show_refusal(fault, as_json)
             raise typer.Exit(EXIT_BY_ACTOR[fault.actor]) from fault
@@ -88,7 +90,9 @@ def accept_constant(
             help="Market time from which it holds; default: since the installation began.",
         ),
     ] = None,
-    actor: Annotated[str | None, typer.Option(help="Who answers for it; default: your login.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--as", help="Who answers for it; default: your login.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take the constant that a meter states into the registry, with date, reason and audit.
@@ -99,7 +103,7 @@ def accept_constant(
     with faults_to_exit(as_json), Database.open() as db:
         db.migrate()
         moment = None if since is None else since.replace(tzinfo=db.settings.market.tzinfo)
-        who = actor or login_name("--actor")
+        who = actor or login_name("--as")
         done, _ = accept(db, serial, moment, actor=who, why=why, rules=RULES)
     if as_json:
         emit_json({**done.to_json(), "since": None if moment is None else moment.isoformat(), "why": why})

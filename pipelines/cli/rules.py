@@ -21,7 +21,7 @@ app = typer.Typer(help="The rules that judge what was measured, and their parame
 
 _DAY = "%Y-%m-%d"
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-By = Annotated[str, typer.Option("--by", help="Who answers for it.")]
+By = Annotated[str, typer.Option("--as", help="Who answers for it.")]
 
 
 @app.command("list")
@@ -66,7 +66,7 @@ def set_parameter(
     rule: Annotated[str, typer.Argument(help="V14")],
     parameter: Annotated[str, typer.Argument(help="hours, severity, enabled ...")],
     value: Annotated[str, typer.Argument(help="As in the file of parameters: 8, hold, false")],
-    reason: Annotated[str, typer.Option(help="Why this differs.")],
+    reason: Annotated[str, typer.Option("--why", help="Why this differs.")],
     first_day: Annotated[dt.datetime, typer.Option("--from", formats=[_DAY], help="First day of it.")],
     end_day: Annotated[
         dt.datetime | None, typer.Option("--to", formats=[_DAY], help="First day without it.")

@@ -65,7 +65,9 @@ def series(
         Path | None,
         typer.Option("--file", help="Write a new file, .csv, .xlsx or .parquet.", dir_okay=False),
     ] = None,
-    actor: Annotated[str | None, typer.Option(help="Who asks for the file; default: your login.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--as", help="Who asks for the file; default: your login.")
+    ] = None,
     lang: LangOption = Language.ENGLISH,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -88,7 +90,7 @@ def series(
         wanted = Layer[layer.upper()]
         with Database.open() as db:
             if target is not None:
-                request = SeriesRequest((uc,), begin, end, wanted, target, actor or login_name("--actor"))
+                request = SeriesRequest((uc,), begin, end, wanted, target, actor or login_name("--as"))
                 made = export_series(db, request)
                 console.print(
                     f"written {target}: {made.rows:,} intervals, SHA-256 {made.sha256}",

@@ -177,7 +177,7 @@ def _delivery(root: Tree, found: Trace) -> None:
         verdict = "rendered anew, same hash"
     else:
         verdict = "[red]RENDERED ANEW, OTHER HASH[/]"
-    node.add(f"body of {told['body_bytes']} octets, SHA-256 {told_hash.hex()[:16]}…: {verdict}")
+    node.add(f"body of {told['body_bytes']} octets, SHA-256 {told_hash.hex()}: {verdict}")
     if found.delivery.record is not None:
         node.add(escape(str(found.delivery.record)))
 

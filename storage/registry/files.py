@@ -230,7 +230,8 @@ def _shown(sheet: Sheet, row: Row, zone: dt.tzinfo) -> list[str]:
 
 def _write_workbook(path: Path, shown: Mapping[str, Sequence[Sequence[str]]], with_notes: bool) -> None:
     # All cells are text: a spreadsheet takes the zeros off the front of a number.
-    with xlsxwriter.Workbook(path, {"constant_memory": False, "strings_to_numbers": False}) as book:
+    octets = io.BytesIO()
+    with xlsxwriter.Workbook(octets, {"in_memory": True, "strings_to_numbers": False}) as book:
         bold, text = book.add_format({"bold": True}), book.add_format({"num_format": "@"})
         for sheet in SHEETS:
             page = book.add_worksheet(sheet.name)
@@ -247,6 +248,7 @@ def _write_workbook(path: Path, shown: Mapping[str, Sequence[Sequence[str]]], wi
                 for at, cell in enumerate(row):
                     if cell:
                         page.write_string(number, at, cell, text)
+    path.write_bytes(octets.getvalue())
 
 
 def _write_notes(page: xlsxwriter.workbook.Worksheet, bold: xlsxwriter.workbook.Format) -> None:

@@ -86,7 +86,7 @@ def test_a_constant_of_the_registry_is_held_until_the_meters_is_accepted(
         url=ready.url, cwd=tmp_path,
     )  # fmt: skip
     assert (refused.returncode, "not after the start" in refused.stderr) == (11, True)
-    told("accept-constant", dlms.SERIAL, "--why", "display", "--from", "2026-11-10", "--actor", "ana")
+    told("accept-constant", dlms.SERIAL, "--why", "display", "--from", "2026-11-10", "--as", "ana")
     assert query(
         ready,
         "SELECT pulse_energy_num, pulse_energy_den, lower(valid)::date, upper(valid)::date FROM installation "

@@ -174,9 +174,7 @@ def test_the_command_line(read_db, tmp_path, monkeypatch):
         assert result.exit_code == exit_code, result.output
         return json.loads(result.stdout)
 
-    made = run(
-        "public", str(tmp_path / "x"), "--uc", "0000000000", "--format", "fk7", "--actor", "rui", *words
-    )
+    made = run("public", str(tmp_path / "x"), "--uc", "0000000000", "--format", "fk7", "--as", "rui", *words)
     assert [file["intervals"] for file in made["files"]] == [576]
     (listed,) = run("list", "--json")
     assert listed["requested_by"] == "rui"
@@ -323,7 +321,7 @@ def test_a_login_without_a_name_is_told_to_give_one(embedded_db, tmp_path, monke
     days = ["--from", DAY.isoformat(), "--to", DAY.isoformat(), "--json"]
     result = CliRunner().invoke(app, ["public", str(tmp_path / "out"), *days])
     assert result.exit_code == 11
-    assert "--actor" in json.loads(result.stdout)["error"]["remedy"]
+    assert "--as" in json.loads(result.stdout)["error"]["remedy"]
 
 
 def test_a_last_day_that_means_all_is_taken(embedded_db, tmp_path):

@@ -350,7 +350,7 @@ def test_the_command_line(embedded_db, db, tmp_path, monkeypatch):
     monkeypatch.setenv("SMF_DATABASE_URL", db.url)
     monkeypatch.setenv("LOGNAME", "bia")  # whatever user this is run by
     wrong = _written(tmp_path / "wrong", b"\x20")
-    words = ["public", *map(str, files.values()), str(wrong), "--actor", "rui", "--json"]
+    words = ["public", *map(str, files.values()), str(wrong), "--as", "rui", "--json"]
     result = CliRunner().invoke(import_files.app, words)
     assert result.exit_code == 11
     first, second, refused = json.loads(result.stdout)
@@ -375,7 +375,7 @@ def test_an_exported_archive_gives_the_same_readings_in_an_empty_database(
     meter_id = with_meter(db)
     monkeypatch.setenv("SMF_DATABASE_URL", db.url)
     monkeypatch.setenv("LOGNAME", "bia")  # whatever user this is run by
-    result = CliRunner().invoke(import_files.app, ["public", str(path), "--actor", "rui", "--json"])
+    result = CliRunner().invoke(import_files.app, ["public", str(path), "--as", "rui", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert {(one["format"], one["state"]) for one in found} == {

@@ -20,6 +20,7 @@ HISTORY = 60
 """So many observations tell a clock's rate, the newest."""
 _LEAST_SPAN = timedelta(hours=20)
 _LEAST_COUNT = 3
+_HORIZON = timedelta(days=3650)
 # A step never fills an interval: so much of it is left as the span in which the step may begin.
 _BEGIN_S = 30
 
@@ -87,10 +88,8 @@ def _crossing(last: Observation, ppm: float | None, limit_s: float) -> datetime 
     if not ppm:
         return None
     wait_s = (math.copysign(limit_s, ppm) - last.drift_s) / (ppm * 1e-6)
-    try:
-        return last.at + timedelta(seconds=wait_s)
-    except OverflowError:
-        return None
+    # Later than any meter is in use: no forecast, and no reason to look at it.
+    return last.at + timedelta(seconds=wait_s) if wait_s < _HORIZON.total_seconds() else None
 
 
 # --- what to do about it -----------------------------------------------------------------------------------

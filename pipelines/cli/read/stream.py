@@ -17,17 +17,22 @@ from collector.lines.transports import parse_url
 from collector.streams.decode import StreamDecoder, new_decoder
 from collector.streams.line import LineKeeper, LinePace
 from collector.streams.profiles import stream_profile
-from faults import OperatorFault
+from faults import FieldCrewFault, OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, console, faults_to_exit
 from protocols.captures import Chunk
 from protocols.celesc.catalogue import meter_named
 from protocols.ssu.catalogue import model_named
 from storage.settings import Settings
 
+# Slow outputs speak once a minute.
+PATIENCE_S = 75.0
 UrlArgument = Annotated[
     str, typer.Argument(help="tcp://HOST:PORT, rfc2217://HOST:PORT or serial:///dev/NAME")
 ]
 SecondsOption = Annotated[float | None, typer.Option(help="End after so long; without: Ctrl-C.", min=0.1)]
+PatienceOption = Annotated[
+    float, typer.Option("--patience-s", help="Give up when not one octet came for so long.", min=0.1)
+]
 IntervalOption = Annotated[int, typer.Option(help="Demand interval, seconds.", min=60, max=3600)]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a second.")]
 
@@ -53,13 +58,14 @@ def ssu(
     ] = "auto",
     interval_s: IntervalOption = 900,
     seconds: SecondsOption = None,
+    patience_s: PatienceOption = PATIENCE_S,
     as_json: JsonOption = False,
 ) -> None:
     """Watch the user output: blocks, counters, segment, closed intervals, and how good the line is.
 
     Exit code 1 if no block was understood.
     """
-    _watch(url, lambda: model_named(block_format).name, interval_s, seconds, as_json)
+    _watch(url, lambda: model_named(block_format).name, interval_s, (seconds, patience_s), as_json)
 
 
 def celesc(
@@ -67,16 +73,24 @@ def celesc(
     model: Annotated[str, typer.Option(help="Material code of the meter.")] = "27182",
     interval_s: IntervalOption = 900,
     seconds: SecondsOption = None,
+    patience_s: PatienceOption = PATIENCE_S,
     as_json: JsonOption = False,
 ) -> None:
     """Watch CELESC's serial output: number, registers, unknown packets, and how good the line is.
 
     On a serial port whose URL names no ?baud=, the rate is searched. Exit code 1 if no packet was understood.
     """
-    _watch(url, lambda: meter_named(model).profile, interval_s, seconds, as_json)
+    _watch(url, lambda: meter_named(model).profile, interval_s, (seconds, patience_s), as_json)
 
 
-def _watch(url: str, name: Callable[[], str], interval_s: int, seconds: float | None, as_json: bool) -> None:
+def _watch(
+    url: str,
+    name: Callable[[], str],
+    interval_s: int,
+    spans_s: tuple[float | None, float],
+    as_json: bool,
+) -> None:
+    """Show a line. spans_s: how long, None for until Ctrl-C; and how long a silent line is borne."""
     with faults_to_exit(as_json):
         profile = stream_profile(name())
         endpoint = parse_url(url)
@@ -101,24 +115,42 @@ def _watch(url: str, name: Callable[[], str], interval_s: int, seconds: float | 
             endpoint, profile, heard, lambda: decoder.quality.good, lambda: datetime.now(UTC), _PACE
         )
         with suppress(KeyboardInterrupt):  # how a person ends watching
-            asyncio.run(_show(keeper, lambda: _record(keeper, decoder, closed), seconds, as_json))
+            asyncio.run(_show(keeper, lambda: _record(keeper, decoder, closed), spans_s, as_json))
+        if not keeper.state.octets:
+            fault = keeper.state.fault
+            raise FieldCrewFault(
+                fault.message if fault else "the line is open and silent: not one octet came",
+                where=url,
+                remedy="check address, power and wiring; an output that speaks by itself must be switched on",
+            )
         if not decoder.quality.good:
             raise typer.Exit(EXIT_ATTENTION)
 
 
 async def _show(
-    keeper: LineKeeper, record: Callable[[], dict[str, Any]], seconds: float | None, as_json: bool
+    keeper: LineKeeper,
+    record: Callable[[], dict[str, Any]],
+    spans_s: tuple[float | None, float],
+    as_json: bool,
 ) -> None:
+    seconds, patience_s = spans_s
+    give_up_at = asyncio.get_running_loop().time() + patience_s
+
+    async def look() -> None:
+        await asyncio.sleep(_LOOK_S)
+        if not keeper.state.octets and asyncio.get_running_loop().time() >= give_up_at:
+            raise TimeoutError
+
     running = asyncio.create_task(keeper.run())
     try:
         async with asyncio.timeout(seconds):
             if as_json:
                 while True:
-                    await asyncio.sleep(_LOOK_S)
+                    await look()
                     typer.echo(orjson.dumps(record(), default=str).decode())
             with Live(console=console, auto_refresh=False) as live:
                 while True:
-                    await asyncio.sleep(_LOOK_S)
+                    await look()
                     live.update(_table(record()), refresh=True)
     except TimeoutError:
         if as_json:

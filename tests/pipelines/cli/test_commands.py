@@ -47,7 +47,7 @@ def test_a_command_is_previewed_asked_for_and_approved_by_another(shell):
     assert code == 0
     assert shown["hex"][0].startswith("31 00 00 01 15 00")
     code, asked = shell(
-        command, "request", "0000000001", "31", "interval_min=15", "--reason", "contract", "--as", "ana"
+        command, "request", "0000000001", "31", "interval_min=15", "--why", "contract", "--as", "ana"
     )
     assert (code, asked["policy"]["needs_approval"]) == (0, True)
     number = str(asked["request_id"])
@@ -63,11 +63,11 @@ def test_a_command_is_previewed_asked_for_and_approved_by_another(shell):
 @pytest.mark.parametrize(
     "words",
     [
-        ("request", "10000001", "31", "interval_min=15", "--reason", "x", "--as", "nobody"),
+        ("request", "10000001", "31", "interval_min=15", "--why", "x", "--as", "nobody"),
         ("request", "10000001", "31", "interval_min=15", "--as", "ana"),
-        ("request", "10000001", "63", "is_on=1", "--reason", "x", "--as", "ana"),
-        ("request", "10000001", "31", "minutes=15", "--reason", "x", "--as", "ana"),
-        ("request", "99999999", "31", "interval_min=15", "--reason", "x", "--as", "ana"),
+        ("request", "10000001", "63", "is_on=1", "--why", "x", "--as", "ana"),
+        ("request", "10000001", "31", "minutes=15", "--why", "x", "--as", "ana"),
+        ("request", "99999999", "31", "interval_min=15", "--why", "x", "--as", "ana"),
         ("preview", "10000001", "31", "15"),
         ("approve", "77", "--as", "ana"),
         ("status", "77"),
@@ -107,10 +107,10 @@ def test_a_dlms_meters_clock_is_corrected_and_set_on_request(shell, embedded_db)
     code, shown = shell(command, "preview", "10000001", "set-clock", "at=now")
     assert code == 0
     assert shown["hex"][0].startswith("C1 01 C1 00 08 00 00 01 00 00 FF 02 00 09 0C")
-    words = ("request", "10000001", "set-clock", "at=now", "--reason", "two hours slow", "--as", "ana")
+    words = ("request", "10000001", "set-clock", "at=now", "--why", "two hours slow", "--as", "ana")
     code, asked = shell(command, *words)
     assert (code, asked["policy"]["needs_approval"]) == (0, True)
-    code, told = shell(command, "request", "10000001", "30", "clock=now", "--reason", "x", "--as", "ana")
+    code, told = shell(command, "request", "10000001", "30", "clock=now", "--why", "x", "--as", "ana")
     assert code == 11
     assert "clock, set-clock" in told["error"]["remedy"]
 

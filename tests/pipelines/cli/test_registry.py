@@ -80,3 +80,14 @@ def test_no_server_is_one_message_with_a_remedy(tmp_path: Path) -> None:
     assert error["actor"] == "retry"
     assert error["remedy"]
     assert "pw" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["missing/cadastro.xlsx", "missing"], ids=str)
+def test_an_export_to_a_folder_that_is_not_there_names_it(
+    embedded_db: Database, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / name
+    done = smf("registry", "export", str(target), "--json", url=embedded_db.url, cwd=tmp_path)
+    assert done.returncode == 11, done.stderr
+    assert json.loads(done.stdout)["error"]["where"].startswith(str(tmp_path / "file"))

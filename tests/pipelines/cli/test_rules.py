@@ -30,7 +30,7 @@ def run(*words: str, exit_code: int = 0) -> str:
 
 
 def set_hours(*more: str, exit_code: int = 0) -> str:
-    words = ("set", "V14", "hours", "8", "--reason", "bombas", "--from", "2026-11-01", "--by", "ana")
+    words = ("set", "V14", "hours", "8", "--why", "bombas", "--from", "2026-11-01", "--as", "ana")
     return run(*words, *more, exit_code=exit_code)
 
 
@@ -42,7 +42,7 @@ def test_an_override_is_set_shown_and_ended(embedded_db: Database) -> None:
     assert "number 1 has hours = 8 in these days" in " ".join(
         set_hours("--uc", UC, exit_code=OPERATOR).split()
     )
-    run("end", "1", "--on", "2026-12-01", "--by", "bia")
+    run("end", "1", "--on", "2026-12-01", "--as", "bia")
     set_hours("--subgroup", "A4", "--to", "2026-12-31")
     shown = " ".join(run("list").split())
     assert "bombas" in shown
@@ -74,7 +74,7 @@ def test_an_override_is_set_shown_and_ended(embedded_db: Database) -> None:
 def test_what_is_wrong_is_said_and_not_stored(
     embedded_db: Database, words: tuple[str, ...], message: str
 ) -> None:
-    more = ("--reason", "x", "--from", "2026-11-01") if words[0] == "set" else ()
+    more = ("--why", "x", "--from", "2026-11-01") if words[0] == "set" else ()
     assert message in " ".join(run(*words, *more, exit_code=OPERATOR).split())
     with embedded_db.connect() as conn:
         assert conn.execute("SELECT count(*) FROM rule_override").fetchone() == (0,)

@@ -61,7 +61,7 @@ def test_an_estimate_is_shown_with_its_expected_error(
     assert "not scored yet: smf scores run" in run("scores", expect=1)
     assert json.loads(run("scores", "--json", expect=1)) == {"run": None, "scores": []}
     assert "not scored yet: smf scores run" in run("trace", uc, at)
-    run("export", "series", "antes.csv", "--from", str(GAP_DAY), "--to", str(GAP_DAY), "--actor", "ana")
+    run("export", "series", "antes.csv", "--from", str(GAP_DAY), "--to", str(GAP_DAY), "--as", "ana")
 
     said = run("scores", "run", "--as-of", AS_OF, "--uc-days", "60")
     assert "score 1 of 2026-11-21" in said
@@ -87,13 +87,11 @@ def test_an_estimate_is_shown_with_its_expected_error(
 
     for name in ("s.csv", "s.xlsx", "s.parquet"):
         told = json.loads(
-            run(
-                "export", "series", name, "--from", str(GAP_DAY), "--to", str(DAY), "--actor", "ana", "--json"
-            )
+            run("export", "series", name, "--from", str(GAP_DAY), "--to", str(DAY), "--as", "ana", "--json")
         )
         assert (told["rows"], told["ucs"], told["estimated"]) == (3 * 4 * 288, 3, 48)
-    run("export", "series", "s.csv", "--from", str(DAY), "--to", str(DAY), "--actor", "ana", expect=11)
-    run("export", "series", "s.doc", "--from", str(DAY), "--to", str(DAY), "--actor", "ana", expect=11)
+    run("export", "series", "s.csv", "--from", str(DAY), "--to", str(DAY), "--as", "ana", expect=11)
+    run("export", "series", "s.doc", "--from", str(DAY), "--to", str(DAY), "--as", "ana", expect=11)
     check_tables(embedded_db, tmp_path, points[0], rule_a)
 
 

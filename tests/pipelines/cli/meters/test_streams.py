@@ -219,6 +219,11 @@ def test_models_of_ones_own_are_simulated_read_and_registered(
     assert {s["sheet"]: s["added"] for s in json.loads(checked.stdout)["sheets"]}["meter_models"] == 1
 
 
-def test_a_dead_line_says_so() -> None:
-    seen = watch("ssu", "tcp://127.0.0.1:1", "--seconds", "1", exit_code=1)
-    assert "closed" in seen["line"]
+@pytest.mark.parametrize("words", [("--seconds", "1"), ("--patience-s", "1")], ids=str)
+def test_a_dead_line_ends_with_an_error(words: tuple[str, str]) -> None:
+    result = runner.invoke(app, ["ssu", "tcp://127.0.0.1:1", *words, "--json"])
+    assert result.exit_code == 12, "the field crew's"
+    said = result.stdout[result.stdout.index('{\n  "error"') :]
+    error = json.loads(said)["error"]
+    assert error["where"] == "tcp://127.0.0.1:1"
+    assert "Connect call failed" in error["message"]
