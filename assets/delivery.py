@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.links import STANDING, link, traced
 from assets.metadata import (
     NEWEST_DAY,
     OWNERS,
@@ -31,6 +32,7 @@ from closing.standing import DayStanding, day_standing
 from closing.standing_document import waiting_table
 from documents import Language
 from faults import OperatorFault
+from storage.settings import Settings
 from vee.calendars import market_calendars
 
 GROUP = "delivery"
@@ -100,7 +102,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             )
             # Of many days none is shown: each has its own standing.
             standing = day_standing(db, days[0], ccee.profile(), clock.as_of()) if len(days) == 1 else None
-        yield dg.MaterializeResult(metadata={**_metadata(summary), **_standing_metadata(standing)})
+            shown = _standing_metadata(standing, db.settings)
+        yield dg.MaterializeResult(metadata={**_metadata(summary), **shown})
         yield _delivered(summary)
 
     return ccee_submissions
@@ -186,7 +189,7 @@ def _delivered(summary: DeliverySummary) -> dg.AssetCheckResult:
     )
 
 
-def _standing_metadata(standing: DayStanding | None) -> Metadata:
+def _standing_metadata(standing: DayStanding | None, settings: Settings) -> Metadata:
     """What CCEE lacks of the day, for people; and how long after the day's end it had the last of it."""
     if standing is None:
         return {}
@@ -195,9 +198,15 @@ def _standing_metadata(standing: DayStanding | None) -> Metadata:
         "uc_days_due": standing.due,
         "uc_days_delivered": standing.delivered,
         "delivered_share": share(standing.delivered, standing.due),
-        "not_delivered": md_table([column.title for column in table.columns], table.rows[:SAMPLE]),
+        "not_delivered": md_table(
+            [column.title for column in table.columns],
+            [
+                [traced(settings, uc.uc_code, standing.day), *row[1:]]
+                for uc, row in zip(standing.waiting, table.rows[:SAMPLE], strict=False)
+            ],
+        ),
         "prazo": f"{standing.deadline.label}: {standing.deadline.day:%d/%m/%Y}",
-        "situacao": dg.MetadataValue.md(f"`smf status --day {standing.day}` mostra todas as UCs."),
+        "situacao": link(settings, STANDING, str(standing.day)),
     }
     if standing.last_delivery is not None:
         zone = standing.last_delivery.tzinfo

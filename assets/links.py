@@ -6,6 +6,7 @@ Links are kept in Dagster's events for good, so a setting fixes their address, n
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,8 @@ import dagster as dg
 from storage.settings import Settings
 
 DATA_DOCS, CLOSING, DAYS, SCORES, MANUAL = "auditoria", "fechamento", "dia", "placar", "manual"
+# Made when they are asked for, from the database as it is then.
+TRACE, STANDING = "rastro", "situacao"
 
 
 def link(settings: Settings, *parts: str) -> dg.MetadataValue[Any]:
@@ -26,6 +29,11 @@ def image(settings: Settings, words: str, *parts: str) -> dg.MetadataValue[Any]:
     Not the picture itself: events are kept for good, and the interface hides long texts behind a click.
     """
     return dg.MetadataValue.md(f"![{words}]({_address(settings, *parts)})")
+
+
+def traced(settings: Settings, uc_code: str, day: date) -> str:
+    """A UC's code in a Markdown table, leading to the trace of its day."""
+    return f"[{uc_code}]({_address(settings, TRACE, uc_code, str(day))})"
 
 
 def _address(settings: Settings, *parts: str) -> str:

@@ -7,13 +7,13 @@ One step, since a chunk's five layers are written in one transaction and a later
 rows in memory; five outputs, since each layer has its own readers, checks and freshness.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
 
-from assets.links import DAYS, image
+from assets.links import DAYS, image, traced
 from assets.metadata import (
     NEWEST_DAY,
     OWNERS,
@@ -145,7 +145,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             # Of many days none is drawn: each has its own page.
             drawn = _picture(db, windows[0]) if len(windows) == 1 and len(windows[0].days) == 1 else None
             names = uc_names(db, [uc_id for part in summaries for uc_id, _, _ in part.not_ready])
-        yield from results(summaries, as_of, drawn, names)
+            links = {
+                (uc_id, day): [traced(db.settings, names[uc_id][0], day), names[uc_id][1]]
+                for part in summaries
+                for uc_id, day, _ in part.not_ready
+            }
+        yield from results(summaries, as_of, drawn, links)
 
     return series_layers
 
@@ -162,12 +167,12 @@ def results(
     summaries: Iterable[DeriveSummary],
     as_of: datetime,
     drawn: dg.MetadataValue[Any] | None,
-    names: Mapping[int, tuple[str, str]],
+    whose: Mapping[tuple[int, date], Sequence[str]],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """One materialisation a layer, with what a person wants to know first.
 
     Args:
-        names: code and name of the UCs that are not ready.
+        whose: code, leading to the trace of the day, and name of the UC-days that are not ready.
     """
     total = DeriveSummary.total(summaries)
     for name, layer in zip(LAYERS, total.layers, strict=True):
@@ -195,7 +200,7 @@ def results(
                 metadata["dia"] = drawn
             metadata["outcomes"] = dict(total.outcomes)
             metadata["causes"] = _causes(total.causes)
-            metadata["not_ready"] = _not_ready(total.not_ready, names)
+            metadata["not_ready"] = _not_ready(total.not_ready, whose)
             metadata["quarantined"] = total.quarantined
             metadata["hours_above_musd_limit"] = total.musd_hours
             metadata["trace"] = dg.MetadataValue.md(
@@ -213,9 +218,9 @@ def _causes(counts: Mapping[str, int]) -> dg.MetadataValue[Any]:
 
 
 def _not_ready(
-    uc_days: Iterable[tuple[int, date, str]], names: Mapping[int, tuple[str, str]]
+    uc_days: Sequence[tuple[int, date, str]], whose: Mapping[tuple[int, date], Sequence[str]]
 ) -> dg.MetadataValue[Any]:
     rows = []
-    for uc_id, day, cause in list(uc_days)[:SAMPLE]:
-        rows.append([*names[uc_id], f"{day:%d/%m/%Y}", *acting_on(cause).words(Language.PORTUGUESE)])
+    for uc_id, day, cause in uc_days[:SAMPLE]:
+        rows.append([*whose[uc_id, day], f"{day:%d/%m/%Y}", *acting_on(cause).words(Language.PORTUGUESE)])
     return md_table(["UC", "nome", "dia", "por quê", "quem age", "o que fazer"], rows)

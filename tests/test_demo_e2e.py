@@ -339,6 +339,14 @@ class TestDemo:
             page.goto(f"{pages.dagster}/automation")
             expect(page.get_by_text("daily_schedule").first).to_be_visible()
 
+            page.goto(f"{pages.dagster}/assets/ccee_submissions?view=overview")
+            silent = demo.uc(Scenario.SILENT)
+            expect(page.get_by_role("link", name=silent).first).to_be_visible()
+            page.goto(f"{pages.evidence}/rastro/{demo.uc(Scenario.LOSSES)}/{DAY}T10:05")
+            expect(page.get_by_role("heading", level=1)).to_contain_text(demo.uc(Scenario.LOSSES))
+            page.goto(f"{pages.evidence}/situacao/{DAY}")
+            expect(page.get_by_text(silent).first).to_be_visible()
+
             page.goto(f"{pages.evidence}/auditoria/{DAY}/index.html")
             expect(page.get_by_role("heading", level=1)).to_contain_text("Auditoria do dia")
 

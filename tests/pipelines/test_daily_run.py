@@ -124,10 +124,11 @@ def test_a_day_goes_from_readings_to_receipts_and_is_sent_once(
     assert metadata["series_ccee"]["outcomes"] == {"ready": 3, "incomplete": 1, "not_expected": 1}
     assert metadata["ccee_submissions"]["accepted"] == 3
     unread = points[3].uc_code
-    waits = f"| {unread} | UC 4 | 20/11/2026 | Sem histórico para estimar"
+    linked = f"[{unread}](http://127.0.0.1:3080/rastro/{unread}/2026-11-20)"
+    waits = f"| {linked} | UC 4 | 20/11/2026 | Sem histórico para estimar"
     assert waits in metadata["series_ccee"]["not_ready"], metadata["series_ccee"]["not_ready"]
     assert "| 1 | analista | Carregar os 12 meses" in metadata["series_ccee"]["causes"]
-    assert f"| {unread} | UC 4 |" in metadata["ccee_submissions"]["not_delivered"]
+    assert f"| {linked} | UC 4 |" in metadata["ccee_submissions"]["not_delivered"]
     assert metadata["ccee_submissions"]["delivered_share"] == 0.75
     assert metadata["ccee_submissions"]["minutes_until_delivered"] > 0
     assert metadata["series_ccee"]["completeness"] == pytest.approx(3 / 5)
