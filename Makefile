@@ -5,10 +5,12 @@ BIN := .venv/bin
 POINTS ?= 24
 DAY ?=
 SEED ?=
+FRESH ?=
+KEEP ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev demo ui test check format conformance docs lock sbom bench clean
+.PHONY: help setup setup-dev demo ui test check format conformance docs screenshots lock sbom bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -19,8 +21,9 @@ setup: ## make .venv from requirements.lock (only when it changed)
 setup-dev: ## the same, with what checks and tests need (requirements-dev.lock)
 	@sh deploy/setup.sh dev
 
-demo: setup ## the whole main job on simulated meters: make demo POINTS=500 DAY=2026-11-20
-	@$(BIN)/smf demo --points $(POINTS) $(if $(DAY),--day $(DAY)) $(if $(SEED),--seed $(SEED))
+demo: setup ## the whole main job on simulated meters: make demo POINTS=500 DAY=2026-11-20 FRESH=1 KEEP=1
+	@$(BIN)/smf demo --points $(POINTS) $(if $(DAY),--day $(DAY)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(FRESH),--fresh) $(if $(KEEP),--keep-meters)
 
 ui: setup ## Dagster's web UI and daemon on the same data
 	@$(BIN)/smf run ui
@@ -50,6 +53,10 @@ conformance: setup-dev ## rewrite docs/conformidade.md from the tests' marks
 
 docs: setup-dev ## rewrite the generated tables of the manuals
 	@$(BIN)/python docs/generate.py
+
+screenshots: setup-dev ## make the manuals' pictures anew, from a demonstration of their own
+	@sh deploy/test_tools.sh
+	@$(BIN)/python -m tests.screenshots
 
 bench: setup-dev ## the ratios of the issue, measured in one run each
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done

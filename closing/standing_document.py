@@ -169,8 +169,12 @@ def group_words(ucs: Sequence[UcStanding], most: int, language: Language) -> tup
     return f"{cause} ({ucs[0].cause}): {len(ucs)}", f"{who}{due}: {remedy}", lines, more
 
 
-def every_uc_table(standing: DayStanding, language: Language) -> Table:
-    """One row a UC of the day, delivered or not."""
+def every_uc_table(standing: DayStanding, language: Language, *, with_causes: bool = False) -> Table:
+    """One row a UC of the day, delivered or not.
+
+    Args:
+        with_causes: for a file that is nothing but this table.
+    """
     words = _WORDS[language]
     columns = [
         Column(words["uc"], _CODE),
@@ -181,20 +185,17 @@ def every_uc_table(standing: DayStanding, language: Language) -> Table:
         Column(words["kwh"], _NUMBER, 3),
         Column(words["zeroed_kwh"], _NUMBER, 3),
         Column(words["at"]),
-        Column(words["cause"]),
-        Column(words["who"]),
-        Column(words["remedy"]),
-        Column(words["act_by"]),
     ]
+    if with_causes:
+        columns += [Column(words[name]) for name in ("cause", "who", "remedy", "act_by")]
     rows: list[list[Cell]] = []
     for uc in standing.ucs:
         state = words["delivered_state" if uc.is_delivered else uc.state]
         delivered_at = None if uc.delivered_at is None else uc.delivered_at.replace(microsecond=0)
         counts = [uc.intervals[origin] for origin in ORIGINS]
-        whose = [uc.uc_code, uc.uc_name, _agent(uc, language), state]
-        rows.append(
-            [*whose, *counts, uc.energy_kwh, uc.zeroed_kwh, delivered_at, *uc.words(language), uc.act_by]
-        )
+        whose: list[Cell] = [uc.uc_code, uc.uc_name, _agent(uc, language), state]
+        why: list[Cell] = [*uc.words(language), uc.act_by] if with_causes else []
+        rows.append([*whose, *counts, uc.energy_kwh, uc.zeroed_kwh, delivered_at, *why])
     return Table(words["ucs"], columns, rows, empty=words["none"])
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
-from documents.model import Block, Cell, Document, Facts, Octets, Table, Text, rows_left_out
+from documents.model import Block, Cell, Document, Facts, Kind, Octets, Table, Text, rows_left_out
 from documents.wording import Language
 
 # A page with more rows than this does not open quickly on a telephone.
 MOST_ROWS = 2000
+# Of a key: at most this many characters stay on one line.
+_ONE_LINE = 24
 _OCTETS_A_LINE = 16
 
 
@@ -62,18 +64,27 @@ def _facts(facts: Facts) -> str:
     return f"<dl>{rows}</dl>" if rows else ""
 
 
+def _class_of(table: Table, position: int) -> str:
+    """Of a column: numbers to the right; a key on one line, unless one is as long as a hash."""
+    column = table.columns[position]
+    if column.is_number:
+        return "number"
+    longest = max(len(str(row[position] or "")) for row in table.rows)
+    return "code key" if column.kind is Kind.CODE and longest <= _ONE_LINE else column.kind.value
+
+
 def _table(table: Table, language: Language) -> str:
     if not table.rows:
         return f"<p class=note>{escape(table.empty)}</p>"
-    kinds = ["number" if column.is_number else column.kind.value for column in table.columns]
+    kinds = [_class_of(table, position) for position in range(len(table.columns))]
     head = "".join(
-        f"<th class={kind} scope=col>{escape(column.title)}</th>"
+        f'<th class="{kind}" scope=col>{escape(column.title)}</th>'
         for column, kind in zip(table.columns, kinds, strict=True)
     )
 
     def row(cells: Sequence[Cell]) -> str:
         written = (
-            f'<td class={kind} data-head="{escape(column.title)}">'
+            f'<td class="{kind}" data-head="{escape(column.title)}">'
             f"{escape(column.written(value, language))}</td>"
             for column, kind, value in zip(table.columns, kinds, cells, strict=True)
         )

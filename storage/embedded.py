@@ -29,6 +29,9 @@ SYSTEM_USER = "smf-postgres"
 # A Unix socket's path has 108 octets with its end mark, and the server adds "/.s.PGSQL.5432".
 _LONGEST_SOCKET_DIR = 90
 _TIMEOUT_S = 120
+# What a path may hold to stand in a list of hosts or folders; and within the double quotes of pg_ctl's shell.
+_PLAIN_PATH = re.compile(r"[^,'\"\\$`\s]+")
+_SHELL_PATH = re.compile(r"[^\"\\$`\n]+")
 
 # Sized for a laptop or a demonstration; a real installation brings its own server.
 _SERVER_SETTINGS = {
@@ -99,8 +102,12 @@ class EmbeddedServer:
 
     @property
     def socket_dir(self) -> Path:
-        """Inside the data folder, which only the server's user may enter; or elsewhere if too long."""
-        if len(os.fsencode(self._pgdata)) <= _LONGEST_SOCKET_DIR:
+        """Inside the data folder, which only the server's user may enter; or elsewhere where that cannot be.
+
+        A socket's path is short, and in a list of hosts or folders a comma parts one from the next.
+        """
+        is_short = len(os.fsencode(self._pgdata)) <= _LONGEST_SOCKET_DIR
+        if is_short and _PLAIN_PATH.fullmatch(str(self._pgdata)):
             return self._pgdata
         mark = hashlib.sha256(os.fsencode(self._pgdata)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"smf-postgres-{mark}"
@@ -125,7 +132,29 @@ class EmbeddedServer:
             self._pgdata.is_dir() and self._run("pg_ctl", "status", "-D", str(self._pgdata), check=False) == 0
         )
 
+    def _clear_stale_pid(self) -> None:
+        """Forget the number of a server that died, where another process has it by now.
+
+        Called while nobody else comes in or goes: what holds that number and does not serve this folder is
+        no server of ours, though PostgreSQL, which sees only that it lives, would wait for it.
+        """
+        pid_file = self._pgdata / "postmaster.pid"
+        with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
+            pid = int(pid_file.read_text(encoding="utf-8", errors="replace").splitlines()[0])
+            command = Path(f"/proc/{pid}/cmdline")
+            words = command.read_bytes().split(b"\0") if command.exists() else []
+            is_server = any(Path(os.fsdecode(word)).name.startswith("postgres") for word in words[:1])
+            if not (is_server and os.fsencode(self._pgdata) in words):
+                pid_file.unlink()
+
     def _start(self) -> None:
+        if not _SHELL_PATH.fullmatch(str(self._pgdata)):
+            raise OperatorFault(
+                "the data folder's path holds a character that the server's starter cannot pass on",
+                where=str(self._directory),
+                remedy="set SMF_DATA_DIR to a path without quotation marks, dollar signs and back ticks",
+            )
+        self._clear_stale_pid()
         if self._is_running():
             return
         if not (self._pgdata / "PG_VERSION").is_file():

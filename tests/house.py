@@ -21,7 +21,7 @@ HEAD_LINES = 25
 REASON = "Over 500 lines: "
 
 CEILINGS = {
-    "docs": (32, "one page a subject, side by side, as their readers look for them"),
+    "docs": (40, "one page a subject, side by side, as their readers look for them"),
     "pipelines/cli": (30, "one module a command, as a contributor expects"),
     "storage/migrations/sql": (999, "one file a migration, never touched again"),
     "storage/migrations/versions": (999, "one file a migration, never touched again"),

@@ -28,6 +28,7 @@ from simulator.fleets.demo import DemoPoint, Scenario, demo_fleet
 from simulator.load.grid import day_number
 from storage.database import Database
 from tests.browser import chromium, free_port, interface
+from tests.docs import pages
 from tests.pipelines.cli import walk
 from tests.pipelines.cli.command import smf
 from vee.quality import Reason
@@ -304,50 +305,50 @@ class TestDemo:
     def test_dagsters_pages_show_runs_days_checks_and_evidence(self, demo: Demo) -> None:
         with (
             chromium() as browser,
-            interface(demo.db, demo.folder, demo.evidence_port) as pages,
+            interface(demo.db, demo.folder, demo.evidence_port) as shown,
         ):
             page = browser.new_page(viewport={"width": 1440, "height": 2400})
             page.set_default_timeout(60_000)
 
-            page.goto(f"{pages.dagster}/overview/activity/timeline")
+            page.goto(f"{shown.dagster}/overview/activity/timeline")
             expect(page.get_by_role("link", name="daily_job").first).to_be_visible()
 
-            page.goto(f"{pages.dagster}/locations/smf/jobs/daily_job/runs")
+            page.goto(f"{shown.dagster}/locations/smf/jobs/daily_job/runs")
             expect(page.get_by_text(f"{DAY}").first).to_be_visible()
             expect(page.get_by_text("Success").first).to_be_visible()
 
-            page.goto(f"{pages.dagster}/assets/series_ccee?view=overview")
+            page.goto(f"{shown.dagster}/assets/series_ccee?view=overview")
             picture = page.get_by_role("img", name=f"Carga de 14 UCs em {DAY:%d/%m/%Y}")
             expect(picture).to_be_visible()
             assert picture.evaluate("image => image.naturalWidth") > 0, "it is loaded, not only linked"
             expect(page.get_by_text("Valor do intervalo = numerador / denominador").first).to_be_visible()
 
-            page.goto(f"{pages.dagster}/assets/series_ccee?view=checks")
+            page.goto(f"{shown.dagster}/assets/series_ccee?view=checks")
             for check in ("complete", "auditors_expectations", "newest_day"):
                 expect(page.get_by_text(check, exact=True).first).to_be_visible()
             page.get_by_text("auditors_expectations", exact=True).first.click()
-            evidence = page.get_by_role("link", name=f"{pages.evidence}/auditoria/{DAY}/index.html")
+            evidence = page.get_by_role("link", name=f"{shown.evidence}/auditoria/{DAY}/index.html")
             expect(evidence).to_be_visible()
 
-            page.goto(f"{pages.dagster}/assets/series_ccee?view=lineage")
+            page.goto(f"{shown.dagster}/assets/series_ccee?view=lineage")
             for asset in ("series_adjusted", "ccee_submissions"):
                 expect(page.get_by_text(asset, exact=True).first).to_be_visible()
 
-            page.goto(f"{pages.dagster}/assets/registry?view=overview")
+            page.goto(f"{shown.dagster}/assets/registry?view=overview")
             expect(page.get_by_text("findings_attention")).to_be_visible()
 
-            page.goto(f"{pages.dagster}/automation")
+            page.goto(f"{shown.dagster}/automation")
             expect(page.get_by_text("daily_schedule").first).to_be_visible()
 
-            page.goto(f"{pages.dagster}/assets/ccee_submissions?view=overview")
+            page.goto(f"{shown.dagster}/assets/ccee_submissions?view=overview")
             silent = demo.uc(Scenario.SILENT)
             expect(page.get_by_role("link", name=silent).first).to_be_visible()
-            page.goto(f"{pages.evidence}/rastro/{demo.uc(Scenario.LOSSES)}/{DAY}T10:05")
+            page.goto(f"{shown.evidence}/rastro/{demo.uc(Scenario.LOSSES)}/{DAY}T10:05")
             expect(page.get_by_role("heading", level=1)).to_contain_text(demo.uc(Scenario.LOSSES))
-            page.goto(f"{pages.evidence}/situacao/{DAY}")
+            page.goto(f"{shown.evidence}/situacao/{DAY}")
             expect(page.get_by_text(silent).first).to_be_visible()
 
-            page.goto(f"{pages.evidence}/auditoria/{DAY}/index.html")
+            page.goto(f"{shown.evidence}/auditoria/{DAY}/index.html")
             expect(page.get_by_role("heading", level=1)).to_contain_text("Auditoria do dia")
 
     def test_no_table_loses_a_character_of_a_key(self, demo: Demo) -> None:
@@ -371,3 +372,25 @@ class TestDemo:
                 assert "\u2026" not in shown.stdout, f"{path} at {columns or 'no'} columns"
                 lost = {key for key in held if key not in shown.stdout}
                 assert not lost, f"{path} at {columns or 'no'} columns:\n{shown.stdout}"
+
+    @pytest.mark.req("TR-5.2", "TR-5.3")
+    @pytest.mark.parametrize("page", pages.DEMO_PAGES)
+    def test_every_command_of_the_course_and_of_the_roles_works(
+        self, demo: Demo, page: str, tmp_path: Path
+    ) -> None:
+        written = pages.run_page(
+            page, tmp_path, free_port(), SMF_DATABASE_URL=demo.db.url, SMF_DATA_DIR=str(demo.folder)
+        )
+        assert len(written) >= 4, "a page that shows nothing teaches nothing"
+        if page == "treinamento":  # the answers that the page gives
+            assert "CCEE lacks 1 of 13 UCs." in written["status --day 2026-11-20"]
+            stretches = written["series 000120000102887 2026-11-20"]
+            assert "2026-11-20 00:00  03:00         36  estimated  rule a holiday" in stretches
+            assert "2026-11-20 03:00  03:10          2  estimated  inside hour" in stretches
+            body = written["ccee body 000120000602834 2026-11-20"].rstrip("\n").encode()
+            digest = hashlib.sha256(body).hexdigest()
+            assert digest in written["trace 000120000602834 2026-11-20T10:05"]
+            assert digest in written["ccee ledger --day 2026-11-20"]
+            assert written["command status"].count("clock rule") == 2
+            assert "10000001" in written["read nbr14522 tcp://127.0.0.1:7001 --commands 21,80"]
+            assert "2026-12-09" in written["calendar month 2026-11"]

@@ -71,7 +71,7 @@ def set_values(
 def scale(
     uc: Uc,
     day: Day,
-    factor: Annotated[str, typer.Option("--as", help="Factor on the present values: 0.5, 1/2.")],
+    factor: Annotated[str, typer.Option(help="Factor on the present values: 0.5, 1/2.")],
     begin: Begin = "",
     end: End = "",
     why: Why = "",

@@ -63,7 +63,7 @@ def status(
         if as_json:
             emit_json(standing_json(standing))
         elif as_csv:
-            write_csv(every_uc_table(standing, lang))
+            write_csv(every_uc_table(standing, lang, with_causes=True))
         elif not (xlsx or html):
             show_standing(standing, lang)
         for file in (xlsx, html):

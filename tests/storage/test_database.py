@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -149,3 +152,41 @@ def test_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(OperatorFault, match="SMF_DATA_DIR"):
         Database.open(Settings(database=DatabaseSettings(data_dir=tmp_path / "file" / "data")))
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not under pytest's own folder, which the server's user may not enter."""
+    with tempfile.TemporaryDirectory(prefix="smf-embedded-") as name:
+        yield Path(name)
+
+
+def one_row(data_dir: Path) -> int:
+    """What a database of its own in that folder answers."""
+    with Database.open(Settings(database=DatabaseSettings(data_dir=data_dir))) as db, db.connect() as conn:
+        row = conn.execute("SELECT 1").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.case("F3")
+@pytest.mark.parametrize("name", ["a,b", "d'água e luz", "plain"])
+def test_a_data_folder_may_have_any_name(folder: Path, name: str) -> None:
+    assert one_row(folder / name) == 1
+
+
+@pytest.mark.case("F3")
+def test_a_name_that_no_shell_passes_on_is_refused(folder: Path) -> None:
+    with pytest.raises(OperatorFault, match="holds a character"):
+        one_row(folder / "a$b")
+
+
+@pytest.mark.case("F2")
+def test_a_dead_servers_number_in_other_hands_does_not_hold_it_up(folder: Path) -> None:
+    assert one_row(folder) == 1
+    # A server that was killed leaves its file; this process stands for the one that got its number.
+    stale = folder / "postgres" / "postmaster.pid"
+    stale.write_text(f"{os.getpid()}\n{folder / 'postgres'}\n1\n5432\n{folder}\n\n  1 2\nready\n")
+    began = time.monotonic()
+    assert one_row(folder) == 1
+    assert time.monotonic() - began < 60
