@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from faults import OperatorFault
 from protocols.nbr14522.commands import parse_command
@@ -29,7 +29,7 @@ from simulator.load.curves import CHANNELS, GeneratedLoad
 from simulator.load.grid import MARKET_ZONE
 from simulator.load.shapes import SHAPES
 from simulator.nbr14522.passwords import USUALLY_PROTECTED, PasswordRules
-from simulator.nbr14522.spec import MeterSpec, Outage
+from simulator.nbr14522.spec import MeterSpec, Outage, PhaseSequence
 from simulator.wires.dialer import DialPlan
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from simulator.wires.impairment import QUALITIES, LinkQuality
@@ -290,6 +290,7 @@ class _Group:
         self.peak_kw = table.spread("peak_kw", 100.0, 0.1, 100_000.0)
         self.generation_kw = table.spread("generation_kw", 0.0, 0.0, 100_000.0)
         self.phase_voltage_v = table.number("phase_voltage_v", 127.0, 50.0, 300_000.0)
+        self.phase_sequence = table.choice("phase_sequence", "ABC", get_args(PhaseSequence))
         minutes = table.whole("interval_min", 5, 1, 60)
         self.interval_s = 60 * minutes
         self.demand_interval_s = 60 * table.whole("demand_interval_min", 15, 1, 60)
@@ -429,6 +430,7 @@ class _Group:
             memory_cleared=self._cleared(local, chance),
             reset_protection_s=self.reset_protection_s,
             occurrences=self.occurrences,
+            phase_sequence=cast(PhaseSequence, self.phase_sequence),
             phase_voltage_v=self.phase_voltage_v,
             rated_kw=peak_kw,
             passwords=self.passwords,

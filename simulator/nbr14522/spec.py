@@ -17,6 +17,8 @@ from simulator.load.grid import DAY_S
 from simulator.nbr14522.passwords import PasswordRules
 from simulator.nbr14522.settings import GenericValues, MeterSettings
 
+PhaseSequence = Literal["ABC", "CBA"]
+
 
 @dataclass(frozen=True)
 class Outage:
@@ -71,7 +73,7 @@ class MeterSpec:
     tp_ratio: tuple[int, int] = (1, 1)
     tc_ratio: tuple[int, int] = (1, 1)
     connection_type: int = 1
-    phase_sequence: Literal["ABC", "CBA"] = "ABC"
+    phase_sequence: PhaseSequence = "ABC"
     phase_voltage_v: float = 127.0
     rated_kw: float = 0.0
     installation_code: str = ""

@@ -13,6 +13,7 @@ from collector.drain import drain, summaries
 from collector.nbr14522.decode import decode_session
 from collector.work.worklist import request_missing
 from protocols.nbr14522.profiles import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC, profile_named
+from simulator.nbr14522.spec import Outage
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
 from storage import queue
 from storage.sessions import read_frames
@@ -320,3 +321,32 @@ def test_an_unknown_sequence_is_refused_by_name(embedded_db):
     (summary,) = asyncio.run(work())
     assert summary.actor == "operator"
     assert "everything" in summary.message
+
+
+@pytest.mark.case("D14")
+@pytest.mark.req("TR-5.6a")
+def test_an_open_outage_is_closed_by_the_next_reading(embedded_db):
+    began, ended = datetime(2026, 11, 18, 10, 0), datetime(2026, 11, 18, 11, 30)
+    station = meter(outages=(Outage(began, ended),))
+    ready, meter_id, _ = scenario(embedded_db, station)
+    ((start, end),) = query(ready, "SELECT started_at, ended_at FROM outage")
+    assert end - start == ended - began
+    # As a session left it that read the meter before the power was back.
+    with ready.connect() as conn:
+        conn.execute("UPDATE outage SET ended_at = NULL")
+        conn.execute("DELETE FROM touched_day")
+        conn.execute("DELETE FROM reading_day WHERE day = %s", [DAY])
+
+    async def again():
+        async with served(station) as servers:
+            with ready.connect() as conn:
+                conn.execute("UPDATE unit SET url = %s", [servers[0].url])
+                number = queue.enqueue(
+                    conn, queue.JobRequest("read", "test", meter_id, {"sequence": "verification"})
+                )
+            return await drain(ready, [number], lambda: NOW, deadline_s=60)
+
+    asyncio.run(again())
+    assert query(ready, "SELECT started_at, ended_at FROM outage") == [(start, end)]
+    touched = {day for (day,) in query(ready, "SELECT DISTINCT day FROM touched_day")}
+    assert began.date() in touched, "the day derives again with the return"

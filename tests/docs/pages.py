@@ -50,7 +50,7 @@ def shown_in(page: str) -> list[Shown]:
 
 
 @contextmanager
-def _beside(words: list[str], environment: dict[str, str], folder: Path) -> Iterator[None]:
+def beside(words: list[str], folder: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
     process = subprocess.Popen(
         [*_SMF, *words, "--json"], env=environment, cwd=folder, stdout=subprocess.PIPE, text=True
     )
@@ -76,7 +76,7 @@ def run_page(page: str, folder: Path, port: int, **variables: str) -> dict[str, 
         for command in shown_in(page):
             words = [word.replace(SHOWN_PORT, str(port)) for word in command.words]
             if command.is_beside:
-                stack.enter_context(_beside(words, environment, folder))
+                stack.enter_context(beside(words, folder, environment))
                 continue
             done = subprocess.run(
                 [*_SMF, *words], env=environment, cwd=folder, capture_output=True, text=True, check=False

@@ -311,3 +311,24 @@ def test_the_manual_names_every_key(text: str, place: str) -> None:
     manual = (Path(__file__).parents[2] / "docs" / "frota_simulada.md").read_text()
     assert len(keys) > 5
     assert [key for key in keys if f"`{key}`" not in manual and f"`{place}.{key}`" not in manual] == []
+
+
+@pytest.mark.case("D15")
+@pytest.mark.parametrize(("key", "b_deg"), [("", -120.0), ('phase_sequence = "CBA"', 120.0)], ids=str)
+def test_a_site_wired_backwards_shows_it_in_command_14(key: str, b_deg: float) -> None:
+    fleet = plan(f'[[group]]\nname = "a"\ncount = 1\n{key}\n')
+
+    async def test() -> None:
+        async with PlannedFleetServer(fleet, lambda: NOW) as server:
+            (row,) = server.meters
+            session = Session(await TcpCarrier.open(row.url), PROFILES[row.model], row.serial)
+            page = await session.ask(0x14)
+            assert (page.voltage_angle_a_deg, page.voltage_angle_b_deg) == (0.0, b_deg)
+
+    run(test)
+
+
+def test_a_sequence_of_no_phases_is_refused_with_the_ones_there_are() -> None:
+    with pytest.raises(OperatorFault, match="no phase_sequence 'ACB'") as refused:
+        plan('[[group]]\nname = "a"\nphase_sequence = "ACB"\n')
+    assert "ABC, CBA" in refused.value.remedy

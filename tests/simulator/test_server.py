@@ -331,3 +331,24 @@ def test_a_command_addressed_to_another_meter_gets_no_answer() -> None:
             carrier.close()
 
     run(test)
+
+
+@pytest.mark.case("F5")
+def test_the_first_block_of_the_whole_memory_comes_at_once() -> None:
+    """Half a second of silence, and a strict reader gives up: the memory is counted before anybody asks."""
+
+    async def test() -> None:
+        async with served(DEFAULT) as server:
+            session = await session_with(server)
+            parameters = await session.ask(0x51, unit=LimitUnit.EVERYTHING)
+            asked = asyncio.get_running_loop().time()
+            await session.words(0x52, parameters.words_current)
+            first = next(
+                event
+                for event in session.events
+                if isinstance(event, FrameReceived) and event.at_s > asked and event.octets[0] == 0x52
+            )
+            assert parameters.words_current > 60_000
+            assert first.at_s - asked < 0.3
+
+    run(test)
