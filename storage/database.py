@@ -23,7 +23,8 @@ DEFAULT_NAME = "smf"
 _CONNECT_TIMEOUT_S = 10
 # Our queries are many and short: compiling one (a third of a second) costs more than running it.
 _WITHOUT_JIT = "-c jit=off"
-_OPTIONS = f"-c timezone=UTC {_WITHOUT_JIT}"
+# A server's own style of dates must not reach text that we read or write.
+_OPTIONS = f"-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres {_WITHOUT_JIT}"
 
 
 class Database:
@@ -142,7 +143,7 @@ class Database:
         query = parse_qsl(self._parts.query)
         given = " ".join(value for name, value in query if name == "options")
         others = [(name, value) for name, value in query if name != "options"]
-        options = ("options", f"{given} {_WITHOUT_JIT}".strip())
+        options = ("options", f"{given} {_OPTIONS}".strip())
         with_options = urlencode([*others, options], quote_via=quote)
         return ArrowConnection(urlunsplit(self._parts._replace(scheme="postgresql", query=with_options)))
 

@@ -94,6 +94,7 @@ def test_errors_name_place_and_remedy(smf):
     assert "send.path" in smf("profile")
 
 
+@pytest.mark.case("E14")
 @pytest.mark.req("TR-2d", "TR-2g")
 def test_a_month_of_last_year_is_practised_with_the_stand_in(embedded_db, smf, tmp_path):
     ids = register(embedded_db)

@@ -79,6 +79,7 @@ def send(canned: Canned, profile=None, times=1, waits=None):
         return asyncio.run(run())
 
 
+@pytest.mark.case("C1")
 @pytest.mark.req("TR-2g")
 def test_a_page_with_a_success_status_is_asked_again_with_the_same_bytes():
     (result,) = send(Canned([PAGE, STORED]))
@@ -111,6 +112,7 @@ def test_a_code_that_no_rule_names_waits_for_the_next_run_and_stops_nobody():
     assert first.outcome is Outcome.TRANSIENT
 
 
+@pytest.mark.case("C3")
 @pytest.mark.req("TR-2g")
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2015 07:28:00 GMT", "0", "-5", "soon", "1.5"])
 def test_a_wait_that_makes_no_sense_gives_way_to_our_own(value):
@@ -122,6 +124,7 @@ def test_a_wait_that_makes_no_sense_gives_way_to_our_own(value):
     assert 0.5 <= backed_off[0] <= 1 <= backed_off[1] <= 2
 
 
+@pytest.mark.case("C4")
 @pytest.mark.parametrize("lifetime", ["300", None, 0, -5, "soon", 1e300])
 def test_a_good_token_is_used_whatever_is_said_of_its_life(lifetime):
     canned = Canned([STORED], {"access_token": "abc.def", "expires_in": lifetime})
@@ -129,6 +132,7 @@ def test_a_good_token_is_used_whatever_is_said_of_its_life(lifetime):
     assert result.outcome is Outcome.ACCEPTED
 
 
+@pytest.mark.case("C4")
 def test_a_token_life_written_as_a_text_is_kept_to():
     canned = Canned([STORED], {"access_token": "abc", "expires_in": "300"})
     send(canned, times=3)
@@ -168,6 +172,7 @@ def test_what_a_success_must_hold_is_a_key_of_the_contract(wanted, content, outc
     assert result.outcome is outcome
 
 
+@pytest.mark.case("C2")
 @pytest.mark.req("TR-2g")
 def test_a_gateway_that_knows_no_path_refuses_no_data(embedded_db):
     ids = register(embedded_db)

@@ -62,6 +62,7 @@ def sealed(db: Database, point: Point, day: dt.date) -> None:
         conn.execute("INSERT INTO submission_event (submission_id, state) VALUES (%s, 'aceito')", [number])
 
 
+@pytest.mark.case("E6")
 def test_two_gaps_of_a_month_end_with_one_window(embedded_db: Database) -> None:
     """Case E6: gaps of 5 and 19 November, each first estimated on its next morning."""
     db = embedded_db

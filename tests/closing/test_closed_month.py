@@ -100,6 +100,7 @@ def counted(market: Market, point: Point) -> tuple[Decimal, Decimal]:
     return Decimal(ours["totalKwh"]), Decimal(ours["rejeitadoKwh"])
 
 
+@pytest.mark.case("E5")
 def test_certificate_recount_notices_and_ledger_agree_to_the_kwh(market: Market) -> None:
     db = market.db
     market.derive(OPEN)
@@ -209,6 +210,7 @@ def ledger_sha256(db: Database, point: Point) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@pytest.mark.case("E4")
 def test_days_that_were_never_ready_are_lost_and_told(embedded_db: Database) -> None:
     """Case E4: a UC in the market all month, never read; not even a row of the ledger speaks of it."""
     db, october = embedded_db, dt.date(2026, 10, 1)

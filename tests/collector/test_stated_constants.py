@@ -49,6 +49,7 @@ def test_ratios_that_fit_are_kept_with_the_session(embedded_db: Database, secret
     assert query(db, "SELECT statement ->> 'ratio' FROM session") == [("1",)]
 
 
+@pytest.mark.case("A10")
 def test_a_constant_of_the_registry_is_held_until_the_meters_is_accepted(
     embedded_db: Database, secrets: Path, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ def sent(db: Database, point: Point, folder: Path) -> list[tuple[str, Decimal]] 
 HUGE = 2_777_778  # pulses of 0.0072 kWh: 20,000 kWh in five minutes
 
 
+@pytest.mark.case("A12")
 @pytest.mark.req("TR-2b")
 def test_twenty_megawatt_hours_in_five_minutes_are_not_sent(
     db: Database, point: Point, tmp_path: Path
@@ -165,6 +166,7 @@ def test_an_accepted_value_is_sent_as_measured_and_other_values_wait_again(
 # --- A13: zeros that no outage explains ---------------------------------------------------------------------
 
 
+@pytest.mark.case("A13")
 @pytest.mark.req("TR-2b")
 def test_eight_hours_of_zeros_on_a_working_day_are_suspect(
     db: Database, point: Point, tmp_path: Path
@@ -214,6 +216,7 @@ def add_backup(db: Database, point: Point) -> int:
     return int(row[0])
 
 
+@pytest.mark.case("A14")
 @pytest.mark.req("TR-2b", "TR-2e")
 @pytest.mark.parametrize(("times", "method"), [(10, "A"), (1, "E2")])
 def test_a_backup_that_disagreed_for_seven_days_fills_nothing(

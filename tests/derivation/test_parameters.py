@@ -178,6 +178,7 @@ def test_the_contracts_numbers_are_the_rules_own_unless_it_says_otherwise() -> N
 # --- E0: registers around a gap ---------------------------------------------------------------------------
 
 
+@pytest.mark.case("E8")
 @pytest.mark.req("TR-2e", "X-opening")
 def test_an_estimate_adds_up_to_the_registers_around_it(db: Database, point: Point) -> None:
     # Case E8: the residue of rounding goes to the largest interval.

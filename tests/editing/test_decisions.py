@@ -133,6 +133,7 @@ class TestContradiction:
             Decimal("0.050"),
         )
 
+    @pytest.mark.case("E9")
     @pytest.mark.parametrize(("take", "more"), [("kept", 0), ("refused", 7)])
     def test_the_chosen_reading_is_delivered(self, db: Database, point: Point, take: str, more: int) -> None:
         with db.connect() as conn:
@@ -271,6 +272,7 @@ class TestEdits:
             span(db, point, begin, end)
 
 
+@pytest.mark.case("E9")
 @pytest.mark.req("TR-2e", "X-decide")
 def test_an_estimate_without_history_waits_for_a_word(db: Database, point: Point) -> None:
     put_readings(db, [(point.meter_id, DAY, with_gap(list(curve(1)), 0, 143))])

@@ -54,6 +54,7 @@ def send_again(operator: Operator, day: dt.date = EARLY, seed: int = 2) -> None:
     assert operator.deliver(day).accepted == 1
 
 
+@pytest.mark.case("E10")
 @pytest.mark.req("TR-2a", "X-preflight")
 @pytest.mark.parametrize("way", ["timeline", "by hand"])
 def test_a_day_goes_to_the_agent_it_had(delivered: Operator, tmp_path: Path, way: str) -> None:
@@ -111,6 +112,7 @@ RENAMED: Sheets = {"ucs": [UCS, [NEW_CODE, "Padaria", str(AGENT), CODE]]}
 DATED: Sheets = {**RENAMED, "former_codes": [["code", "uc_code", "valid_to"], [CODE, NEW_CODE, str(CHANGE)]]}
 
 
+@pytest.mark.case("B9")
 @pytest.mark.req("TR-2a", "X-trace", "X-preflight")
 @pytest.mark.parametrize("sheets", [RENAMED, DATED], ids=["undated", "dated"])
 def test_a_new_code_keeps_the_uc_and_its_history(delivered: Operator, tmp_path: Path, sheets: Sheets) -> None:

@@ -37,6 +37,7 @@ def is_conserved(db: Database, day: dt.date = DAY) -> bool:
     return found.by_losses.holds and found.by_rounding.holds and found.never_zero.holds
 
 
+@pytest.mark.case("E11")
 @pytest.mark.req("TR-2c", "TR-2b")
 @pytest.mark.parametrize(
     ("since", "first"), [("00:15", 3), ("00:00", 0), ("00:17", 4), ("23:59", 288), ("13:00:01", 157)]
@@ -90,6 +91,7 @@ def test_a_constant_changes_within_a_day(embedded_db: Database, tmp_path: Path) 
     ]
 
 
+@pytest.mark.case("E7")
 @pytest.mark.req("TR-2e", "TR-2b")
 @pytest.mark.parametrize("days_between", [0, 1])
 def test_a_gap_between_two_meters_is_estimated(

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from faults import OperatorFault, RetryFault
+from storage.bulk import read_frame
 from storage.database import Database
 from storage.embedded import SharedUse
 from storage.migrations.run import current_revision, newest_revision
@@ -190,3 +191,15 @@ def test_a_dead_servers_number_in_other_hands_does_not_hold_it_up(folder: Path) 
     began = time.monotonic()
     assert one_row(folder) == 1
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.case("F1")
+def test_a_servers_own_style_of_dates_makes_no_difference(embedded_db: Database) -> None:
+    name = embedded_db.name
+    with embedded_db.connect(autocommit=True) as conn:
+        for setting in ("datestyle = 'SQL, DMY'", "intervalstyle = 'iso_8601'", "timezone = 'Asia/Tokyo'"):
+            conn.execute(f"ALTER DATABASE {name} SET {setting}")
+    query = "SELECT '2026-04-01'::date::text AS day, '2026-04-01 12:00Z'::timestamptz::text AS at"
+    with embedded_db.connect() as conn:
+        assert conn.execute(query).fetchone() == ("2026-04-01", "2026-04-01 12:00:00+00")
+    assert read_frame(embedded_db, query).rows() == [("2026-04-01", "2026-04-01 12:00:00+00")]

@@ -54,6 +54,7 @@ def with_cell(sheet: str, column: str, text: str) -> dict[str, list[list[str]]]:
 # --- numbers that can be read in two ways (B1) -----------------------------------------------------------
 
 
+@pytest.mark.case("B1")
 @pytest.mark.req("X-preflight")
 def test_whole_number_with_a_mark_is_refused(embedded_db: Database, tmp_path: Path) -> None:
     sheets = with_cell("installations", "pulse_energy_den", "1.000")
@@ -94,6 +95,7 @@ def test_decimal_mark_is_the_files_own(
     assert any("'1.500' is read as " + stored in warning.message for warning in result.warnings)
 
 
+@pytest.mark.case("B1")
 def test_ambiguous_decimal_without_a_sign_says_both_readings(embedded_db: Database, tmp_path: Path) -> None:
     load(embedded_db, as_folder(tmp_path / "in", SHEETS))
     path = as_folder(tmp_path / "tabs", {"musd": [["uc_code", "musd_kw"], [NATIONAL, "1,500"]]}, "\t")
@@ -164,6 +166,7 @@ def workbook(path: Path, cells: dict[str, dict[str, tuple[Any, str]]]) -> Path:
     return path
 
 
+@pytest.mark.case("B2")
 @pytest.mark.req("TR-2c")
 @pytest.mark.parametrize(
     ("content", "form", "stored"),
@@ -191,6 +194,7 @@ def rows(db: Database, query: str) -> list[tuple[Any, ...]]:
         return conn.execute(query).fetchall()
 
 
+@pytest.mark.case("B3")
 @pytest.mark.parametrize(
     ("sheet", "column", "content", "form", "words"),
     [
@@ -217,6 +221,7 @@ def test_errors_of_a_spreadsheet_in_a_csv(embedded_db: Database, tmp_path: Path,
     assert text in found["musd.csv", 2, "musd_kw"]
 
 
+@pytest.mark.case("B4")
 def test_a_number_is_matched_to_the_code_it_was(embedded_db: Database, tmp_path: Path) -> None:
     path = workbook(tmp_path / "r.xlsx", {"ucs": {"code": (1347925802810, "0")},
                                           "points": {"uc_code": (1347925802810, "0")},
@@ -294,6 +299,7 @@ def test_a_workbook_that_unpacks_without_end_is_not_unpacked(embedded_db: Databa
 # --- texts, ends and URLs (B5, B6, B7) -------------------------------------------------------------------
 
 
+@pytest.mark.case("B5")
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
 def test_marks_that_are_no_line_end_split_no_row(embedded_db: Database, tmp_path: Path, mark: str) -> None:
     name = f"Padaria{mark}São João"
@@ -308,6 +314,7 @@ def test_a_character_no_text_has_is_named(embedded_db: Database, tmp_path: Path)
     assert "U+0000" in found["ucs.csv", 2, "name"]
 
 
+@pytest.mark.case("B6")
 @pytest.mark.parametrize(
     "end", ["31/12/9999 23:59:59", "9999-12-31", "31/12/2999", "9999-12-31T23:59:59-03:00"]
 )
@@ -325,6 +332,7 @@ def test_a_start_out_of_reach_is_an_error(embedded_db: Database, tmp_path: Path,
     assert "out of reach" in found["installations.csv", 2, "valid_from"]
 
 
+@pytest.mark.case("B7")
 @pytest.mark.parametrize(
     "url",
     ["tcp://10.0.0.7", "tcp://10.0.0.7:99999", "tcp://10.0.0.7:0", "htp://x", "tcp://:9000", "serial://",

@@ -94,6 +94,7 @@ def test_a_polite_meter_has_no_issue(embedded_db, model):
 
 
 class TestWrongNumbers:
+    @pytest.mark.case("A1")
     @pytest.mark.parametrize("row", [120, 576, 0, 1])
     def test_a_total_with_a_wrong_row_gives_no_interval_there_nor_behind(self, embedded_db, row):
         found = read_rude(embedded_db, f"low-row={row}", days=BOTH)
@@ -103,6 +104,7 @@ class TestWrongNumbers:
         assert found.intervals == dict.fromkeys(expected, 50)
         assert found.says("running total") or found.says("begins again")
 
+    @pytest.mark.case("A2")
     @pytest.mark.parametrize("mode", ["unit-watt", "unit-zero"])
     def test_an_energy_code_without_a_unit_of_energy_is_refused(self, embedded_db, mode):
         found = read_rude(embedded_db, mode)
@@ -110,6 +112,7 @@ class TestWrongNumbers:
         assert found.says("column 1-0:1.8.0.255 is refused: its unit is")
         assert all(column["refused"] for column in found.statement["columns"])
 
+    @pytest.mark.case("A3", "D20")
     @pytest.mark.parametrize("class_id", [3, 5])
     @pytest.mark.parametrize(("period_s", "step", "energy"), [(300, 50, 50), (900, 250, 250)])
     def test_average_power_is_converted(self, embedded_db, class_id, period_s, step, energy):
@@ -127,6 +130,7 @@ class TestWrongNumbers:
         )
         assert (found.values(), found.issues) == ({7}, [])
 
+    @pytest.mark.case("A4")
     def test_of_a_column_captured_twice_the_present_value_counts(self, embedded_db):
         found = read_rude(embedded_db, "double-capture")
         assert_whole(found)
@@ -136,11 +140,13 @@ class TestWrongNumbers:
             None,
         ]
 
+    @pytest.mark.case("A5")
     def test_nulls_are_missing(self, embedded_db):
         found = read_rude(embedded_db, "null-increment")
         assert (found.values(), counts(found)[DAY]) == ({54}, 96)
         assert found.says("column 1-0:1.29.0.255 is null: missing")
 
+    @pytest.mark.case("A5")
     def test_or_the_value_above_where_the_model_says_so_and_marked(self, embedded_db):
         found = read_rude(embedded_db, "null-increment", model="dlms-rude-above")
         assert_whole(found, 54)
@@ -151,6 +157,7 @@ class TestWrongNumbers:
 class TestClocks:
     """The facts that a session states are judged by the gate; what the model knows is read right."""
 
+    @pytest.mark.case("A6", "A7")
     @pytest.mark.parametrize(
         ("mode", "shift_s"), [("clock-inverted-deviation", 21_600), ("clock-8000-dst", -3600)]
     )
@@ -165,11 +172,13 @@ class TestClocks:
         assert_whole(found)
         assert abs(found.drift_s) < 60
 
+    @pytest.mark.case("A7")
     def test_summer_time_that_the_model_knows_is_read_at_standard_time(self, embedded_db):
         found = read_rude(embedded_db, "clock-8000-dst", model="dlms-rude-summer")
         assert_whole(found)
         assert abs(found.drift_s) < 60
 
+    @pytest.mark.case("D21")
     @pytest.mark.parametrize("days", [-30, 365])
     def test_a_clock_days_off_is_named_and_the_read_is_not_complete(self, embedded_db, days):
         found = read_rude(embedded_db, f"clock-days={days}")
@@ -181,6 +190,7 @@ class TestClocks:
 
 
 class TestNextWays:
+    @pytest.mark.case("D1")
     @pytest.mark.parametrize("mode", ["empty-array", "range-exception", "range-refused", "range-refused=250"])
     @pytest.mark.parametrize("entry", [(), ("entry-last-zero-refused",), ("entry-last-zero-refused=empty",)])
     def test_rows_come_by_number_where_ranges_bring_none(self, embedded_db, mode, entry):
@@ -189,9 +199,11 @@ class TestNextWays:
         assert found.issues == []
         assert found.statement["questions"][-1].startswith("rows by number ")
 
+    @pytest.mark.case("D2")
     def test_a_meter_that_is_read_by_number_alone_is_asked_for_explicit_ones(self, embedded_db):
         assert_whole(read_rude(embedded_db, "entry-last-zero-refused", model="dlms-rude-entry"))
 
+    @pytest.mark.case("D1")
     def test_rows_that_no_way_brings_are_told_with_question_and_answer(self, embedded_db):
         found = read_rude(embedded_db, days=(DAY, DAY - timedelta(days=5)))
         assert found.outcome == "partial"
@@ -201,6 +213,7 @@ class TestNextWays:
 
 
 class TestShapes:
+    @pytest.mark.case("D7")
     @pytest.mark.parametrize("mode", ["count-one-too-small", "trailing-octets", "block-surplus"])
     def test_surplus_octets_are_refused(self, embedded_db, mode):
         found = read_rude(embedded_db, mode)
@@ -214,6 +227,7 @@ class TestShapes:
         assert found.says("surplus octets were passed over")
         assert counts(found)[DAY] >= 287
 
+    @pytest.mark.case("D6")
     @pytest.mark.parametrize("period_s", [300, 900])
     def test_rows_decide_against_the_stated_period(self, embedded_db, period_s):
         options = ("--period", str(period_s))
@@ -221,6 +235,7 @@ class TestShapes:
         assert (found.values(), counts(found)[DAY]) == ({50}, 86_400 // period_s)
         assert found.says(f"states a period of 60 s, and its rows come each {period_s} s: rows decide")
 
+    @pytest.mark.case("A15")
     @pytest.mark.parametrize(
         "mode",
         [
@@ -253,6 +268,7 @@ class TestShapes:
         assert lengths == {(BEFORE, 900), (DAY, 300)}
         assert found.says("its rows come each 300 s, 900 s: rows decide")
 
+    @pytest.mark.case("A11")
     def test_of_a_day_with_two_lengths_neither_half_is_lost_silently(self, embedded_db):
         found = read_rude(embedded_db, "mixed-interval=10:00", days=BOTH)
         assert found.says("its rows come each 300 s, 900 s: rows decide")
@@ -264,6 +280,7 @@ class TestShapes:
 
 
 class TestStrays:
+    @pytest.mark.case("D5")
     @pytest.mark.parametrize(
         "mode", ["event-notification", "event-notification=all", "late-answer=all", "late-answer"]
     )
@@ -277,15 +294,18 @@ class TestStrays:
 
 
 class TestFaults:
+    @pytest.mark.case("D3")
     def test_a_counter_that_the_meter_states_is_told(self, embedded_db):
         found = read_rude(embedded_db, "aare-d8")
         assert (found.outcome, found.error["actor"]) == ("failed", "operator")
         assert "invocation counter error 4660" in found.error["message"]
 
+    @pytest.mark.case("D3")
     def test_a_key_fault_is_the_operators_and_not_tried_again(self, embedded_db):
         found = read_rude(embedded_db, "aare-d8=d80105")
         assert (found.error["actor"], "deciphering error" in found.error["message"]) == ("operator", True)
 
+    @pytest.mark.case("D4")
     def test_a_stale_link_is_closed_and_opened_again(self, embedded_db, secrets):
         found = read_rude(
             embedded_db,
@@ -315,6 +335,7 @@ class TestFaults:
         found = read_rude(embedded_db, mode, model="dlms-rude-impatient")
         assert (found.rows, found.error["actor"]) == ([], "retry")
 
+    @pytest.mark.case("D16")
     def test_an_empty_answer_over_hdlc_is_one_of_retry(self, embedded_db):
         found = read_rude(embedded_db, "empty-answer", model="dlms-rude-hdlc", options=("--hdlc",))
         assert (found.error["actor"], found.error["message"]) == ("retry", "an answer without octets")

@@ -100,6 +100,7 @@ def test_polite_it_is_read_without_a_word(case):
     assert query(meter.db, "SELECT reason FROM quarantine") == []
 
 
+@pytest.mark.case("A8", "A9")
 @pytest.mark.req("TR-5.6d")
 @pytest.mark.parametrize("days", [-30, -1, 30, 365])
 def test_a_clock_days_off_is_held_and_put_right_by_a_shift(case, days):
@@ -138,6 +139,7 @@ def test_minutes_are_told_and_hours_are_held(case, minutes, is_held):
         assert {hold.likely_shift_s for hold in meter.holds()} == {-round(minutes / 5) * 300}
 
 
+@pytest.mark.case("A10")
 def test_another_constant_is_held_and_the_meters_is_proposed(case):
     with case("constant=2/25") as meter:
         summary = meter.read()
@@ -163,6 +165,7 @@ def test_another_meter_is_held_and_both_numbers_are_said(case):
     assert (held[0].evidence["answered"], held[0].evidence["registered"]) == ("87654321", SERIAL)
 
 
+@pytest.mark.case("D19")
 @pytest.mark.parametrize("mode", ["all-ones", "negative-sign-bit"])
 def test_words_that_are_no_counts_are_held_alone(case, mode):
     with case(f"{mode}=10-11") as meter:
@@ -200,6 +203,7 @@ def test_blocks_that_are_missing_or_too_many_are_told(case, count):
     assert {row["outcome"] for row in sessions(meter.db)} == {"partial"}
 
 
+@pytest.mark.case("D18")
 @pytest.mark.parametrize("count", [30, 3, -3, -30])
 def test_a_count_that_hides_in_the_last_block_moves_no_value(case, count):
     with case(f"wrong-count={count}") as meter:
@@ -233,6 +237,7 @@ def test_the_register_of_the_last_demand_tells_a_tail_of_filler(case, count, rea
     assert {hold.likely_shift_s for hold in held} == {count // 3 * 300}
 
 
+@pytest.mark.case("D17")
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
@@ -258,6 +263,7 @@ def test_floods_of_enq_before_each_block_give_no_wrong_value(case):
     meter.assert_nothing_wrong()
 
 
+@pytest.mark.case("D14")
 def test_an_outage_without_return_is_open_until_a_later_reading_tells_it(case):
     with case("open-outage") as meter:
         meter.read()

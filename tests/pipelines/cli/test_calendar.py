@@ -83,6 +83,7 @@ def test_a_mistake_is_one_clear_error(words: tuple[str, ...]) -> None:
 CCEE_LIST = "calendar,date,name,source\nccee,2026-05-04,Recesso,aviso\n"
 
 
+@pytest.mark.case("E12")
 @pytest.mark.req("TR-2d")
 @pytest.mark.parametrize("ccee_list", ["", CCEE_LIST])
 def test_a_date_counted_back_is_the_earliest_of_all_calendars(tmp_path: Path, ccee_list: str) -> None:
@@ -98,6 +99,7 @@ def test_a_date_counted_back_is_the_earliest_of_all_calendars(tmp_path: Path, cc
     assert {row["code"]: row["date"] for row in of_national}["register_in"] == "2026-02-12"
 
 
+@pytest.mark.case("E13")
 @pytest.mark.req("TR-2d")
 def test_ccee_list_is_one_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Case E13: the closing's schedule and the command line know the same list.

@@ -153,3 +153,21 @@ class TestFind:
         document = json.loads(run("find", "00000003", "--json"))
         assert [hit["uc_code"] for hit in document["hits"]] == [points[2].uc_code]
         assert "Did you mean: Condomínio São João" in run("find", "condomino sao joa", expect=1)
+
+
+@pytest.mark.case("F1")
+def test_commands_say_the_same_whatever_style_of_dates_the_server_has(
+    embedded_db: Database, run: Run, points: list[Point], tmp_path: Path
+) -> None:
+    def said() -> list[str]:
+        words = ("series", points[1].uc_code, str(DAY), "--csv")
+        trace = run("trace", points[1].uc_code, f"{DAY}T10:05", "--json")
+        run("registry", "export", "registry")
+        sheets = [sheet.read_text() for sheet in sorted((tmp_path / "registry").glob("*.csv"))]
+        run("registry", "import", "registry")
+        return [run(*words), trace, *sheets]
+
+    before = said()
+    with embedded_db.connect(autocommit=True) as conn:
+        conn.execute(f"ALTER DATABASE {embedded_db.name} SET datestyle = 'SQL, DMY'")
+    assert said() == before

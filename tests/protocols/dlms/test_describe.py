@@ -129,6 +129,7 @@ def test_any_apdu_is_described(rest: bytes, head: bytes) -> None:
     assert record["octets"] == len(head + rest)
 
 
+@pytest.mark.case("D8")
 @pytest.mark.parametrize(
     ("raw", "words"),
     [

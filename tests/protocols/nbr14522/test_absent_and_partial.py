@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.decode.app import app as decode_app
@@ -12,6 +13,7 @@ from protocols.nbr14522.messages import Instantaneous, decode_response, request_
 from protocols.nbr14522.messages.writes import DisplayCodesShown
 
 
+@pytest.mark.case("D9")
 def test_the_good_codes_of_a_list_stay_and_the_odd_one_is_named():
     octets = bytes.fromhex("79 14522001 01 0304 1A 0608 2433").ljust(256, b"\0")
     shown = decode_response(octets)
@@ -20,6 +22,7 @@ def test_the_good_codes_of_a_list_stay_and_the_odd_one_is_named():
     assert [(problem.name, problem.reason) for problem in shown.problems] == [("codes", "not decimal: 1A")]
 
 
+@pytest.mark.case("D11")
 def test_what_14_fills_with_ones_is_absent():
     page = decode_response(bytes.fromhex("14 14522001").ljust(256, b"\xff"))
     assert isinstance(page, Instantaneous)

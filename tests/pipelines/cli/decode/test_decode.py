@@ -37,6 +37,7 @@ def test_a_captured_command() -> None:
     assert record["name"] == "Grandezas instantâneas (página fiscal)"
 
 
+@pytest.mark.case("D10")
 @pytest.mark.parametrize(
     ("addressing", "noise"), [(Addressing.P8, 0), (Addressing.P2, 0), (Addressing.P0, 5)]
 )

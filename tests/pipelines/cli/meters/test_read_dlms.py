@@ -166,6 +166,7 @@ def test_a_clock_that_is_days_slow_is_named(url, monkeypatch):
     assert any("the meter's clock is 30 days" in issue["reason"] for issue in found["issues"])
 
 
+@pytest.mark.case("F4")
 def test_ciphering_without_tables_names_the_remedy(url, monkeypatch, tmp_path, embedded_db):
     with embedded_db.connect() as conn:
         conn.execute("DROP SCHEMA public CASCADE")
