@@ -17,6 +17,7 @@ from assets.links import DATA_DOCS, link, manual
 from assets.metadata import SAMPLE, sample
 from assets.partitions import Partitions
 from assets.resources import Metering
+from audit.readings import readings_against_frames
 from derivation import checking, expectations
 
 REGISTERS = "register_against_intervals"
@@ -24,6 +25,7 @@ NEVER_ZERO = "missing_is_never_zero"
 BY_LOSSES = "energy_conserved_by_losses"
 BY_ROUNDING = "energy_conserved_by_rounding"
 COMPLETE = "complete"
+AS_READ, AS_WRITTEN = "counts_are_as_read", "values_are_as_written"
 AUDIT = "auditors_expectations"
 
 
@@ -35,7 +37,34 @@ def build(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
             name, asset=asset, description=description, blocking=blocking, partitions_def=partitions.daily
         )
 
+    evidence_specs = [
+        spec(
+            AS_READ,
+            "meter_readings",
+            "Cada contagem guardada é a que os octetos da sessão dizem, decodificados de novo.",
+            blocking=True,
+        )
+    ]
+
+    @dg.multi_asset_check(name="reading_checks", specs=evidence_specs)
+    def reading_checks(
+        context: dg.AssetCheckExecutionContext, metering: Metering
+    ) -> Iterator[dg.AssetCheckResult]:
+        with metering.open() as db:
+            zone = db.settings.market.tzinfo
+            found = [
+                readings_against_frames(db, window, zone)
+                for window in partitions.windows(context.partition_keys)
+            ]
+        yield _result(AS_READ, "meter_readings", found)
+
     layer_specs = [
+        spec(
+            AS_WRITTEN,
+            "series_ccee",
+            "Os valores guardados de cada camada e versão são os do resumo gravado com eles.",
+            blocking=True,
+        ),
         spec(
             REGISTERS,
             "series_primary",
@@ -75,11 +104,13 @@ def build(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
             layers = [checking.layers(db, window) for window in windows]
             registers = [checking.registers(db, window) for window in windows]
             complete = [checking.completeness(db, window) for window in windows]
+            as_written = [checking.as_written(db, window) for window in windows]
         yield _result(REGISTERS, "series_primary", registers)
         yield _result(NEVER_ZERO, "series_validated", [found.never_zero for found in layers])
         yield _result(BY_LOSSES, "series_adjusted", [found.by_losses for found in layers])
         yield _result(BY_ROUNDING, "series_ccee", [found.by_rounding for found in layers])
         yield _result(COMPLETE, "series_ccee", complete)
+        yield _result(AS_WRITTEN, "series_ccee", as_written)
 
     @dg.asset_check(
         name=AUDIT,
@@ -112,7 +143,7 @@ def build(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
             },
         )
 
-    return [series_checks, auditors_expectations]
+    return [reading_checks, series_checks, auditors_expectations]
 
 
 def _result(name: str, asset: str, findings: Sequence[checking.Finding]) -> dg.AssetCheckResult:

@@ -18,13 +18,13 @@ from psycopg.rows import dict_row
 from audit import scored
 from audit.evidence import Evidence
 from audit.parts import Check, Row, Trace
+from audit.readings import told_at
 from audit.trace import trace
 from ccee.profile import Profile
 from collector.decoded import MeterContext
 from derivation.parameters import parameters_kept
 from derivation.run import recompute
 from storage.database import Database
-from storage.review.holds import hold_of
 from storage.sessions import session_row
 from vee.quality import Origin, Reason
 
@@ -224,7 +224,7 @@ def _reading_checks(
             if pulses is None or number not in sessions:
                 continue
             compared += 1
-            day, told = _told(conn, number, meter["active_channel"], first.day, index, reading.interval_s)
+            day, told = told_at(conn, number, meter["active_channel"], first.day, index, reading.interval_s)
             if evidence.pulses(sessions[number], meter["profile"], context, day, told) != pulses:
                 differs.append(index + 1)
         if compared:
@@ -232,19 +232,6 @@ def _reading_checks(
                 _whole(f"counts of meter {meter['serial']} decoded from its octets", compared, differs)
             )
     return checks
-
-
-def _told(
-    conn: psycopg.Connection[Any], session_id: int, channel: int, day: date, index: int, interval_s: int
-) -> tuple[date, int]:
-    """Day and place of a reading as the frames say it: earlier, where a decision shifted it."""
-    hold = hold_of(conn, session_id, channel, day, index)
-    if hold is None or not hold.shift_s:
-        return day, index
-    interval = timedelta(seconds=interval_s)
-    end = datetime.combine(day, time()) + (index + 1) * interval - timedelta(seconds=hold.shift_s)
-    told_day = (end - interval).date()
-    return told_day, (end - datetime.combine(told_day, time())) // interval - 1
 
 
 def _layer_checks(db: Database, uc_id: int, first: Trace, layers: Sequence[Row]) -> list[Check]:

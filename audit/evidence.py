@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from collector.decoded import Decoded, Frame, MeterContext
+from collector.decoded import DayVector, Decoded, Frame, MeterContext
 from collector.drivers import decoder_of
 from protocols.table import entry_named, part
 from storage.sessions import read_frames
@@ -129,12 +129,24 @@ class Evidence:
         Args:
             session: its row; `profile` is the name of its meter's.
         """
-        session_id = session["id"]
-        if session_id not in self._decoded:
-            decoder = decoder_of(session["protocol"])
-            self._decoded[session_id] = decoder.decode(self.frames(session_id), profile, context)
-        decoded = self._decoded[session_id]
+        decoded = self._decode(session, profile, context)
         for vector in (*decoded.vectors, *(held.vector for held in decoded.held)):
             if (vector.channel, vector.day) == (context.active_channel, day) and vector.present[index]:
                 return int(vector.pulses[index])
         return None
+
+    def vector(
+        self, session: Mapping[str, Any], profile: str, context: MeterContext, day: date
+    ) -> DayVector | None:
+        """What the frames say of a day of the active channel; None where nothing."""
+        found = self._decode(session, profile, context).vectors
+        return next(
+            (each for each in found if (each.channel, each.day) == (context.active_channel, day)), None
+        )
+
+    def _decode(self, session: Mapping[str, Any], profile: str, context: MeterContext) -> Decoded:
+        session_id = session["id"]
+        if session_id not in self._decoded:
+            decoder = decoder_of(session["protocol"])
+            self._decoded[session_id] = decoder.decode(self.frames(session_id), profile, context)
+        return self._decoded[session_id]

@@ -23,6 +23,7 @@ from derivation.known.register_periods import read_register_periods
 from derivation.window import Window
 from storage.bulk import array_literal, read_frame
 from storage.database import Database
+from storage.series import untrue_rows
 from vee.calendars import ONE_DAY, day_start
 from vee.frames import INT64_MAX, SeriesMatrix, max_abs, split_by_slots, to_matrix
 from vee.layers.losses import MODES, loss_factor
@@ -87,6 +88,21 @@ def completeness(db: Database, window: Window) -> Finding:
             finding.broken[f"{uc_code} {day}"] = f"ready with {missing} intervals missing"
     for cause, count in rows.filter(pl.col("state") != "ready")["cause"].value_counts().iter_rows():
         finding.add(f"cause {cause}", count)
+    return finding
+
+
+_CODES = "SELECT id, code FROM uc WHERE id = ANY (%s)"
+
+
+def as_written(db: Database, window: Window) -> Finding:
+    """The values of every layer and version still make the hash that was stored with them."""
+    judged, changed = untrue_rows(db, window.first_day, window.last_day, window.shard, window.shards)
+    finding = Finding(judged=judged)
+    with db.connect() as conn:
+        codes = dict(conn.execute(_CODES, [sorted({uc_id for uc_id, *_ in changed})]).fetchall())
+    for uc_id, day, layer, version in changed:
+        how = f"layer {layer} was changed after it was written"
+        finding.broken[f"{codes[uc_id]} {day} version {version}"] = how
     return finding
 
 

@@ -332,6 +332,44 @@ def _content_hashes(frame: pl.DataFrame, digests: Sequence[bytes]) -> pl.Series:
     return pl.Series(hashes, dtype=pl.Binary)
 
 
+_STORED = f"""
+    SELECT {", ".join(WRITE_SCHEMA)}, input_version, layer::smallint AS layer, version, content_hash
+    FROM series_day
+    WHERE day BETWEEN $1::date AND $2::date AND quantity = $3 AND uc_id % $4::bigint = $5::bigint
+    ORDER BY layer
+"""
+
+
+def untrue_rows(
+    db: Database, first_day: dt.date, last_day: dt.date, shard: int = 0, shards: int = 1
+) -> tuple[int, list[tuple[int, dt.date, int, int]]]:
+    """Rows of all layers and versions whose values are not those that their hash was made of.
+
+    Returns: how many rows were looked at; UC, day, layer and version of those that somebody changed.
+    """
+    rows = read_frame(db, _STORED, [first_day, last_day, ACTIVE_ENERGY, shards, shard])
+    changed: list[tuple[int, dt.date, int, int]] = []
+    for layer, part in rows.group_by("layer"):
+        frame = part.select(pl.col(name).cast(kind) for name, kind in WRITE_SCHEMA.items())
+        if layer[0] == Layer.PRIMARY:
+            frame = frame.with_columns(part["input_version"])
+        hashes = _content_hashes(frame, _digests(frame))
+        wrong = part.filter(hashes != part["content_hash"])
+        changed += wrong.select("uc_id", "day", pl.col("layer").cast(pl.Int64), "version").rows()
+    return rows.height, sorted(changed)
+
+
+def _digests(frame: pl.DataFrame) -> list[bytes]:
+    """SHA-256 of each row's values."""
+    digests: list[bytes] = [b""] * frame.height
+    counts = frame["numerators"].list.len().to_numpy()
+    for slots in np.unique(counts):
+        chosen = np.flatnonzero(counts == slots)
+        for at, row in zip(chosen.tolist(), _content_octets(frame[chosen], int(slots)), strict=True):
+            digests[at] = hashlib.sha256(row).digest()
+    return digests
+
+
 _TWIN_COLUMNS = ("uc_id", "day", "version", "layer", "input_version", "derivation_id", "content_hash")
 
 

@@ -36,7 +36,18 @@ from simulator.load.curves import GeneratedLoad
 from simulator.load.shapes import SHAPES
 from storage.sessions import Installation
 from storage.settings import AcquisitionSettings
-from tests.benchmarks.faults import DAYS, DEN, I64, KINDS, NUM, SERIAL, SLOTS, Case, inject, reactive_of
+from tests.benchmarks.fault_injection import (
+    DAYS,
+    DEN,
+    I64,
+    KINDS,
+    NUM,
+    SERIAL,
+    SLOTS,
+    Case,
+    inject,
+    reactive_of,
+)
 from vee.calendars import MARKET_ZONE, day_start, load_calendars
 from vee.frames import empty_series
 from vee.layers.validation import INCIDENT_SCHEMA, OUTAGE_SCHEMA, REGISTRY_SCHEMA
