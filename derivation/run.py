@@ -46,7 +46,7 @@ from vee.strategies.shapes import compared_days
 # Raised by hand when a change of rules changes what is made; part of what each row refers to.
 CODE_VERSION = "vee-3"
 # UC-days of a chunk: five layers of them in memory are about 50 MB.
-CHUNK_UCS = 2000
+CHUNK_UCS = 3000
 # Chunks being stored at once.
 WRITERS = 2
 # UCs of a chunk (or a tenth of it) that may fail before the fault is taken to be ours.
