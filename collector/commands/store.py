@@ -1,4 +1,4 @@
-"""Commands in the database: asked for, approved, on record before they are sent, judged.
+"""Requests for commands: asked for, approved, on record before they are sent, judged.
 
 Who may ask is judged when a request is made, and once more when a collector takes it: a row that some other
 program put into the queue is not sent on its word.
@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
 from collector.commands.clock.storage import record_correction
 from collector.commands.policy import Decision, Policy, decide, may_approve
 from collector.commands.preview import Preview
@@ -24,10 +22,9 @@ from faults import Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
 from protocols.nbr14522.messages import Occurrence
 from storage import audit, queue
-from storage.queue import Priority
+from storage.commands import executions, requests
 from storage.settings import Settings
 
-_CLAIMABLE_ATTEMPTS = 5
 _SESSION_NEEDED = f"{Occurrence.SESSION_NEEDED:02X}"
 
 
@@ -95,12 +92,13 @@ def ask(
         raise OperatorFault("a command needs a reason", where=f"command {command}", remedy="say why: --why")
     shown = preview_for(conn, settings, meter_id, command, values, now)
     local = to_local(now, settings.market.tzinfo)
-    if dedup_key is not None and (open_id := _open_request(conn, dedup_key)) is not None:
+    if dedup_key is not None and (open_id := requests.open_request(conn, dedup_key)) is not None:
         return Asked(open_id, shown, Decision(None), is_new=False)
     decision = decide(
         policy, command, person.roles, local, _asked_today(conn, settings, meter_id, command, local)
     )
-    if decision.role is None:
+    role = decision.role
+    if role is None:
         raise OperatorFault(
             decision.refusal,
             where=person.name,
@@ -108,28 +106,20 @@ def ask(
         )
     decision = replace(decision, needs_approval=decision.needs_approval or needs_approval)
     opening = decision.not_before
-    row = conn.execute(
-        "INSERT INTO job_request (kind, requested_by, meter_id, parameters, dedup_key, priority, not_before, "
-        "max_attempts, state) VALUES ('command', %s, %s, %s, %s, %s, coalesce(%s, now()), %s, %s) "
-        "RETURNING id",
-        [
-            person.name,
-            meter_id,
-            Jsonb({"command": command, "values": dict(values)}),
-            dedup_key,
-            int(Priority.ON_DEMAND),
-            None if opening is None else opening.replace(tzinfo=settings.market.tzinfo),
-            _CLAIMABLE_ATTEMPTS,
-            "awaiting_approval" if decision.needs_approval else "queued",
-        ],
-    ).fetchone()
-    assert row is not None
-    request_id = int(row[0])
-    conn.execute(
-        "INSERT INTO command_request (request_id, command, reason, role, preview, policy, requested_at) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-        [request_id, command, reason, decision.role, Jsonb(shown.to_json()), Jsonb(decision.to_json()), now],
+    new = requests.NewRequest(
+        person=person.name,
+        role=role,
+        meter_id=meter_id,
+        command=command,
+        values=values,
+        reason=reason,
+        preview=shown.to_json(),
+        policy=decision.to_json(),
+        needs_approval=decision.needs_approval,
+        not_before=None if opening is None else opening.replace(tzinfo=settings.market.tzinfo),
+        dedup_key=dedup_key,
     )
+    request_id = requests.add(conn, new, now)
     audit.append(
         conn,
         actor=person.name,
@@ -138,8 +128,6 @@ def ask(
         after={"meter_id": meter_id, "command": command, "values": dict(values), "reason": reason}
         | {"preview": shown.to_json(), "policy": decision.to_json()},
     )
-    if not decision.needs_approval:
-        conn.execute("SELECT pg_notify(%s, '')", [queue.CHANNEL])
     return Asked(request_id, shown, decision)
 
 
@@ -157,25 +145,16 @@ def approve(
     Raises:
         OperatorFault: it waits for no approval, the person is the one who asked, or has no role for it.
     """
-    found = conn.execute(
-        "SELECT c.command, j.requested_by, j.state FROM command_request c JOIN job_request j "
-        "ON j.id = c.request_id WHERE c.request_id = %s FOR UPDATE OF j",
-        [request_id],
-    ).fetchone()
-    if found is None or found[2] != "awaiting_approval":
-        state = "there is none" if found is None else f"it is {found[2]}"
+    asked = requests.standing(conn, request_id, lock=True)
+    if asked is None or asked.state != "awaiting_approval":
+        state = "there is none" if asked is None else f"it is {asked.state}"
         raise OperatorFault(
             f"request {request_id} waits for no approval: {state}",
             where="approval",
             remedy="smf command status lists those that wait",
         )
-    command, requested_by, _ = found
-    role = may_approve(policy, command, person, requested_by)
-    conn.execute(
-        "INSERT INTO command_approval (request_id, person, role, is_approved, note) "
-        "VALUES (%s, %s, %s, %s, %s)",
-        [request_id, person, role, is_approved, note],
-    )
+    role = may_approve(policy, asked.command, person, asked.requested_by)
+    requests.add_approval(conn, request_id, person, role, is_approved=is_approved, note=note)
     audit.append(
         conn,
         actor=person,
@@ -192,25 +171,9 @@ def _target(conn: Connection, meter_id: int) -> Target:
     return target
 
 
-def _open_request(conn: Connection, dedup_key: str) -> int | None:
-    row = conn.execute(
-        "SELECT id FROM job_request WHERE dedup_key = %s "
-        "AND state IN ('awaiting_approval', 'queued', 'running')",
-        [dedup_key],
-    ).fetchone()
-    return None if row is None else int(row[0])
-
-
 def _asked_today(conn: Connection, settings: Settings, meter_id: int, command: str, local: datetime) -> int:
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=settings.market.tzinfo)
-    # One lock for all requests of a meter, so that two that come at once are both counted.
-    conn.execute("SELECT id FROM meter WHERE id = %s FOR UPDATE", [meter_id])
-    row = conn.execute(
-        "SELECT count(*) FROM command_request c JOIN job_request j ON j.id = c.request_id "
-        "WHERE j.meter_id = %s AND c.command = %s AND c.requested_at >= %s AND j.state <> 'cancelled'",
-        [meter_id, command, midnight],
-    ).fetchone()
-    return 0 if row is None else int(row[0])
+    return requests.count_since(conn, meter_id, command, midnight)
 
 
 # --- taken by a collector -----------------------------------------------------------------------------------
@@ -256,51 +219,31 @@ def _unsendable(job: queue.Job, target: Target | None, command: str) -> Operator
 
 
 def _pending(conn: Connection, request_ids: Sequence[int]) -> dict[int, Pending]:
-    rows = conn.execute(
-        "SELECT DISTINCT ON (w.request_id) w.request_id, w.before, w.detail FROM command_execution w "
-        "WHERE w.request_id = ANY(%s) AND w.step = 'writing' AND NOT EXISTS (SELECT FROM command_execution v "
-        "WHERE v.request_id = w.request_id AND v.step = 'verdict') ORDER BY w.request_id, w.id DESC",
-        [list(request_ids)],
-    )
-    return {request_id: Pending(before or {}, detail) for request_id, before, detail in rows}
+    rows = executions.pending(conn, request_ids)
+    return {request_id: Pending(before, detail) for request_id, (before, detail) in rows.items()}
 
 
 def _allowed(conn: Connection, request_ids: Sequence[int], policy: Policy) -> dict[int, OperatorFault]:
     """Requests that must not be sent: not taken by `ask`, or without the second person that they need."""
-    rows = conn.execute(
-        "SELECT j.id, c.command = (j.parameters ->> 'command'), c.command, c.policy, "
-        "EXISTS (SELECT FROM command_approval a WHERE a.request_id = j.id AND a.is_approved "
-        "AND a.person = j.approved_by AND a.person <> j.requested_by) FROM job_request j "
-        "LEFT JOIN command_request c ON c.request_id = j.id WHERE j.id = ANY(%s)",
-        [list(request_ids)],
-    )
     refused = {}
-    for request_id, is_same, command, decided, is_approved in rows:
-        if not is_same:
+    for claim in requests.claims(conn, request_ids):
+        if not claim.is_same or claim.command is None or claim.policy is None:
             message = "the request did not come by way of the policy"
-        elif not is_approved and (policy.rule(command).second_person or decided.get("needs_approval")):
+        elif not claim.is_approved and (
+            policy.rule(claim.command).second_person or claim.policy.get("needs_approval")
+        ):
             message = "no second person has approved it"
         else:
             continue
-        refused[request_id] = OperatorFault(
-            message, where=f"request {request_id}", remedy="ask for it with smf command request"
+        refused[claim.request_id] = OperatorFault(
+            message, where=f"request {claim.request_id}", remedy="ask for it with smf command request"
         )
     return refused
 
 
 def record_writing(conn: Connection, request_id: int, session_id: int, writing: Writing) -> None:
     """Put a write on record; the caller commits before it is sent."""
-    conn.execute(
-        "INSERT INTO command_execution (request_id, session_id, step, before, frames, detail) "
-        "VALUES (%s, %s, 'writing', %s, %s, %s)",
-        [
-            request_id,
-            session_id,
-            Jsonb(dict(writing.before)),
-            [writing.frame],
-            Jsonb(dict(writing.detail)),
-        ],
-    )
+    executions.record_writing(conn, request_id, session_id, writing.before, writing.frame, writing.detail)
 
 
 # --- answered -----------------------------------------------------------------------------------------------
@@ -381,17 +324,8 @@ def _record_outcome(conn: Connection, merged: MergedSession, work: CommandWork, 
     """The verdict; and where a clock was moved, or may have been, the intervals that it touched."""
     run = work.execution
     assert run.verdict is not None
-    conn.execute(
-        "INSERT INTO command_execution (request_id, session_id, step, before, after, verdict, detail) "
-        "VALUES (%s, %s, 'verdict', %s, %s, %s, %s)",
-        [
-            work.request_id,
-            merged.session_id,
-            Jsonb(run.before),
-            Jsonb(run.after),
-            run.verdict.value,
-            Jsonb(run.detail),
-        ],
+    executions.record_verdict(
+        conn, work.request_id, merged.session_id, run.before, run.after, run.verdict.value, run.detail
     )
     if "method" in run.detail:
         record_correction(conn, merged, work, now)
@@ -428,11 +362,6 @@ def _verdict_fault(work: CommandWork) -> OperatorFault:
 def _audit_end(conn: Connection, merged: MergedSession, work: CommandWork, fault: Fault | None) -> None:
     """The end of a command in the audit chain; the frames are those of the session named."""
     run = work.execution
-    frames = conn.execute(
-        "SELECT coalesce(array_agg(encode(f, 'hex') ORDER BY e.id), '{}') FROM command_execution e, "
-        "unnest(e.frames) AS f WHERE e.request_id = %s",
-        [work.request_id],
-    ).fetchone()
     audit.append(
         conn,
         actor="collector",
@@ -443,22 +372,9 @@ def _audit_end(conn: Connection, merged: MergedSession, work: CommandWork, fault
             "command": work.command,
             "meter_id": merged.meter_id,
             "session_id": merged.session_id,
-            "frames_written": [] if frames is None else frames[0],
+            "frames_written": executions.frames_written(conn, work.request_id),
             "after": run.after,
             "detail": run.detail,
             "fault": None if fault is None else str(fault),
         },
     )
-
-
-def command_status(
-    conn: Connection, *, request_id: int | None = None, limit: int = 20
-) -> list[dict[str, Any]]:
-    """Requests as a person asks for them, the latest first."""
-    cursor = conn.execute(
-        "SELECT * FROM command_status WHERE %(id)s::bigint IS NULL OR request_id = %(id)s "
-        "ORDER BY request_id DESC LIMIT %(limit)s",
-        {"id": request_id, "limit": limit},
-    )
-    names = [column.name for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -10,13 +10,14 @@ from rich.table import Table
 
 from collector.commands.policy import Policy, load_policy
 from collector.commands.preview import Preview
-from collector.commands.store import Asked, Person, approve, ask, command_status, preview_for
+from collector.commands.store import Asked, Person, approve, ask, preview_for
 from collector.drivers import driver_of
 from collector.service import utc_now
 from collector.work.worklist import find_meter
 from faults import OperatorFault
 from pipelines.cli.output import EXIT_ATTENTION, AsOption, console, emit_json, faults_to_exit, login_name
 from protocols.nbr14522.profiles import DEFAULT
+from storage.commands import requests
 from storage.database import Database
 from storage.settings import Settings
 
@@ -134,7 +135,7 @@ def status(
 ) -> None:
     """What became of requests, and with which verdict. Exit code 1: one has failed."""
     with faults_to_exit(as_json), Database.open() as db, db.connect() as conn:
-        rows = command_status(conn, request_id=request_id, limit=limit)
+        rows = requests.status(conn, request_id=request_id, limit=limit)
         if request_id is not None and not rows:
             raise OperatorFault(
                 f"there is no request {request_id}", where="command", remedy="smf command status lists them"

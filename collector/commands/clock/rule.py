@@ -21,6 +21,7 @@ from collector.drivers import driver_of
 from collector.session import MergedSession
 from collector.work.worklist import Connection, Target, targets, unreachable
 from faults import OperatorFault
+from storage.commands import clocks
 from storage.settings import Settings
 
 
@@ -141,10 +142,7 @@ def request_correction(
             where=f"meter {target.serial}",
             remedy="set the clock at the meter",
         )
-    row = conn.execute(
-        "SELECT drift_s FROM clock_observation WHERE meter_id = %s ORDER BY at DESC LIMIT 1", [meter_id]
-    ).fetchone()
-    drift_s = 0.0 if row is None else float(row[0])
+    drift_s = clocks.last_drift_s(conn, meter_id) or 0.0
     if abs(drift_s) > policy.clock.automatic_up_to_s:
         raise OperatorFault(
             f"the clock was last seen {drift_s:.0f} s wrong: above {policy.clock.automatic_up_to_s:.0f} s",

@@ -21,6 +21,7 @@ from collector.commands.steps import CommandWork, Verdict
 from collector.session import MergedSession
 from collector.work.worklist import Connection
 from faults.market_time import to_local
+from storage.commands import clocks, executions, requests
 from storage.review import quarantine
 
 CLOCK_RULE = "clock rule"
@@ -32,49 +33,26 @@ def record_correction(conn: Connection, merged: MergedSession, work: CommandWork
     detail = work.execution.detail
     if work.execution.verdict is Verdict.REFUSED:
         return
-    asked = conn.execute(
-        "SELECT c.reason, j.requested_by FROM command_request c JOIN job_request j ON j.id = c.request_id "
-        "WHERE c.request_id = %s",
-        [work.request_id],
-    ).fetchone()
+    asked = requests.standing(conn, work.request_id)
     assert asked is not None
-    row = conn.execute(
-        "INSERT INTO clock_correction (meter_id, drift_s, method, step_s, drift_after_s, reason, decided_by, "
-        "request_id, session_id, at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-        [
-            merged.meter_id,
-            detail["drift_s"],
-            detail["method"],
-            detail["step_s"],
-            detail.get("drift_after_s", work.execution.after.get("drift_s")),
-            asked[0],
-            asked[1],
-            work.request_id,
-            merged.session_id,
-            now,
-        ],
-    ).fetchone()
-    assert row is not None
+    correction = clocks.Correction(
+        meter_id=merged.meter_id,
+        at=now,
+        drift_s=detail["drift_s"],
+        method=detail["method"],
+        step_s=detail["step_s"],
+        drift_after_s=detail.get("drift_after_s", work.execution.after.get("drift_s")),
+        reason=asked.reason,
+        decided_by=asked.requested_by,
+        request_id=work.request_id,
+        session_id=merged.session_id,
+    )
+    correction_id = clocks.add_correction(conn, correction)
     flag = "clock_micro_adjust" if detail["method"] == Method.MICRO_ADJUST else "clock_set"
-    _flag(conn, merged, flag, detail.get("touched", {}), row[0], work.request_id)
-
-
-def _flag(
-    conn: Connection,
-    merged: MergedSession,
-    flag: str,
-    touched: Any,
-    correction_id: int,
-    request_id: int | None,
-) -> None:
-    for day, (first, last) in touched.items():
-        conn.execute(
-            "INSERT INTO interval_flag (meter_id, day, first_slot, last_slot, flag, correction_id, "
-            "request_id, session_id) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [merged.meter_id, day, first, last, flag, correction_id, request_id, merged.session_id],
-        )
-        # The day is derived anew with its flags, also where its readings had come before.
-        conn.execute("INSERT INTO touched_day (meter_id, day) VALUES (%s, %s)", [merged.meter_id, day])
+    touched = detail.get("touched", {})
+    clocks.flag_intervals(
+        conn, merged.meter_id, flag, touched, correction_id, work.request_id, merged.session_id
+    )
 
 
 def put_before_person(
@@ -92,32 +70,14 @@ def put_before_person(
         dedup_key=f"clock:{merged.meter_id}:{day}",
     )
     quarantine.put(conn, [row], now)
-    conn.execute(
-        "INSERT INTO clock_correction (meter_id, at, drift_s, method, reason, decided_by, session_id) "
-        "SELECT %s, %s, %s, 'none', %s, %s, %s WHERE NOT EXISTS (SELECT FROM clock_correction "
-        "WHERE meter_id = %s AND method = 'none' AND drift_after_s IS NULL AND at > %s - interval '1 day')",
-        [
-            merged.meter_id,
-            now,
-            round(drift_s, 3),
-            reason,
-            CLOCK_RULE,
-            merged.session_id,
-            merged.meter_id,
-            now,
-        ],
+    clocks.add_left_alone(
+        conn, merged.meter_id, now, round(drift_s, 3), reason, CLOCK_RULE, merged.session_id
     )
 
 
 def was_refused(conn: Connection, meter_id: int, now: datetime) -> bool:
     """Whether the meter itself refused a correction within a day: the rule then leaves it to a person."""
-    row = conn.execute(
-        "SELECT EXISTS (SELECT FROM command_request c JOIN job_request j ON j.id = c.request_id "
-        "JOIN command_execution e ON e.request_id = c.request_id WHERE j.meter_id = %s "
-        "AND c.command = %s AND c.requested_at > %s AND e.verdict = 'refused' AND e.detail ? 'answer')",
-        [meter_id, CLOCK, now - timedelta(days=1)],
-    ).fetchone()
-    return row == (True,)
+    return executions.was_refused(conn, meter_id, CLOCK, now - timedelta(days=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +93,7 @@ def open_adjustment(conn: Connection, meter_id: int) -> Adjustment | None:
 
     While one is open no other is sent: the difference would be made up twice.
     """
-    row = conn.execute(
-        "SELECT c.id, c.at FROM clock_correction c WHERE c.meter_id = %s AND c.method = 'micro_adjust' "
-        "AND NOT EXISTS (SELECT FROM clock_correction n WHERE n.meter_id = c.meter_id AND n.id > c.id "
-        "AND n.drift_after_s IS NOT NULL) ORDER BY c.id DESC LIMIT 1",
-        [meter_id],
-    ).fetchone()
+    row = clocks.open_adjustment(conn, meter_id)
     return None if row is None else Adjustment(*row)
 
 
@@ -152,16 +107,24 @@ def settle_adjustment(
     zone: timezone,
 ) -> None:
     """The clock is right again: record it, and flag the intervals that were longer or shorter meanwhile."""
-    row = conn.execute(
-        "INSERT INTO clock_correction (meter_id, at, drift_s, method, drift_after_s, reason, decided_by, "
-        "session_id) VALUES (%s, %s, %s, 'none', %s, 'micro adjustment made up', %s, %s) RETURNING id",
-        [merged.meter_id, now, round(drift_s, 3), round(drift_s, 3), CLOCK_RULE, merged.session_id],
-    ).fetchone()
-    assert row is not None
+    correction = clocks.Correction(
+        meter_id=merged.meter_id,
+        at=now,
+        drift_s=round(drift_s, 3),
+        method="none",
+        drift_after_s=round(drift_s, 3),
+        reason="micro adjustment made up",
+        decided_by=CLOCK_RULE,
+        session_id=merged.session_id,
+    )
+    correction_id = clocks.add_correction(conn, correction)
     begun = to_local(adjustment.at, zone)
     while begun < (end := to_local(now, zone)):
         until = min(end, begun + timedelta(days=1))
-        _flag(conn, merged, "clock_micro_adjust", slots_between(begun, until, interval_s), row[0], None)
+        touched = slots_between(begun, until, interval_s)
+        clocks.flag_intervals(
+            conn, merged.meter_id, "clock_micro_adjust", touched, correction_id, None, merged.session_id
+        )
         begun = until
 
 
@@ -193,38 +156,18 @@ def clock_status(
 
     Observations since the last correction count: a rate across a correction means nothing.
     """
-    corrected = {
-        meter_id: (at, float(step_s))
-        for meter_id, at, step_s in conn.execute(
-            "SELECT DISTINCT ON (meter_id) meter_id, at, step_s FROM clock_correction "
-            "WHERE method <> 'none' AND (%(ids)s::bigint[] IS NULL OR meter_id = ANY(%(ids)s)) "
-            "ORDER BY meter_id, at DESC",
-            {"ids": None if meter_ids is None else list(meter_ids)},
-        )
-    }
+    corrected = clocks.last_corrections(conn, meter_ids)
     seen: dict[int, list[Observation]] = {}
-    for meter_id, at, drift_s in conn.execute(
-        "SELECT m.id, o.at, o.drift_s FROM meter m CROSS JOIN LATERAL ("
-        "SELECT at, drift_s FROM clock_observation WHERE meter_id = m.id "
-        "AND at > %(now)s - interval '400 days' ORDER BY at DESC LIMIT %(most)s) o "
-        "WHERE %(ids)s::bigint[] IS NULL OR m.id = ANY(%(ids)s) ORDER BY m.id, o.at",
-        {"ids": None if meter_ids is None else list(meter_ids), "now": now, "most": HISTORY},
-    ):
+    for meter_id, at, drift_s in clocks.observations(conn, now, HISTORY, meter_ids):
         if meter_id not in corrected or at > corrected[meter_id][0]:
-            seen.setdefault(meter_id, []).append(Observation(at, float(drift_s)))
-    rows = conn.execute(
-        "SELECT DISTINCT ON (m.id) m.id, m.serial, u.code FROM meter m "
-        "JOIN installation i ON i.meter_id = m.id JOIN point p ON p.id = i.point_id "
-        "JOIN uc u ON u.id = p.uc_id "
-        "WHERE (%(ids)s::bigint[] IS NULL OR m.id = ANY(%(ids)s)) "
-        "ORDER BY m.id, lower(i.valid) DESC NULLS LAST",
-        {"ids": None if meter_ids is None else list(meter_ids)},
-    )
-    found = []
-    for meter_id, serial, code in rows:
+            seen.setdefault(meter_id, []).append(Observation(at, drift_s))
+    statuses = []
+    for meter_id, serial, code in clocks.installed_meters(conn, meter_ids):
         observations = seen.get(meter_id, [])
-        at, step_s = corrected.get(meter_id, (None, None))
-        told = forecast(observations, policy)
+        corrected_at, step_s = corrected.get(meter_id, (None, None))
+        ahead = forecast(observations, policy)
         read_at = observations[-1].at if observations else None
-        found.append(ClockStatus(meter_id, serial, code, read_at, told, len(observations), at, step_s))
-    return sorted(found, key=lambda one: -abs(one.forecast.drift_s) if one.forecast else 1.0)
+        statuses.append(
+            ClockStatus(meter_id, serial, code, read_at, ahead, len(observations), corrected_at, step_s)
+        )
+    return sorted(statuses, key=lambda status: -abs(status.forecast.drift_s) if status.forecast else 1.0)
