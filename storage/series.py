@@ -198,23 +198,6 @@ def read_layer(
     return frame.select(pl.col(name).cast(kind) for name, kind in READ_SCHEMA.items()).sort("uc_id", "day")
 
 
-def latest_versions(
-    db: Database,
-    layer: Layer,
-    first_day: dt.date,
-    last_day: dt.date,
-    shard: int = 0,
-    shards: int = 1,
-    *,
-    uc_ids: Sequence[int] | None = None,
-    quantity: int = ACTIVE_ENERGY,
-) -> pl.DataFrame:
-    """uc_id, day, version, content_hash of the latest versions, without the values."""
-    columns = ("uc_id", "day", "version", "content_hash")
-    query, parameters = _latest(columns, layer, (first_day, last_day), (shard, shards), uc_ids, quantity)
-    return read_frame(db, query, parameters).sort("uc_id", "day")
-
-
 def _latest(
     columns: Iterable[str],
     layer: Layer,

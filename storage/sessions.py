@@ -183,16 +183,6 @@ def finished_import(conn: Connection, meter_id: int, purpose: str, digest: str) 
     return None if row is None else int(row[0])
 
 
-def meters_read_since(conn: Connection, meter_ids: Sequence[int], since: datetime) -> set[int]:
-    """Meters that had a complete session since then."""
-    rows = conn.execute(
-        "SELECT DISTINCT meter_id FROM session WHERE meter_id = ANY(%s) AND started_at >= %s "
-        "AND outcome = 'complete'",
-        [list(meter_ids), since],
-    )
-    return {row[0] for row in rows}
-
-
 # --- closed -------------------------------------------------------------------------------------------------
 
 

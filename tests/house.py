@@ -2,11 +2,14 @@
 
 - a file of ours has at most 500 lines, or says at its head why it is longer (`Over 500 lines: ...`);
 - a folder has at most 15 files beside its charter, or stands in `CEILINGS` with the reason;
-- a test's name has at most 70 characters.
+- a test's name has at most 70 characters;
+- a function, method or class of the product is named somewhere in it besides its definition, or stands in
+  `FOR_TESTS` with the reason.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -30,6 +33,20 @@ CEILINGS = {
     "tests/collector/dlms": (18, "cases of one driver, with their helpers"),
     "tests/simulator": (16, "cases of one room, with their helpers"),
 }
+FOR_TESTS = {
+    # What a test looks at or starts, and the product has no other need of. Names may only leave this table.
+    "capture_signals": "called by uvicorn",
+    "decode_memory": "what the benchmark of a month measures",
+    "import_file": "a file of the disk imported in one call",
+    "listening_port": "where units dial in, when the system chose the port",
+    "open_holds": "what waits for a decision, whatever page shows it",
+    "own_addresses": "which unit is at the other end of a connection",
+    "serve_pty": "one simulated meter on a pseudo terminal",
+    "serve_tcp": "one simulated meter on a port",
+    "virtual_loop": "the clock of a test in simulated time",
+}
+# Modules whose methods are called by asyncio.
+CALLED_FROM_OUTSIDE = {"simulator/wires/virtual_time.py"}
 _TEXTS = {".py", ".sql", ".sh", ".toml", ".md", ".js", ".ts", ".css", ".html"}
 _TEST = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)
 
@@ -59,6 +76,43 @@ def problems(files: list[str], root: Path = ROOT) -> list[str]:
     return too_large
 
 
+def unused(files: list[str], root: Path = ROOT) -> list[str]:
+    """What the product defines and does not name again, one line each; paths are relative to `root`.
+
+    A name counts wherever it stands in product code, also in a text: this finds what nothing names, no more.
+    """
+    product = {
+        name: (root / name).read_text(encoding="utf-8")
+        for name in files
+        if name.endswith(".py") and not name.startswith("tests/") and (root / name).is_file()
+    }
+    words = Counter(word for text in product.values() for word in re.findall(r"\w+", text))
+    for name in files:
+        if name.endswith((".sql", ".toml")) and not name.startswith("tests/") and (root / name).is_file():
+            words.update(re.findall(r"\w+", (root / name).read_text(encoding="utf-8")))
+    lines = []
+    for name, text in product.items():
+        for line, defined in _definitions(ast.parse(text)):
+            outside = defined in FOR_TESTS or (name in CALLED_FROM_OUTSIDE and words[defined] == 1)
+            if words[defined] == 1 and not outside and not defined.startswith("__"):
+                lines.append(f"{name}:{line}: nothing names {defined}: take it out, or move it to the tests")
+    return lines
+
+
+def _definitions(tree: ast.Module) -> list[tuple[int, str]]:
+    """Line and name of functions and classes of a module and of its classes.
+
+    Commands of the command line are left out: their decorator registers them.
+    """
+    inner = [part for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for part in node.body]
+    return [
+        (node.lineno, node.name)
+        for node in [*tree.body, *inner]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and not any(".command" in ast.unparse(decorator) for decorator in node.decorator_list)
+    ]
+
+
 def tracked() -> list[str]:
     """Files under version control."""
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -71,10 +125,10 @@ def main() -> int:
     except (OSError, subprocess.CalledProcessError):
         print("house: not a working copy, nothing to measure")
         return 0
-    too_large = problems(files)
-    if too_large:
-        print("house:", *too_large, sep="\n  ")
-    return 1 if too_large else 0
+    wrong = problems(files) + unused(files)
+    if wrong:
+        print("house:", *wrong, sep="\n  ")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

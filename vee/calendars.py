@@ -3,7 +3,7 @@
 Two kinds of knowledge, both data: holidays are dated lines with a source (`vee/data/calendars.csv`, and
 whatever file a user imports over it, CCEE's yearly list among them), milestones are rows (anchor, number,
 unit, calendar) in `vee/data/milestones.csv`. A period is a civil month today; a weekly rhythm (under
-consultation, market_opening.md) needs another milestone file and `Period.week_of`, no other code.
+consultation, market_opening.md) needs another milestone file and a `Period` of seven days, no other code.
 
 Interval stamp is the END: slot i of a day covers (start + i * interval, start + (i + 1) * interval], so the
 last slot of a day ends at 00:00 of the next (vee_rules.md section 2, ccee_api.md section 3).
@@ -89,23 +89,6 @@ def place_of_slot(day: date, slot: int, interval_s: int = 300) -> SlotPlace:
     """Hour and position of a slot, counted along the day (equal to the clock's hour at a fixed offset)."""
     per_hour = HOUR_S // interval_s
     return SlotPlace(day, slot, slot // per_hour + 1, slot % per_hour + 1)
-
-
-def place_of_end(end: datetime, zone: str = MARKET_ZONE, interval_s: int = 300) -> SlotPlace:
-    """Place of the interval that ends at `end` (aware; any offset).
-
-    Raises:
-        OperatorFault: naive, or not on the grid of intervals.
-    """
-    if end.tzinfo is None:
-        raise OperatorFault(f"{end} has no offset", where="interval end", remedy="write it as ...-03:00")
-    start = end.astimezone(UTC) - timedelta(seconds=interval_s)
-    day = start.astimezone(parse_zone(zone)).date()
-    into_day = (start - day_start(day, zone)).total_seconds()
-    slot, rest = divmod(into_day, interval_s)
-    if rest:
-        raise OperatorFault(f"{end} is not the end of an interval of {interval_s} s", where="interval end")
-    return place_of_slot(day, int(slot), interval_s)
 
 
 # --- holidays and business days -------------------------------------------------------------------------
@@ -326,12 +309,6 @@ class Period:
         """The civil month of a day."""
         start = any_day.replace(day=1)
         return cls(start, (start + timedelta(days=31)).replace(day=1))
-
-    @classmethod
-    def week_of(cls, any_day: date) -> Period:
-        """The week, Monday to Sunday, of a day."""
-        start = any_day - timedelta(days=any_day.weekday())
-        return cls(start, start + timedelta(days=7))
 
 
 def parse_month(text: str) -> date:

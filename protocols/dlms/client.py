@@ -106,11 +106,6 @@ class DlmsClient:
         self.doubled = 0
 
     @property
-    def meter_title(self) -> bytes:
-        """The meter's system title, once associated with ciphering."""
-        return self._meter_title
-
-    @property
     def next_invoke(self) -> int:
         """The invoke id that the next service will have."""
         return self._invoke % pdu.MOST_INVOKES + 1

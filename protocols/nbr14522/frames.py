@@ -43,22 +43,6 @@ COMMAND_WIRE_SIZE = {Addressing.P0: 66, Addressing.P8: 71, Addressing.P2: 68}
 RESPONSE_WIRE_SIZE = {Addressing.P0: 258, Addressing.P8: 258, Addressing.P2: 260}
 
 
-def build_command(code: int, reader_serial: str, parameters: bytes = b"") -> bytes:
-    """A plain command frame of 66 octets.
-
-    Args:
-        code: the command's octet as on the wire (0x14 is command 14).
-        reader_serial: six digits.
-        parameters: o5 and on, at most 60 octets; the rest is zero.
-    """
-    if len(parameters) > COMMAND_CONTENT_SIZE - 4:
-        raise LocalProtocolError(
-            f"{len(parameters)} parameter octets, 60 at most", where=f"command {code:02X}"
-        )
-    head = bytes([code]) + serial_octets(reader_serial, 3, "reader serial")
-    return sealed((head + parameters).ljust(COMMAND_CONTENT_SIZE, b"\x00"))
-
-
 def serial_octets(serial: str, size: int, what: str) -> bytes:
     """A serial number's octets. Digits in practice; hexadecimal digits, as some makers use, pass."""
     try:

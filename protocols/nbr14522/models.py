@@ -108,25 +108,6 @@ _IN_FORCE = Catalogue("protocols.nbr14522", OWN_SOURCE, load_models)
 models, add_catalogue, remove_catalogue = _IN_FORCE.in_force, _IN_FORCE.add, _IN_FORCE.remove
 
 
-def profile_for(model: str) -> MeterProfile:
-    """The profile of a model, by its name in the catalogue or the code in its answer to 21.
-
-    Raises:
-        OperatorFault: none has that name or code, or several have that code.
-    """
-    if model in models():
-        return models()[model].profile
-    found = models().with_code(model)
-    if len(found) == 1:
-        return found[0].profile
-    names = ", ".join(one.name for one in found) or ", ".join(sorted(models()))
-    raise OperatorFault(
-        f"{len(found)} meter models have the code {model!r}" if found else f"no meter model {model!r}",
-        where="meter model",
-        remedy=f"use one of: {names}; or add an entry, see docs/modelos_de_medidor.md",
-    )
-
-
 def _bad(where: str, message: str) -> OperatorFault:
     return wrong(where, message, _MANUAL)
 
@@ -283,7 +264,6 @@ _PROFILE_KEYS: dict[str, Callable[[Any], Any]] = {
     "commands": _codes,
     "extended_commands": _sub_codes,
     "groups": _whole,
-    "has_reverse_channels": _truth,
     "write_layouts": _layouts,
     "inferred_writes": _command_keys,
     "password_commands": _command_keys,

@@ -196,7 +196,6 @@ class MeterProfile:
     """Sub-codes of command 98 that the meter implements."""
     groups: int = 1
     """Channel groups of three channels."""
-    has_reverse_channels: bool = True
     write_layouts: tuple[WriteLayout, ...] = ()
     """Layouts of writes that no public source gives, from the maker's manual."""
     inferred_writes: frozenset[str] = setting(
@@ -392,7 +391,6 @@ OLD_3CH = MeterProfile(
     name="old-3ch",
     description="An outdated meter: three channels, no reverse registers, no 14, 51, 52, 80.",
     commands=(READ_COMMANDS | WRITE_COMMANDS) - {0x14, 0x51, 0x52, 0x80},
-    has_reverse_channels=False,
 )
 
 P8_GENERIC = MeterProfile(

@@ -23,5 +23,20 @@ def test_long_files_full_folders_and_long_test_names_are_listed(tmp_path: Path) 
     assert [line.split(":")[0] for line in listed] == ["full", "long.py", "tests/test_a.py"]
 
 
-def test_the_house_keeps_its_sizes() -> None:
-    assert house.problems(house.tracked()) == []
+def test_what_only_tests_name_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "core.py").write_text(
+        "def called():\n    pass\n\n\ndef idle():\n    pass\n\n\nclass Meter:\n"
+        "    def rest(self):\n        pass\n\n\n@app.command('go')\ndef go_on():\n"
+        "    return Meter(), called()\n"
+    )
+    (tmp_path / "tests" / "test_core.py").write_text("idle()\nMeter().rest()\n")
+    listed = house.unused(["core.py", "tests/test_core.py"], tmp_path)
+    assert [line.split(": take")[0] for line in listed] == [
+        "core.py:5: nothing names idle",
+        "core.py:10: nothing names rest",
+    ]
+
+
+def test_the_house_keeps_its_sizes_and_names_all_it_has() -> None:
+    assert house.problems(house.tracked()) + house.unused(house.tracked()) == []

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faults import DeveloperFault
-from protocols.nbr14522.frames import build_command
 from protocols.nbr14522.messages import (
     LimitUnit,
     Parameters,
@@ -29,6 +28,7 @@ from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.instants import instantaneous
 from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.spec import MeterSpec, Outage
+from tests.protocols.nbr14522.plain_frames import build_command
 from tests.simulator.reading import NOW, Reader
 
 START = datetime(2026, 9, 1, 10, 7)

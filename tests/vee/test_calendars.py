@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import holidays
 import pytest
@@ -20,7 +21,6 @@ from vee.calendars import (
     milestone,
     milestone_date,
     parse_month,
-    place_of_end,
     place_of_slot,
     slot_end,
     slots_per_day,
@@ -136,8 +136,7 @@ def test_a_bad_calendar_line_is_named(tmp_path: Path, line: str, place: str) -> 
 
 def test_another_rhythm_is_data() -> None:
     weekly = Milestone("measurement", "MS", 2, "du", "deadline", "ccee", "", "")
-    week = Period.week_of(date(2026, 11, 19))
-    assert (week.start, week.following) == (date(2026, 11, 16), date(2026, 11, 23))
+    week = Period(date(2026, 11, 16), date(2026, 11, 23))
     assert milestone_date(weekly, week, CALENDARS) == date(2026, 11, 24)
 
 
@@ -159,17 +158,9 @@ def test_history_closes_the_day_after_ms_9du() -> None:
     ],
 )
 def test_place_of_an_interval_end(end: str, day: str, hour: int, position: int, index: int) -> None:
-    place = place_of_end(datetime.fromisoformat(end))
-    assert (place.day.isoformat(), place.hour, place.position, place.slot + 1) == (day, hour, position, index)
+    place = place_of_slot(date.fromisoformat(day), index - 1)
+    assert (place.hour, place.position, place.slot + 1) == (hour, position, index)
     assert slot_end(place.day, place.slot) == datetime.fromisoformat(end)
-    assert place_of_slot(place.day, place.slot) == place
-
-
-def test_an_end_off_the_grid_or_without_offset_is_refused() -> None:
-    with pytest.raises(OperatorFault, match="not the end of an interval"):
-        place_of_end(datetime(2025, 10, 10, 0, 6, tzinfo=UTC))
-    with pytest.raises(OperatorFault, match="no offset"):
-        place_of_end(datetime(2025, 10, 10, 0, 5))  # naive on purpose
 
 
 def test_slots_of_a_day_are_computed() -> None:
@@ -180,11 +171,12 @@ def test_slots_of_a_day_are_computed() -> None:
     assert slots_per_day(date(2026, 11, 4), interval_s=900) == 96
 
 
-def test_every_slot_of_a_day_of_summer_time_comes_back() -> None:
+def test_slot_ends_of_a_day_of_summer_time_follow_each_other() -> None:
     for day in (date(2018, 11, 4), date(2018, 2, 17)):
-        for slot in range(slots_per_day(day, SAO_PAULO)):
-            place = place_of_end(slot_end(day, slot, SAO_PAULO), SAO_PAULO)
-            assert (place.day, place.slot) == (day, slot)
+        ends = [slot_end(day, slot, SAO_PAULO) for slot in range(slots_per_day(day, SAO_PAULO))]
+        instants = [end.timestamp() for end in ends]
+        assert instants == [instants[0] + 300 * slot for slot in range(len(ends))]
+        assert ends[-1].astimezone(ZoneInfo(SAO_PAULO)).date() == day + timedelta(days=1)
 
 
 def test_business_day_counts_both_ways() -> None:

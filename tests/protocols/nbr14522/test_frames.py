@@ -10,7 +10,8 @@ from protocols.nbr14522 import frames
 from protocols.nbr14522.bcd import decode_bcd, encode_bcd
 from protocols.nbr14522.crc import crc16_arc, crc16_modbus, sealed
 from protocols.nbr14522.errors import LocalProtocolError, RemoteProtocolError
-from protocols.nbr14522.frames import Addressing
+from protocols.nbr14522.frames import Addressing, serial_octets
+from tests.protocols.nbr14522.plain_frames import build_command
 
 pytestmark = pytest.mark.req("TR-5.1")
 
@@ -60,13 +61,13 @@ P8_CAPTURE = bytes.fromhex("99 55 00 00 52 14 94 50 68" + "00" * 60 + "C1 5D")
 
 
 def test_real_p8_capture() -> None:
-    plain = frames.build_command(0x14, "945068")
+    plain = build_command(0x14, "945068")
     assert frames.wrap_command(plain, Addressing.P8, meter_serial="55000052") == P8_CAPTURE
     assert frames.unwrap_command(P8_CAPTURE, Addressing.P8) == plain
 
 
 def test_p2_wraps_both_frames_with_modbus_crc() -> None:
-    plain = frames.build_command(0x21, "001101")
+    plain = build_command(0x21, "001101")
     wire = frames.wrap_command(plain, Addressing.P2, address=1)
     assert (len(wire), wire[:2].hex(), wire[2:-2]) == (68, "0199", plain[:-2])
     assert crc16_modbus(wire[:-2]).to_bytes(2, "little") == wire[-2:]
@@ -82,7 +83,7 @@ def test_p2_wraps_both_frames_with_modbus_crc() -> None:
 def test_every_single_bit_error_is_refused(addressing: Addressing) -> None:
     """In a command or response frame on any line; the address itself (P8, not under the CRC) may change."""
     command = frames.wrap_command(
-        frames.build_command(0x52, "000003", bytes(range(60))), addressing, meter_serial="55000052"
+        build_command(0x52, "000003", bytes(range(60))), addressing, meter_serial="55000052"
     )
     response = frames.wrap_response(sealed(bytes(range(256))), addressing)
     for wire, unwrap, unprotected in (
@@ -108,9 +109,7 @@ def test_wrong_sizes_are_refused(addressing: Addressing) -> None:
 
 def test_what_cannot_be_said_is_our_own_fault() -> None:
     with pytest.raises(LocalProtocolError):
-        frames.build_command(0x14, "12345")
-    with pytest.raises(LocalProtocolError):
-        frames.build_command(0x14, "123456", bytes(61))
+        serial_octets("12345", 3, "reader serial")
     with pytest.raises(LocalProtocolError):
         frames.wrap_command(bytes(65), Addressing.P0)
     with pytest.raises(LocalProtocolError):

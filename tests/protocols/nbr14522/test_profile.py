@@ -30,7 +30,6 @@ def test_profiles_by_name() -> None:
 def test_an_old_meter_lacks_what_it_lacks() -> None:
     assert not OLD_3CH.commands & {0x14, 0x51, 0x52, 0x80}
     assert {0x21, 0x23, 0x26, 0x27} <= OLD_3CH.commands
-    assert not OLD_3CH.has_reverse_channels
 
 
 def test_unverified_settings_name_confidence_and_reason() -> None:

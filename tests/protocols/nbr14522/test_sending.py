@@ -15,7 +15,7 @@ from faults import OperatorFault
 from protocols.nbr14522.commands import COMMANDS, CommandKind, changes_meter, info_of, key_of, parse_command
 from protocols.nbr14522.crc import crc16_arc, sealed
 from protocols.nbr14522.errors import LocalProtocolError, RemoteProtocolError
-from protocols.nbr14522.frames import Addressing, build_command, wrap_command
+from protocols.nbr14522.frames import Addressing, wrap_command
 from protocols.nbr14522.messages import (
     EXTENDED_WRITES,
     WRITES,
@@ -50,12 +50,14 @@ from protocols.nbr14522.messages import (
     decode_response,
     request_for,
 )
-from protocols.nbr14522.models import profile_for
+from protocols.nbr14522.models import models
 from protocols.nbr14522.profile import DEFAULT
+from protocols.nbr14522.profiles import profile_named
 from protocols.nbr14522.sending.building import build_request, check_sendable, refusal
 from protocols.nbr14522.sending.layouts import Coding, LayoutField, WriteLayout
 from protocols.nbr14522.sending.passwords import open_session
 from protocols.nbr14522.sending.secrets import redact
+from tests.protocols.nbr14522.plain_frames import build_command
 
 pytestmark = pytest.mark.req("TR-5.1")
 
@@ -86,7 +88,7 @@ def test_writes_are_the_reference_frames(request_: Any, reader: str, crc: str) -
 
 
 def test_the_vector_of_the_meter_reset_is_a_layout_of_its_model() -> None:
-    frame = build_request(profile_for("ares-8023"), "98/57", {}).encode("111111")
+    frame = build_request(profile_named("ares-8023"), "98/57", {}).encode("111111")
     assert frame[-2:].hex(" ").upper() == "62 0A"
 
 
@@ -285,8 +287,10 @@ def test_tokens_of_the_known_makers() -> None:
     commercial = open_session("landis-commercial-sha256", SEED, SERIAL, read_password=PASSWORD)
     assert residential.encode("000001")[4:25] == md5[:10] + bytes(10) + b"\x07"
     assert commercial.encode("000001")[4:25] == bytes(10) + sha[:21:-1] + b"\x00"
-    assert profile_for("8722").password_transform == "landis-commercial-sha256"
-    assert profile_for("landis-e430").password_transform == "landis-residential-md5"
+    assert {model.profile.password_transform for model in models().with_code("8722")} == {
+        "landis-commercial-sha256"
+    }
+    assert profile_named("landis-e430").password_transform == "landis-residential-md5"
 
 
 @pytest.mark.parametrize("transform", ["none", "abnt", "star-hmac-sha256", "something"])
