@@ -16,7 +16,7 @@ import structlog
 
 from collector.batching import Connection, Worker
 from collector.commands import store as command_store
-from collector.commands.clock.rule import consider_clock
+from collector.commands.clock.policy import consider_clock
 from collector.commands.policy import Policy
 from collector.merging import merge_sessions
 from collector.session import EndedSession, MergedSession

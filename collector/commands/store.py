@@ -20,12 +20,9 @@ from collector.session import MergedSession
 from collector.work.worklist import Assignment, Connection, Target, targets, unreachable
 from faults import Fault, OperatorFault, RetryFault
 from faults.market_time import to_local
-from protocols.nbr14522.messages import Occurrence
 from storage import audit, queue
 from storage.commands import executions, requests
 from storage.settings import Settings
-
-_SESSION_NEEDED = f"{Occurrence.SESSION_NEEDED:02X}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,14 +333,9 @@ def _verdict_fault(work: CommandWork) -> OperatorFault:
     match run.verdict:
         case Verdict.REFUSED:
             told = run.detail.get("reason") or f"the meter refused: answer {run.detail.get('answer')}"
-            if run.detail.get("answer") == "40":
+            if "occurrence" in run.detail:
                 told += f", occurrence {run.detail['occurrence']} detail {run.detail['occurrence_detail']}"
             remedy = run.detail.get("remedy") or "nothing was changed; see the occurrence in the manual"
-            if run.detail.get("occurrence") == _SESSION_NEEDED:
-                remedy = (
-                    "nothing was changed; the meter wants its password: name the command in "
-                    "password_commands of its profile, see docs/comandos_e_relogios.md, Senhas"
-                )
             return OperatorFault(told, where=where, remedy=remedy)
         case Verdict.MISMATCH:
             wrong = run.detail.get("differences") or run.detail

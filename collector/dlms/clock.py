@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from collector.commands.clock.arithmetic import ClockWay, Method
-from collector.commands.clock.steps import (
+from collector.commands.clock.script import (
     LEAD_S,
     Seen,
     better,

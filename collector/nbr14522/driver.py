@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from collector.commands import scripts as commands
 from collector.commands.clock.arithmetic import ClockWay, Method
-from collector.commands.preview import Preview, preview
-from collector.commands.steps import MICRO_ADJUST, ON_DEMAND, Tools
+from collector.commands.preview import Preview
+from collector.commands.steps import Tools
 from collector.drivers import CLOCK_OFFERED, Asking, Driver, Offered, Visit
+from collector.nbr14522.commands import scripts as commands
+from collector.nbr14522.commands.asking import MICRO_ADJUST, ON_DEMAND
+from collector.nbr14522.commands.preview import preview
 from collector.nbr14522.password_session import Desk, guarded
 from collector.nbr14522.passwords import find_passwords, permit_attempt
 from collector.nbr14522.sequences import Script, script_for
@@ -24,7 +26,7 @@ from protocols.nbr14522.sending.building import refusal
 
 
 class Nbr14522Driver:
-    """See `session`, `sequences` and the commands of `commands.scripts`."""
+    """See `session`, `sequences` and the commands of `nbr14522.commands`."""
 
     async def read(self, visit: Visit) -> SessionResult:
         profile = visit.endpoint.applied_to(profile_named(visit.target.profile))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from collector.commands.clock.rule import request_correction
+from collector.commands.clock.policy import request_correction
 from collector.commands.clock.storage import ClockStatus, clock_status
 from collector.commands.policy import load_policy
 from collector.service import utc_now

@@ -1,6 +1,6 @@
 """Meters' clocks: how wrong, where they are going, and how to set one without breaking an interval.
 
-Charter: the arithmetic (`arithmetic`), scripts that move a clock (`steps`, `script`), what the collector
-does by itself about a drift (`rule`), and clocks in the database (`storage`). Pure but for `rule` and
-`storage`.
+Charter: the arithmetic (`arithmetic`), what the collector does by itself about a drift (`policy`), what every
+script that moves a clock shares (`script`), and what goes on record about it (`storage`; its SQL is that of
+`storage.commands.clocks`). Pure but for `policy` and `storage`. Knows no protocol.
 """

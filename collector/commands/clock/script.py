@@ -1,227 +1,164 @@
-"""Scripts that move a clock: 29 and 30 as asked, and the correction that keeps intervals whole. Pure."""
+"""What every script that moves a clock shares: what it saw, when it may move it, what became of it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from collector.commands.clock.arithmetic import Method
-from collector.commands.clock.steps import (
-    LEAD_S,
-    Seen,
-    better,
-    is_as_written,
-    judge_step,
-    needs_no_move,
-    next_move,
-    resolve_step,
-    seen_at,
-    touched,
-    wait_to_arrive,
-)
-from collector.commands.steps import (
-    CHECK_MODEL,
-    MICRO_ADJUST,
-    SET_DATE,
-    SET_TIME,
-    CommandWork,
-    Pending,
-    Tools,
-    Verdict,
-    Writing,
-    ask,
-    build,
-    is_refused,
-    parameters,
-)
-from collector.nbr14522.sequences import Answered, GuardedWrite, Script
-from faults import OperatorFault, RetryFault
-from protocols.nbr14522.messages import ChangeLog, ChangeLogRequest, Request
-from protocols.nbr14522.profile import MeterProfile
+from collector.commands.clock.arithmetic import Method, plan_step, slots_between
+from collector.commands.policy import ClockPolicy
+from collector.commands.steps import CommandWork, Execution, Pending, Tools, Verdict
+from faults import RetryFault
 
-_ADJUST_SUB_CODE = 0x30
+# Between choosing the instant at which a clock is moved and that instant: for the record to be committed.
+LEAD_S = 1.5
 
 
-def _look(tools: Tools) -> Generator[Request | GuardedWrite, Answered, Seen]:
-    """Read the clock. An answer is heard as soon as it is there, so the middle is the meter's instant.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A clock as a session sees it: naive market time. `interval_s`: of the memory, where it was told."""
 
-    The wait for ENQ before the first command of a session is part of the first round trip; a second reading
-    on the synchronised line is the better one.
-    """
-    best: Seen | None = None
-    for _ in range(2):
-        asked = tools.local()
-        told = yield from parameters()
-        if told.meter_time is None:
-            raise RetryFault("the meter's clock cannot be read", where="command 21", remedy=CHECK_MODEL)
-        seen = seen_at(told.meter_time, asked, tools.local(), told.memory_interval_s)
-        best = seen if best is None else better(best, seen)
-    assert best is not None
-    return best
+    meter_time: datetime
+    drift_s: float
+    round_trip_s: float
+    interval_s: int | None
 
-
-# --- 29 and 30, as asked -----------------------------------------------------------------------------------
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "meter_time": self.meter_time.isoformat(),
+            "drift_s": round(self.drift_s, 3),
+            "round_trip_s": round(self.round_trip_s, 3),
+        }
 
 
-def set_date_or_time(work: CommandWork, profile: MeterProfile, tools: Tools) -> Script:
-    """29, 30: judged by the clock read back, which went on since it was set."""
-    run = work.execution
-    seen = yield from _look(tools)
-    run.before = seen.to_json()
-    if work.pending is not None and is_as_written(work, work.pending.detail, seen, tools.local()):
-        run.after = run.before
-        run.end(Verdict.CONFIRMED, basis="read back", was_resolved=True, **work.pending.detail)
-        return
-    wrote: dict[str, Any] = {}
-
-    async def prepare() -> Request:
-        local = tools.local()
-        request = build(profile, work.command, work.values, local)
-        before = local + timedelta(seconds=seen.drift_s)
-        told = request.to_json()
-        if work.command == SET_DATE:
-            after = datetime.combine(datetime.fromisoformat(told["day"]).date(), before.time())
-        else:
-            after = datetime.combine(
-                before.date(), datetime.fromisoformat(f"2000-01-01T{told['clock']}").time()
-            )
-        wrote.update(
-            at=local.isoformat(),
-            value=after.isoformat(),
-            drift_s=round(seen.drift_s, 3),
-            step_s=round((after - before).total_seconds()),
-            method=Method.SET.value,
-            touched=touched(before, after, seen.interval_s),
-        )
-        await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
-        return request
-
-    answered: Answered = yield GuardedWrite(work.command, prepare)
-    if is_refused(work, answered):
-        return
-    seen = yield from _look(tools)
-    run.after = seen.to_json()
-    good = is_as_written(work, wrote, seen, tools.local())
-    run.end(Verdict.CONFIRMED if good else Verdict.MISMATCH, basis="read back", **wrote)
+def seen_at(told: datetime, asked: datetime, answered: datetime, interval_s: int | None) -> Seen:
+    """A clock's answer between two instants of reference time: the middle is the meter's instant."""
+    round_trip = answered - asked
+    drift_s = (told - asked - round_trip / 2).total_seconds()
+    return Seen(told, drift_s, round_trip.total_seconds(), interval_s)
 
 
-# --- the correction ----------------------------------------------------------------------------------------
+def better(one: Seen, other: Seen) -> Seen:
+    """The reading over the shorter round trip."""
+    return one if one.round_trip_s <= other.round_trip_s else other
 
 
-def correct_clock(work: CommandWork, profile: MeterProfile, tools: Tools) -> Script:
-    """Bring a clock right: all at once by 98/30, or by 30 in steps that stay inside one interval.
-
-    What a step leaves of the drift is another command's.
-    """
-    run = work.execution
-    method = Method(work.values["method"])
-    seen = yield from _look(tools)
-    run.before = seen.to_json()
-    if work.pending is not None and (yield from _resolve(work, work.pending, method, seen, tools)):
-        return
-    if needs_no_move(work, seen):
-        return
-    interval_s = seen.interval_s
-    if interval_s is None or 86400 % interval_s:
-        raise OperatorFault(
-            f"the memory interval ({interval_s} s) cannot be used", where="command 21", remedy=CHECK_MODEL
-        )
-    if method is Method.MICRO_ADJUST:
-        yield from _micro_adjust(work, profile, tools, seen, interval_s)
-    else:
-        yield from _set_inside_interval(work, profile, tools, seen, interval_s)
-
-
-def _micro_adjust(
-    work: CommandWork, profile: MeterProfile, tools: Tools, seen: Seen, interval_s: int
-) -> Script:
-    """98/30: the meter makes the difference up by itself, slowly; later readings tell whether it did."""
-    run, step_s = work.execution, -round(seen.drift_s)
-    wrote: dict[str, Any] = {}
-
-    async def prepare() -> Request:
-        shown = tools.local() + timedelta(seconds=seen.drift_s)
-        request = build(profile, MICRO_ADJUST, adjustment(profile, step_s), tools.local())
-        wrote.update(
-            at=tools.local().isoformat(),
-            drift_s=round(seen.drift_s, 3),
-            step_s=step_s,
-            method=Method.MICRO_ADJUST.value,
-            touched=touched(shown, shown, interval_s),
-        )
-        await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
-        return request
-
-    answered: Answered = yield GuardedWrite(MICRO_ADJUST, prepare)
-    if is_refused(work, answered):
-        return
-    seen_after = yield from _look(tools)
-    run.after = seen_after.to_json()
-    run.end(Verdict.CONFIRMED, basis="answer", drift_after_s=round(seen_after.drift_s, 3), **wrote)
-
-
-def adjustment(profile: MeterProfile, step_s: int) -> dict[str, int]:
-    """Values for the profile's layout of 98/30: `seconds`, signed unless the layout has `backwards`, too."""
-    layout = profile.layout_of(MICRO_ADJUST)
-    if layout is not None and any(field.name == "backwards" for field in layout.fields):
-        return {"seconds": abs(step_s), "backwards": int(step_s < 0)}
-    return {"seconds": step_s}
-
-
-def _set_inside_interval(
-    work: CommandWork, profile: MeterProfile, tools: Tools, seen: Seen, interval_s: int
-) -> Script:
+def needs_no_move(work: CommandWork, seen: Seen) -> bool:
+    """Whether the clock is right already, or is not to be corrected by rule; then that is the verdict."""
     run, limits = work.execution, work.clock
-
-    first = next_move(seen, interval_s, limits, tools.local())
-    if first.wait_s > limits.max_wait_s:
-        run.postpone_s = first.wait_s - LEAD_S
-        return
-    wrote: dict[str, Any] = {}
-
-    async def prepare() -> Request:
-        move = next_move(seen, interval_s, limits, tools.local())
-        request = build(profile, SET_TIME, {"clock": move.target.time().isoformat()}, move.arrives)
-        wrote.update(move.detail(seen, Method.SET, interval_s))
-        await tools.commit(Writing(run.before, request.encode(tools.reader_serial), wrote))
-        await wait_to_arrive(move.arrives, seen, tools, work.command)
-        return request
-
-    answered: Answered = yield GuardedWrite(SET_TIME, prepare)
-    if is_refused(work, answered):
-        return
-    seen_after = yield from _look(tools)
-    run.after = seen_after.to_json()
-    judge_step(run, wrote, seen_after, limits.tolerance_s)
-
-
-def _resolve(
-    work: CommandWork, pending: Pending, method: Method, seen: Seen, tools: Tools
-) -> Generator[Request | GuardedWrite, Answered, bool]:
-    """Find out about a step that was begun; True where that settles the command."""
-    run, wrote = work.execution, pending.detail
-    if method is Method.MICRO_ADJUST:
-        # It moves slowly, so the clock cannot tell; the change log may. Sent again it would count twice.
-        run.before, run.after = dict(pending.before), seen.to_json()
-        if (yield from _is_logged(tools, datetime.fromisoformat(pending.before["meter_time"]))):
-            run.end(Verdict.CONFIRMED, basis="change log", was_resolved=True, **wrote)
-        else:
-            run.end(Verdict.UNKNOWN, reason="the change log does not tell whether it was taken", **wrote)
+    if abs(seen.drift_s) <= limits.tolerance_s:
+        run.after = run.before
+        run.end(Verdict.CONFIRMED, basis="read back", was_written=False)
         return True
-    return resolve_step(work, pending, seen)
+    if abs(seen.drift_s) > limits.automatic_up_to_s or seen.round_trip_s > limits.max_round_trip_s:
+        drift, way = round(seen.drift_s, 1), round(seen.round_trip_s, 1)
+        run.end(Verdict.REFUSED, reason=f"drift {drift} s, round trip {way} s: not corrected by rule")
+        return True
+    return False
 
 
-def _is_logged(tools: Tools, since: datetime) -> Generator[Request | GuardedWrite, Answered, bool]:
-    """Whether the change log (28) holds our micro adjustment; its time is the meter's, a little off."""
-    log = yield from ask(ChangeLogRequest())
-    if not isinstance(log, ChangeLog):
-        return False
-    return any(
-        change is not None
-        and change.code == _ADJUST_SUB_CODE
-        and change.reader_serial == tools.reader_serial
-        and change.at_time is not None
-        and change.at_time >= since - timedelta(seconds=1)
-        for change in log.extended_changes
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step of a correction and its instant, naive market time.
+
+    Attributes:
+        wait_s: from now until the command is to be under way.
+        arrives: when it reaches the meter, a whole second in the safe part of an interval.
+        before, target: the meter's clock then, and what it is to show instead.
+    """
+
+    step_s: int
+    is_last: bool
+    wait_s: float
+    arrives: datetime
+    before: datetime
+    target: datetime
+
+    def detail(self, seen: Seen, method: Method, interval_s: int) -> dict[str, Any]:
+        """What goes on record with the write."""
+        return {
+            "drift_s": round(seen.drift_s, 3),
+            "step_s": self.step_s,
+            "is_last": self.is_last,
+            "method": method.value,
+            "touched": touched(self.before, self.before + timedelta(seconds=self.step_s), interval_s),
+        }
+
+
+def next_move(seen: Seen, interval_s: int, limits: ClockPolicy, local: datetime) -> Move:
+    """The next step of a correction, with both its ends inside one interval; see `plan_step`."""
+    shown = local + timedelta(seconds=seen.drift_s + LEAD_S)
+    step = plan_step(shown, seen.drift_s, interval_s, limits.guard_s)
+    arrives = whole_second_after(local + timedelta(seconds=LEAD_S + step.wait_s))
+    return Move(
+        step.step_s,
+        step.is_last,
+        step.wait_s,
+        arrives,
+        arrives + timedelta(seconds=seen.drift_s),
+        arrives + timedelta(seconds=round(seen.drift_s + step.step_s)),
     )
+
+
+def whole_second_after(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0) + timedelta(seconds=1)
+
+
+async def wait_to_arrive(arrives: datetime, seen: Seen, tools: Tools, command: str) -> None:
+    """Sleep until a command that leaves then arrives at the instant.
+
+    Raises:
+        RetryFault: the instant is over, since the record took so long.
+    """
+    early_s = (arrives - tools.local()).total_seconds() - seen.round_trip_s / 2
+    if early_s < -1:
+        raise RetryFault(
+            f"the record took {LEAD_S - early_s:.1f} s: the instant for the clock is over",
+            where=f"command {command}",
+            remedy="it is tried again by itself",
+        )
+    await tools.sleep(max(0.0, early_s))
+
+
+def judge_step(run: Execution, wrote: Mapping[str, Any], seen: Seen, tolerance_s: float) -> None:
+    """Compare the clock that was read back with the step that was written."""
+    left_s = seen.drift_s - wrote["drift_s"] - wrote["step_s"]
+    verdict = Verdict.CONFIRMED if abs(left_s) <= tolerance_s + seen.round_trip_s else Verdict.MISMATCH
+    run.end(verdict, basis="read back", drift_after_s=round(seen.drift_s, 3), **wrote)
+
+
+def resolve_step(work: CommandWork, pending: Pending, seen: Seen) -> bool:
+    """Find out by the clock about a step that was begun; True where that settles the command.
+
+    A step too small to tell counts as done, so that its interval is flagged: what is left of the drift is
+    seen by the next reading.
+    """
+    run, wrote = work.execution, pending.detail
+    tolerance_s = work.clock.tolerance_s + seen.round_trip_s
+    moved_s = seen.drift_s - wrote["drift_s"]
+    off_s = abs(moved_s - wrote["step_s"])
+    if abs(moved_s) <= tolerance_s and off_s > tolerance_s:
+        return False
+    run.before, run.after = dict(pending.before), seen.to_json()
+    if off_s <= tolerance_s:
+        judge_step(run, wrote, seen, work.clock.tolerance_s)
+        run.detail["was_resolved"] = True
+    else:
+        run.end(Verdict.UNKNOWN, reason=f"the clock moved by {moved_s:.0f} s of {wrote['step_s']} s", **wrote)
+    return True
+
+
+def is_as_written(work: CommandWork, wrote: Mapping[str, Any], seen: Seen, local: datetime) -> bool:
+    """Whether the clock shows the `value` that was written `at` an instant plus the time since then."""
+    expected = datetime.fromisoformat(wrote["value"]) + (local - datetime.fromisoformat(wrote["at"]))
+    shown = local + timedelta(seconds=seen.drift_s)
+    return abs((shown - expected).total_seconds()) <= work.clock.tolerance_s + seen.round_trip_s
+
+
+def touched(before: datetime, after: datetime, interval_s: int | None) -> dict[str, list[int]]:
+    """First and last slot per day between two times of a clock, as `interval_flag` wants them."""
+    if not interval_s:
+        return {}
+    return {day.isoformat(): list(span) for day, span in slots_between(before, after, interval_s).items()}

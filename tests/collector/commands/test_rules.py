@@ -21,11 +21,11 @@ from collector.commands.clock.arithmetic import (
     slot_of,
     slots_between,
 )
-from collector.commands.clock.steps import LEAD_S, Seen, next_move, resolve_step
+from collector.commands.clock.script import LEAD_S, Seen, next_move, resolve_step
 from collector.commands.policy import ClockPolicy, load_policy, may_approve, parse_policy
 from collector.commands.policy import decide as judge
-from collector.commands.preview import preview
 from collector.commands.steps import CommandWork, Pending, Verdict
+from collector.nbr14522.commands.preview import preview
 from faults import OperatorFault
 from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
 

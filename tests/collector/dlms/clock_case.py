@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.commands.clock.rule import request_correction
+from collector.commands.clock.policy import request_correction
 from collector.commands.policy import CLOCK_ROLE, load_policy
 from collector.commands.steps import Tools
 from collector.commands.store import Person, approve, ask

@@ -10,27 +10,22 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from collector.commands import readback
-from collector.commands.clock.script import correct_clock, set_date_or_time
 from collector.commands.names import CLOCK
-from collector.commands.steps import (
-    CHECK_MODEL,
+from collector.commands.steps import CHECK_MODEL, CommandWork, Execution, Pending, Tools, Verdict
+from collector.nbr14522.commands import readback
+from collector.nbr14522.commands.asking import (
     CLEAR,
     ON_DEMAND,
     RESET,
     SET_DATE,
     SET_TIME,
-    CommandWork,
-    Execution,
-    Pending,
-    Tools,
-    Verdict,
     ask,
     build,
     is_refused,
     once,
     parameters,
 )
+from collector.nbr14522.commands.clock import correct_clock, set_date_or_time
 from collector.nbr14522.sequences import Answered, GuardedWrite, Script
 from faults import OperatorFault
 from protocols.nbr14522.commands import key_of
