@@ -363,15 +363,18 @@ def serial_meters() -> str:
                 meter.description_pt,
                 meter.bought or "não comprado",
                 f"{meter.phases} / {meter.elements} / {meter.wires}",
-                f"{meter.nominal_voltage_v} V, {meter.nominal_current_a}({meter.max_current_a}) A",
-                shown,
+                f"{meter.nominal_voltage_v} V, {meter.frequency_hz} Hz, "
+                f"{meter.nominal_current_a}({meter.max_current_a}) A, classe {meter.accuracy_class}",
+                f"{meter.display_digits} dígitos: {shown}",
+                ", ".join(f"`{row.code}`" for row in meter.registers) + _ACCUMULATIONS[meter.accumulation],
                 packets,
             )
         )
     header = ["Perfil", "O que é", "Comprados", "Fases / elementos / fios", "Tensão, corrente"]
-    return table([*header, "Mostrador, 5 dígitos", "Pacotes (grau)"], rows)
+    return table([*header, "Mostrador", "Registradores", "Pacotes (grau)"], rows)
 
 
+_ACCUMULATIONS = {"ratchet": " (catraca: o direto só soma consumo)", "not_said": ""}
 _NEEDS = {catalogue.Need.REQUIRED: "obrigatório", catalogue.Need.EXPECTED: "em aberto"}
 
 

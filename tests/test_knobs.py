@@ -16,6 +16,16 @@ import pytest
 
 from ccee.body import render
 from ccee.profile import Profile, load_profile
+from collector.commands.policy import ClockPolicy, CommandRule
+from derivation.layers import DerivationParameters
+from exchange.import_profile import Column, FileRules, RowRules
+from protocols.celesc.catalogue import CelescMeter, ExpectedPacket, NamedRegister
+from protocols.celesc.sampling import PlanRow
+from protocols.dlms.models import Channel, DlmsModel
+from protocols.nbr14522.profile import MeterProfile
+from protocols.pulse_csv.layout import PulseLayout, ValueColumn
+from protocols.ssu.catalogue import SsuModel
+from protocols.ssu.settings import SsuSettings
 from storage.settings import describe
 
 ROOT = Path(__file__).parent.parent
@@ -124,3 +134,41 @@ def test_each_setting_is_read_by_code(row: Any, sources: str) -> None:
     assert re.search(used, sources) or re.search(rf"self\.{row.section}{used}|self{used}", declared), (
         f"nobody reads [{row.section}] {row.key}"
     )
+
+
+def rule_keys(parameters: Any, prefix: str) -> Iterator[str]:
+    """Keys of a dataclass of parameters, of the dataclasses in it, and of those in its dictionaries."""
+    for item in fields(parameters):
+        value = getattr(parameters, item.name)
+        if is_dataclass(value):
+            yield from rule_keys(value, f"{prefix}.{item.name}")
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                yield from rule_keys(inner, f"{prefix}.{item.name}.{name}")
+        else:
+            yield f"{prefix}.{item.name}"
+
+
+# Tables that a utility writes, and what declares their keys. A fleet's file refuses any key that
+# `simulator.fleets` does not ask for, and needs no place here.
+TABLES = {
+    "celesc.meters": (CelescMeter, ExpectedPacket, NamedRegister),
+    "celesc.sampling": (PlanRow,),
+    "dlms.models": (DlmsModel, Channel),
+    "nbr14522.models": (MeterProfile,),
+    "pulse_csv.layouts": (PulseLayout, ValueColumn),
+    "ssu.models": (SsuModel, SsuSettings),
+    "command_policy": (CommandRule, ClockPolicy),
+    "import_profiles": (FileRules, RowRules, Column),
+}
+TABLE_KEYS = [
+    f"{table}.{item.name}" for table, kinds in TABLES.items() for kind in kinds for item in fields(kind)
+]
+TABLE_KEYS += list(rule_keys(DerivationParameters(), "rules"))
+
+
+@pytest.mark.parametrize("key", TABLE_KEYS)
+def test_each_key_of_a_table_is_read_by_code(key: str, sources: str) -> None:
+    """Docs of the catalogues count as readers: what they show is there for people."""
+    pages = (ROOT / "docs" / "generate.py").read_text(encoding="utf-8")
+    assert re.search(rf"\.{key.rpartition('.')[2]}\b", sources + pages), f"nobody reads {key}"

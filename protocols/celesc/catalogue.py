@@ -31,10 +31,6 @@ def _code(text: str) -> tuple[int, int]:
     return octets[0], octets[1]
 
 
-def _texts(rows: list[dict[str, str]]) -> tuple[str, ...]:
-    return tuple(row["text"] for row in rows)
-
-
 class Need(StrEnum):
     """How firmly the documents ask for a packet."""
 
@@ -75,8 +71,6 @@ class CelescMeter:
         register_digits: digits after which a register starts again. The display has five, a sixth may be
             sent (section 6, default inferred): a value beyond five digits proves six.
         accumulation: "ratchet": only load-direction energy adds to the direct total; "not_said".
-        voltage_range_percent, memory_h: None where nothing is said.
-        open: what the documents leave open.
     """
 
     code: str
@@ -87,27 +81,18 @@ class CelescMeter:
     elements: Annotated[int, Key("phases and elements are 1 to 3", least=1, most=3)]
     wires: Annotated[int, Key(least=2, most=4)]
     max_current_a: int
-    temperature_c: tuple[int, int]
     display: tuple[NamedRegister, ...]
     packets: tuple[ExpectedPacket, ...]
     registers: tuple[NamedRegister, ...] = ()
     nominal_voltage_v: int = 240
-    calibration_voltage_v: int = 240
-    max_voltage_between_phases_v: int | None = None
-    voltage_range_percent: tuple[int, int] | None = None
     nominal_current_a: int = 15
     frequency_hz: int = 60
     accuracy_class: Annotated[str, Key(choices=("A", "B", "C", "D"))] = "B"
     display_digits: int = 5
     register_digits: Annotated[int, Key("registers have 5 or 6 digits", choices=(5, 6))] = 5
-    register_constant: int = 1
     rate_bit_s: Annotated[int, Key(choices=tuple(sorted(RATES_BIT_S)))] = 2400
     is_bidirectional: bool = False
     accumulation: Annotated[str, Key(choices=("not_said", "ratchet"))] = "not_said"
-    supply: str = "not_said"
-    memory_h: int | None = None
-    optical_port: Annotated[str, Key(choices=("not_said", "optional", "required"))] = "not_said"
-    open: Annotated[tuple[str, ...], Key(convert=_texts)] = ()
 
     @property
     def profile(self) -> str:

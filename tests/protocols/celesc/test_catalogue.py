@@ -23,7 +23,6 @@ phases = 1
 elements = 1
 wires = 2
 max_current_a = 100
-temperature_c = [-10, 70]
 display = [{ code = "", quantity = "active_energy_kwh" }]
 packets = [{ code = "0A02", register = "active", need = "required", confidence = "A" }]
 """
