@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -181,6 +181,46 @@ def finished_import(conn: Connection, meter_id: int, purpose: str, digest: str) 
         [meter_id, purpose, digest],
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+def meters_complete_since(conn: Connection, meter_ids: Sequence[int], since: datetime) -> set[int]:
+    """Of these meters, those with a complete session that began since then."""
+    rows = conn.execute(
+        "SELECT DISTINCT meter_id FROM session WHERE meter_id = ANY(%s) AND started_at >= %s "
+        "AND outcome = 'complete'",
+        [list(meter_ids), since],
+    )
+    return {row[0] for row in rows}
+
+
+def failures_at(
+    conn: Connection, meter_id: int, stage: str, since: datetime, retried_since: datetime
+) -> tuple[int, int]:
+    """How often a meter's sessions failed at a stage since then, `(for good, left to another try)`.
+
+    Args:
+        stage: the first count takes it as it is, the second every stage that starts with it.
+        retried_since: the second count begins there, not before `since`.
+    """
+    row = conn.execute(
+        "SELECT count(*) FILTER (WHERE failed_stage = %(stage)s AND error ->> 'actor' = 'operator'), "
+        "count(*) FILTER (WHERE starts_with(failed_stage, %(stage)s) AND error ->> 'actor' = 'retry' "
+        "AND started_at > %(day)s) FROM session WHERE meter_id = %(meter)s AND started_at >= %(since)s "
+        "AND starts_with(failed_stage, %(stage)s)",
+        {"stage": stage, "day": retried_since, "meter": meter_id, "since": since},
+    ).fetchone()
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+
+def octets_by_unit(conn: Connection, since: date) -> list[tuple[int, date, int]]:
+    """`(unit, market day, octets both ways)` of sessions by way of a unit, from the market day `since` on."""
+    # The bound on started_at spares the sessions of all the months before.
+    rows = conn.execute(
+        "SELECT unit_id, market_day(started_at), sum(bytes_sent + bytes_received)::bigint FROM session "
+        "WHERE unit_id IS NOT NULL AND started_at >= market_day_start(%s) GROUP BY 1, 2",
+        [since],
+    )
+    return list(rows)
 
 
 # --- closed -------------------------------------------------------------------------------------------------

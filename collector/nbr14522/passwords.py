@@ -16,6 +16,7 @@ from collector.batching import Connection
 from faults import OperatorFault
 from faults.toml_tables import Key, Tables, build, load_toml
 from protocols.nbr14522.sending.passwords import PASSWORD_SIZE
+from storage import sessions
 
 OPENING = "command 11"
 """Where a refused password fails: the stage of its session, by which it is found again."""
@@ -139,14 +140,7 @@ def permit_attempt(conn: Connection, meter_id: int, since: datetime, at: datetim
     Raises:
         OperatorFault: it was refused since it was entered, or twice in a day nothing was answered.
     """
-    row = conn.execute(
-        "SELECT count(*) FILTER (WHERE failed_stage = %(stage)s AND error ->> 'actor' = 'operator'), "
-        "count(*) FILTER (WHERE starts_with(failed_stage, %(stage)s) AND error ->> 'actor' = 'retry' "
-        "AND started_at > %(day)s) FROM session WHERE meter_id = %(meter)s AND started_at >= %(since)s "
-        "AND starts_with(failed_stage, %(stage)s)",
-        {"stage": OPENING, "day": at - _DAY, "meter": meter_id, "since": since},
-    ).fetchone()
-    refused, unanswered = row or (0, 0)
+    refused, unanswered = sessions.failures_at(conn, meter_id, OPENING, since, at - _DAY)
     if refused or unanswered >= _UNANSWERED:
         raise OperatorFault(
             "the meter refused this password: it is not tried again"

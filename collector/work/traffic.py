@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from collector.work.worklist import Connection
 from faults.market_time import to_local
+from storage import sessions
 from storage.settings import Settings
 
 # The pace is that of the last days, so that yesterday's change of schedule shows soon and one bad night does
@@ -69,13 +70,7 @@ def unit_traffic(conn: Connection, settings: Settings, at: datetime) -> dict[int
     now = to_local(at, settings.market.tzinfo)
     since = min(now.date().replace(day=1), now.date() - timedelta(days=_PACE_DAYS))
     by_unit: dict[int, dict[date, int]] = {}
-    # The bound on started_at spares the sessions of all the months before.
-    rows = conn.execute(
-        "SELECT unit_id, market_day(started_at), sum(bytes_sent + bytes_received)::bigint FROM session "
-        "WHERE unit_id IS NOT NULL AND started_at >= market_day_start(%s) GROUP BY 1, 2",
-        [since],
-    )
-    for unit_id, day, octets in rows:
+    for unit_id, day, octets in sessions.octets_by_unit(conn, since):
         by_unit.setdefault(unit_id, {})[day] = octets
     plans = conn.execute("SELECT id, monthly_plan_bytes FROM unit ORDER BY id").fetchall()
     return {unit_id: forecast_month(by_unit.get(unit_id, {}), plan, now) for unit_id, plan in plans}

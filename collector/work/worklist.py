@@ -30,7 +30,7 @@ from faults import Fault, OperatorFault
 from faults.market_time import to_local
 from protocols.nbr14522.frames import NOT_IMPLEMENTED
 from protocols.table import unasked_profiles
-from storage import queue
+from storage import queue, sessions
 from storage.database import Database
 from storage.queue import Priority
 from storage.settings import Settings
@@ -201,12 +201,7 @@ def _read_today(conn: Connection, meter_ids: Sequence[int], settings: Settings, 
     midnight = datetime.combine(
         to_local(now, settings.market.tzinfo).date(), time.min, settings.market.tzinfo
     )
-    rows = conn.execute(
-        "SELECT DISTINCT meter_id FROM session WHERE meter_id = ANY(%s) AND started_at >= %s "
-        "AND outcome = 'complete'",
-        [list(meter_ids), midnight],
-    )
-    return {row[0] for row in rows}
+    return sessions.meters_complete_since(conn, meter_ids, midnight)
 
 
 def installed_meters(conn: Connection, at: datetime, settings: Settings) -> list[InstalledMeter]:

@@ -25,8 +25,11 @@ from collector.commands.clock.script import LEAD_S, Seen, next_move, resolve_ste
 from collector.commands.policy import ClockPolicy, load_policy, may_approve, parse_policy
 from collector.commands.policy import decide as judge
 from collector.commands.steps import CommandWork, Pending, Verdict
+from collector.nbr14522.commands.asking import is_refused
 from collector.nbr14522.commands.preview import preview
+from collector.nbr14522.sequences import Answered
 from faults import OperatorFault
+from protocols.nbr14522.messages import OccurrenceAnswer
 from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
 
 LOCAL = datetime(2026, 11, 21, 10, 30)
@@ -279,3 +282,14 @@ def test_touched_slots_are_named_by_day():
         date(2026, 11, 20): (287, 287),
         date(2026, 11, 21): (0, 1),
     }
+
+
+@pytest.mark.parametrize(("occurrence", "has_remedy"), [(0x43, True), (0x30, False)])
+def test_a_meter_that_wants_its_password_says_so(occurrence: int, has_remedy: bool) -> None:
+    work = CommandWork(1, "20", {})
+    answer = OccurrenceAnswer(occurrence=occurrence, detail=1).encode("00000001")[:-2]
+    assert is_refused(work, Answered(answer))
+    run = work.execution
+    assert run.verdict is Verdict.REFUSED
+    assert (run.detail["answer"], run.detail["occurrence"]) == ("40", f"{occurrence:02X}")
+    assert ("password_commands" in run.detail.get("remedy", "")) is has_remedy
