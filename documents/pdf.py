@@ -152,9 +152,7 @@ def _facts(facts: Facts) -> list[Any]:
     shape = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0), *_TIGHT]
     labels = max(pdfmetrics.stringWidth(_drawable(fact.label), _FONT, _TEXT) for fact in facts.facts)
     label_width = min(labels + 18, _WIDTH / 3)
-    return [
-        LongTable(rows, colWidths=[label_width, _WIDTH - label_width], style=TableStyle(shape), hAlign="LEFT")
-    ]
+    return [_long_table(rows, colWidths=[label_width, _WIDTH - label_width], style=TableStyle(shape))]
 
 
 _TIGHT = [("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5)]
@@ -181,7 +179,12 @@ def _table(table: Table, language: Language) -> list[Any]:
     widths = _widths(table, shown, language)
     left_out = rows_left_out(len(shown), len(table.rows), language)
     note = [_paragraph(left_out, color=_INK2)] if left_out else []
-    return [LongTable(rows, colWidths=widths, repeatRows=1, style=TableStyle(shape), hAlign="LEFT"), *note]
+    return [_long_table(rows, colWidths=widths, repeatRows=1, style=TableStyle(shape)), *note]
+
+
+def _long_table(rows: list[list[Any]], **options: Any) -> LongTable:
+    """A table that goes over pages; a cell that is longer than a page does, too."""
+    return LongTable(rows, hAlign="LEFT", splitInRow=1, **options)
 
 
 def _cells(columns: Sequence[Column], cells: Sequence[Cell], language: Language) -> list[Any]:

@@ -164,7 +164,7 @@ def _curve(rows: list[dict[str, Any]], top: Decimal) -> str:
     for at in range(0, len(rows), size):
         part = rows[at : at + size]
         origin = max((row["origin"] for row in part), key=_ORIGINS.index)
-        mean = sum((row["energy_kwh"] for row in part), Decimal(0)) / len(part)
+        mean = sum((row["energy_kwh"] or Decimal(0) for row in part), Decimal(0)) / len(part)
         height = int(mean / top * (len(_BARS) - 1)) if top else 0
         mark = "x" if origin == "missing" else _BARS[max(0, min(height, len(_BARS) - 1))]
         marks.append(f"[{_STYLES[origin]}]{mark}[/]")

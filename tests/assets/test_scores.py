@@ -51,7 +51,7 @@ def run(db: Database, selection: dg.AssetSelection | None = None) -> dg.ExecuteI
 
 async def linked(db: Database, address: str) -> httpx.Response:
     """What the evidence pages answer."""
-    transport = httpx.ASGITransport(build_app(db.data_dir, []))
+    transport = httpx.ASGITransport(build_app(db.data_dir, [], lambda: db))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get("/" + address.split("/", 3)[3])
 

@@ -122,3 +122,10 @@ def test_paper_repeats_heads_and_numbers_its_pages() -> None:
 def test_paper_draws_what_the_font_has() -> None:
     pdf.to_pdf(made())
     assert pdf._drawable("a → b − 1 × 2 \u4e2d") == "a -> b − 1 × 2 ?"
+
+
+def test_a_cell_that_is_longer_than_a_page_goes_over_pages() -> None:
+    """CCEE's answer may repeat the whole body of a day: 27,000 characters in one cell."""
+    row = ("000120000302868", "palavra " * 4000, dt.date(2026, 11, 20), Decimal(1), Decimal(0), SHA256)
+    document = Document("T", "", Text("v"), [Section("S", [Table("L", COLUMNS, [row])])])
+    assert len(re.findall(rb"/Type /Page\b", to_pdf(document))) > 3

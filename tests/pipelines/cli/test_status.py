@@ -119,6 +119,9 @@ class TestSeries:
         assert "inside hour; method inside_hour" in shown
         assert "All was measured." in run("series", points[0].uc_code, str(DAY))
         assert "All was measured." in run("series", "0000999", str(DAY)), "by its old code"
+        unread = run("series", points[2].uc_code, str(DAY))
+        assert "288  missing" in unread
+        assert "xxxx" in unread
 
     def test_csv_has_every_interval_as_the_export(
         self, run: Run, points: list[Point], tmp_path: Path
