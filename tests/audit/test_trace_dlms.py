@@ -20,8 +20,8 @@ from derivation.run import derive
 from pipelines.cli.trace import _document, _plain, tree
 from protocols.dlms.axdr import OctetCursor
 from protocols.dlms.models import model_named
-from tests.collector.dlms import world as dlms
-from tests.collector.dlms.world import SPEC, catalogue, scenario, secrets
+from tests.collector.dlms.peers import world as dlms
+from tests.collector.dlms.peers.world import SPEC, catalogue, scenario, secrets
 from tests.collector.world import DAY, MARKET, NOW, query, truth
 
 __all__ = ["catalogue", "secrets"]

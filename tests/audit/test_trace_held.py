@@ -17,8 +17,8 @@ from pipelines.cli.trace import _document, tree
 from storage.database import Database
 from storage.review.decisions import DecisionKind, DecisionState
 from storage.review.holds import open_holds
-from tests.collector.dlms import world as dlms
-from tests.collector.dlms.world import catalogue, secrets
+from tests.collector.dlms.peers import world as dlms
+from tests.collector.dlms.peers.world import catalogue, secrets
 from tests.collector.world import (
     DAY,
     MARKET,

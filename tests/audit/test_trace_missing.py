@@ -17,8 +17,8 @@ from derivation.run import derive
 from editing.queue import waiting
 from pipelines.cli.trace import tree
 from storage.database import Database
-from tests.collector.dlms import world as dlms
-from tests.collector.dlms.world import catalogue
+from tests.collector.dlms.peers import world as dlms
+from tests.collector.dlms.peers.world import catalogue
 from tests.collector.world import DAY, MARKET, NOW, add_meter, collect, meter, query, quick, register, served
 from vee.calendars import load_calendars
 from vee.missing import TEXTS, WORDS, MissingCause

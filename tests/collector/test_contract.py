@@ -29,7 +29,7 @@ from simulator.load.grid import local_seconds
 from simulator.streams.output import CelescOutput, SsuOutput, StreamOutput
 from storage import sessions
 from storage.database import Database
-from tests.collector.dlms import world as dlms
+from tests.collector.dlms.peers import world as dlms
 from tests.collector.streams.hearing import frames_of, heard
 from tests.collector.world import DAY, NOW, add_meter, collect, meter, query, quick, register, served, truth
 

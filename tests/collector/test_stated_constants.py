@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from storage.database import Database
-from tests.collector.dlms import world as dlms
-from tests.collector.dlms.world import catalogue as catalogue
-from tests.collector.dlms.world import secrets as secrets
+from tests.collector.dlms.peers import world as dlms
+from tests.collector.dlms.peers.world import catalogue as catalogue
+from tests.collector.dlms.peers.world import secrets as secrets
 from tests.collector.world import DAY, collect, query
 from tests.pipelines.cli.command import smf
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests import house
 
 BODY = "x = 1\n" * 501
@@ -38,5 +40,15 @@ def test_what_only_tests_name_is_listed(tmp_path: Path) -> None:
     ]
 
 
+def test_a_vague_name_more_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house, "VAGUE", {"told": 1, "found": 1})
+    (tmp_path / "core.py").write_text(
+        "def count(told):\n    found = told\n    for found in told:\n        pass\n"
+    )
+    (line,) = house.vague_names(["core.py"], tmp_path)
+    assert line.startswith("variables named found: 2, 1 at most")
+
+
 def test_the_house_keeps_its_sizes_and_names_all_it_has() -> None:
-    assert house.problems(house.tracked()) + house.unused(house.tracked()) == []
+    files = house.tracked()
+    assert house.problems(files) + house.unused(files) + house.vague_names(files) == []

@@ -21,7 +21,7 @@ from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.answers import Conversation
 from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.spec import MeterSpec
-from tests.simulator.reading import Reader
+from tests.simulator.peers.reading import Reader
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)
 START = datetime(2026, 10, 1, 10, 7)

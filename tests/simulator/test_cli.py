@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from protocols.nbr14522.profiles import DEFAULT, P8_GENERIC
-from tests.simulator.command import SMF, simulated
-from tests.simulator.wire import Carrier, SerialCarrier, Session, TcpCarrier, run
+from tests.simulator.peers.command import SMF, simulated
+from tests.simulator.peers.wire import Carrier, SerialCarrier, Session, TcpCarrier, run
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from simulator.load.clock import SettableClock
 from simulator.load.grid import MARKET_ZONE, day_number
 from simulator.nbr14522.meter import SimulatedMeter, Stretch
 from simulator.wires.running import obey
-from tests.simulator.wire import Session, TcpCarrier, run
+from tests.simulator.peers.wire import Session, TcpCarrier, run
 from vee.layers.validation import has_valid_check_digits
 
 DAY = date(2026, 11, 20)

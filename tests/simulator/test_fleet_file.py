@@ -26,7 +26,7 @@ from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.meter import SimulatedMeter, Stretch
 from simulator.wires.impairment import QUALITIES
 from simulator.wires.virtual_time import run_virtual, virtual_loop
-from tests.simulator.wire import Session, TcpCarrier, run
+from tests.simulator.peers.wire import Session, TcpCarrier, run
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "frota_exemplo.toml"
 NOW = datetime(2026, 11, 20, 8, tzinfo=MARKET_ZONE)

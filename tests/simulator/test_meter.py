@@ -29,7 +29,7 @@ from simulator.nbr14522.instants import instantaneous
 from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.spec import MeterSpec, Outage
 from tests.protocols.nbr14522.plain_frames import build_command
-from tests.simulator.reading import NOW, Reader
+from tests.simulator.peers.reading import NOW, Reader
 
 START = datetime(2026, 9, 1, 10, 7)
 

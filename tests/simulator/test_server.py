@@ -27,8 +27,8 @@ from simulator.nbr14522.meter import SimulatedMeter, Stretch
 from simulator.nbr14522.server import TcpMeterServer, serve_pty, serve_tcp
 from simulator.nbr14522.spec import Outage
 from simulator.wires.faultplan import TELNET_OPTIONS, FaultPlan
-from tests.simulator.serving import NOW, SERIAL, served, station
-from tests.simulator.wire import SerialCarrier, Session, TcpCarrier, run
+from tests.simulator.peers.serving import NOW, SERIAL, served, station
+from tests.simulator.peers.wire import SerialCarrier, Session, TcpCarrier, run
 
 MONTH = Path(__file__).parents[2].parent / "shared" / "data" / "pulses_5min_2016-09-28_2016-10-28.csv"
 

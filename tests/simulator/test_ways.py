@@ -31,7 +31,7 @@ from simulator.wires.faultplan import FaultPlan
 from simulator.wires.impairment import QUALITIES, LinkQuality
 from simulator.wires.telnet import IAC, Rfc2217Codec
 from simulator.wires.virtual_time import run_virtual, virtual_loop
-from tests.simulator.wire import Session, TcpCarrier, run
+from tests.simulator.peers.wire import Session, TcpCarrier, run
 
 NOW = datetime(2026, 11, 21, 0, 10, tzinfo=MARKET_ZONE)
 UNSYNCHRONISED = replace(DEFAULT, enq_required=0)

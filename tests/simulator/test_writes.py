@@ -31,7 +31,7 @@ from simulator.load.grid import MARKET_ZONE
 from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.passwords import PasswordRules
 from simulator.nbr14522.spec import MeterSpec, Outage
-from tests.simulator import reading as test_meter
+from tests.simulator.peers import reading as test_meter
 
 NOW = datetime(2026, 11, 17, 10, 7, 30, tzinfo=MARKET_ZONE)
 START = datetime(2026, 10, 5, 10, 7)

@@ -27,7 +27,7 @@ from simulator.load.clock import ClockModel, SettableClock
 from simulator.load.curves import GeneratedLoad
 from simulator.nbr14522.meter import SimulatedMeter
 from simulator.nbr14522.spec import MeterSpec
-from tests.collector.dlms.world import AUTHENTICATION, ENCRYPTION, PASSWORD, SPEC
+from tests.collector.dlms.peers.world import AUTHENTICATION, ENCRYPTION, PASSWORD, SPEC
 from tests.collector.world import DAY, add_meter, query, quick
 
 ROOT = Path(__file__).parents[3]

@@ -32,7 +32,7 @@ from protocols.dlms.security import Keys
 from simulator.dlms.end import Association, HdlcEnd, WrapperEnd
 from simulator.dlms.meter import SERIAL as SERIAL_OBJECT
 from simulator.dlms.meter import AccessRefusal, DlmsMeter
-from tests.collector.dlms.world import (
+from tests.collector.dlms.peers.world import (
     AUTHENTICATION,
     ENCRYPTION,
     KEYS,

@@ -18,7 +18,7 @@ from collector.lines.transports import Timeouts, open_stream, parse_url
 from faults import RetryFault
 from protocols.dlms import models
 from protocols.dlms.framing import WRAPPER, HdlcFrame
-from tests.collector.dlms.world import MODELS, PASSWORD
+from tests.collector.dlms.peers.world import MODELS, PASSWORD
 from tests.collector.world import NOW
 
 AARE = bytes.fromhex("6129A109060760857405080101A203020100A305A103020100BE10040E0800065F1F0400001C1D04000007")

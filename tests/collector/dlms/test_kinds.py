@@ -17,7 +17,7 @@ from protocols.dlms.apdu import obis_octets
 from protocols.dlms.axdr import NULL, Data, Tag, array, octets, structure
 from protocols.dlms.clock import DaylightSaving, DeviationSign
 from protocols.dlms.models import DoubtfulClock, model_named
-from tests.collector.dlms.profiles import (
+from tests.collector.dlms.peers.profiles import (
     INCREMENT,
     LOAD,
     MODEL,

@@ -24,7 +24,7 @@ from simulator.dlms.meter import DlmsMeter
 from simulator.dlms.optical import OpticalEnd
 from simulator.dlms.server import DlmsGateway, DlmsPty, DlmsServer
 from simulator.wires.impairment import LinkQuality
-from tests.collector.dlms.world import (
+from tests.collector.dlms.peers.world import (
     AUTHENTICATION,
     ENCRYPTION,
     PASSWORD,

@@ -20,6 +20,7 @@ from simulator.load.clock import SettableClock
 from storage.database import Database
 from storage.settings import AcquisitionSettings
 from tests.collector.dlms.clock_case import passing
+from tests.collector.dlms.peers.world import patient
 from tests.collector.dlms.pydlms import (
     AUTHENTICATION,
     CLIENTS,
@@ -31,7 +32,6 @@ from tests.collector.dlms.pydlms import (
     everything,
     visit,
 )
-from tests.collector.dlms.world import patient
 from tests.collector.world import MARKET, add_meter, collect, query, sessions, stored
 
 pytestmark = pytest.mark.req("TR-5.12a")

@@ -17,7 +17,7 @@ from protocols.dlms.access import AccessRefused
 from protocols.dlms.apdu import Attribute, get_next, get_request
 from protocols.dlms.axdr import NULL, Data, Tag, array, decode, encode, encode_length, octets, structure
 from protocols.dlms.models import Timestamps
-from tests.collector.dlms.profiles import (
+from tests.collector.dlms.peers.profiles import (
     INCREMENT,
     LOAD,
     MODEL,

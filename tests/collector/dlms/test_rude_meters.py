@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from protocols.dlms import models
-from tests.collector.dlms.rude import SERIAL, Read, is_absent, read_rude
+from tests.collector.dlms.peers.rude import SERIAL, Read, is_absent, read_rude
 from tests.collector.world import DAY
 
 pytestmark = [pytest.mark.req("TR-5.1", "X-acquire"), is_absent]

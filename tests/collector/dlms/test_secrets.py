@@ -21,7 +21,7 @@ from protocols.nbr14522.messages import CurrentParametersRequest, OpenSessionReq
 from protocols.nbr14522.models import remove_catalogue
 from protocols.nbr14522.profile import DEFAULT, P2_GENERIC, P8_GENERIC, MeterProfile
 from protocols.nbr14522.profiles import PROFILES
-from tests.simulator.serving import SERIAL, served
+from tests.simulator.peers.serving import SERIAL, served
 
 TOKEN = b"\xa5\x5a\xc3\x3c\x96" * 2
 

@@ -12,7 +12,7 @@ from protocols.nbr14522.frames import Addressing, wrap_command
 from protocols.nbr14522.messages import CurrentParametersRequest
 from storage.database import Database
 from tests.pipelines.cli.command import smf
-from tests.simulator.command import SMF, simulated
+from tests.simulator.peers.command import SMF, simulated
 from tests.storage.registry_sheets import SHEETS, as_folder
 
 MODELS = """

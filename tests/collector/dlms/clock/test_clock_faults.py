@@ -18,7 +18,7 @@ from simulator.dlms.end import Association, HdlcEnd
 from simulator.dlms.meter import AccessRefusal, DlmsMeter
 from simulator.load.clock import SettableClock
 from tests.collector.dlms.clock_case import MODELS, POLICY, ROOT, SHIFT, Case, carries
-from tests.collector.dlms.world import SPEC
+from tests.collector.dlms.peers.world import SPEC
 from tests.collector.world import query
 
 pytestmark = pytest.mark.req("TR-5.6d", "TR-5.12a")

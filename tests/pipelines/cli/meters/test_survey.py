@@ -18,7 +18,7 @@ from protocols.nbr14522.models import load_models
 from protocols.nbr14522.profile import DEFAULT, OLD_3CH, P2_GENERIC, P8_GENERIC, MeterProfile
 from protocols.nbr14522.survey import Survey, proposal, untried
 from simulator.wires.virtual_time import run_virtual
-from tests.simulator.serving import SERIAL, served
+from tests.simulator.peers.serving import SERIAL, served
 
 pytestmark = pytest.mark.req("TR-5.1", "TR-5.6b")
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.collector.world import DAY, NOW, add_meter, collect, query, quick
 
-PEERS = Path(__file__).resolve().parents[4] / "shared" / "peers"
+PEERS = Path(__file__).resolve().parents[5] / "shared" / "peers"
 PROGRAM = PEERS / "rude_dlms_meter.py"
 SERIAL = "RUDE0001"
 is_absent = pytest.mark.skipif(not PROGRAM.exists(), reason=f"{PROGRAM} is not there")
