@@ -80,14 +80,11 @@ def fitted_widths(table: Table, width: int) -> list[int] | None:
     if room < 0:
         return None
     widths = list(least)
-    while room > 0:
-        # The column that lacks most gets the next character.
-        lacks = [whole - now for whole, now in zip(wanted, widths, strict=True)]
-        most = max(range(len(lacks)), key=lacks.__getitem__, default=None)
-        if most is None or lacks[most] <= 0:
-            break
-        widths[most] += 1
-        room -= 1
+    # Who lacks least is served first, with at most an equal share: long texts wrap, short ones do not.
+    for left, column in enumerate(sorted(range(len(widths)), key=lambda at: wanted[at] - least[at])):
+        more = min(wanted[column] - least[column], room // (len(widths) - left))
+        widths[column] += more
+        room -= more
     return widths
 
 
