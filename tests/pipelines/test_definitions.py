@@ -115,7 +115,7 @@ def test_pools_keep_collection_and_delivery_to_one_step(defs: dg.Definitions) ->
     assert (pools["collection"], pools["ccee_submissions"]) == ("collector", "ccee_api")
 
 
-def test_checks_that_mean_a_fault_of_ours_stop_the_run(defs: dg.Definitions) -> None:
+def test_checks_of_our_faults_and_of_changes_by_hand_stop_the_run(defs: dg.Definitions) -> None:
     blocking = {
         spec.name: spec.blocking for definition in defs.asset_checks or [] for spec in definition.check_specs
     }
@@ -123,6 +123,8 @@ def test_checks_that_mean_a_fault_of_ours_stop_the_run(defs: dg.Definitions) -> 
         "missing_is_never_zero",
         "energy_conserved_by_losses",
         "energy_conserved_by_rounding",
+        "counts_are_as_read",
+        "values_are_as_written",
     }
 
 
