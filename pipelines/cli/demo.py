@@ -220,7 +220,10 @@ def _next(result: DemoResult) -> Table:
         )
     first = result.examples[0].uc_code
     table.add_row(f"smf ccee body {first} {result.day}", "the exact JSON that was sent")
-    table.add_row("make ui", "Dagster: lineage, runs, checks, schedules")
+    table.add_row(
+        f"smf status --day {result.day}", "the same for any day: what CCEE lacks, who acts, by when"
+    )
+    table.add_row("make ui", "Dagster: lineage, runs, checks, schedules; evidence pages")
     if result.data_docs_path is not None:
         table.add_row(str(result.data_docs_path), "Data Docs of the day, for auditors (open in a browser)")
     table.add_row(str(result.registry_path), "the registry that was loaded")
