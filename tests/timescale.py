@@ -131,8 +131,19 @@ def _debootstrap(codename: str) -> None:
     unfinished = ROOT.with_name(ROOT.name + ".unfinished")
     mirror = _mirror(codename)
     command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(unfinished), mirror]
-    _prepare(command, starting=lambda: shutil.rmtree(unfinished, ignore_errors=True))
+    _prepare(command, starting=lambda: _clear(unfinished))
     unfinished.rename(ROOT)
+
+
+def _clear(unfinished: Path) -> None:
+    """Remove what an interrupted debootstrap left; it may have left the machine's /proc mounted in it."""
+    mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    inside = [
+        place for place in (line.split()[1] for line in mounts) if Path(place).is_relative_to(unfinished)
+    ]
+    for place in sorted(inside, reverse=True):
+        subprocess.run(["umount", place], check=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _prepare(command: list[str], starting: Callable[[], None] = lambda: None) -> None:

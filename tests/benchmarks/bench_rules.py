@@ -41,7 +41,7 @@ from vee.rules.inputs import REGISTER_SCHEMA, RuleInput
 
 FIRST_DAY, DAYS, SLOTS, PER_HOUR = date(2026, 10, 1), 31, 288, 12
 NUM, DEN = 72, 10_000
-CHUNK_UCS = 64  # 2,000 UC-days, as the derivation takes them
+CHUNK_UCS = 96  # 3,000 UC-days, as the derivation takes them
 LIMIT = 8.0
 LOADS = 400
 I64 = npt.NDArray[np.int64]

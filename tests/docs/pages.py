@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 # Pages whose commands are run on the demonstration's database.
 DEMO_PAGES = (
     "treinamento", "para_engenheiros", "para_analistas", "para_auditores", "para_tecnicos",
-    "para_administradores",
+    "para_administradores", "auditoria",
 )  # fmt: skip
 _SMF = [sys.executable, "-c", "import sys; from pipelines.cli import main; sys.exit(main())"]
 # The port that pages show for a simulated meter; tests take a free one instead.

@@ -1,7 +1,6 @@
 """Every input that once gave a wrong answer has a test that holds the right one (`@pytest.mark.case`).
 
-E1 to E3 (a database changed by hand, history as it was known) are not held yet: a check of readings against
-frames and of stored hashes is missing.
+E3 (an older version explained with what was known then) is not held yet.
 """
 
 from __future__ import annotations
